@@ -1,0 +1,105 @@
+"""Segment *your* object in all your photos from one labelled sample (PerSAM / PerSAM-F).
+
+Every public name can be imported from here. Names are resolved on first use (PEP 562), so
+``import fiftyone_persam`` loads neither torch nor fiftyone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS: dict[str, tuple[str, ...]] = {
+    "errors": (
+        "BadReferenceError",
+        "CheckpointError",
+        "DatasetLayoutError",
+        "PersamError",
+        "PhotoError",
+        "RunConflictError",
+    ),
+    "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
+    "personalize": ("PerSAM", "PerSAMF", "Prediction", "Reference"),
+    "metrics": ("accuracy", "boundary_iou", "iou"),
+    "datasets": ("PerSegDataset",),
+    "curation": (
+        "delete_run",
+        "evaluate",
+        "list_runs",
+        "load_run",
+        "rename_run",
+        "resume_run",
+        "segment",
+    ),
+}
+_HOME: dict[str, str] = {name: room for room, names in _EXPORTS.items() for name in names}
+_ROOMS = frozenset((*_EXPORTS, "engine"))
+
+__all__ = [  # spelled out, so that type checkers and linters see them
+    "BadReferenceError",
+    "CheckpointError",
+    "DatasetLayoutError",
+    "ModelInfo",
+    "PerSAM",
+    "PerSAMF",
+    "PerSegDataset",
+    "PersamError",
+    "PhotoError",
+    "Prediction",
+    "PromptableSam",
+    "Reference",
+    "RunConflictError",
+    "__version__",
+    "accuracy",
+    "boundary_iou",
+    "delete_run",
+    "evaluate",
+    "iou",
+    "list_models",
+    "list_runs",
+    "load_run",
+    "load_sam",
+    "rename_run",
+    "resume_run",
+    "segment",
+]
+
+if TYPE_CHECKING:
+    from .curation import (
+        delete_run,
+        evaluate,
+        list_runs,
+        load_run,
+        rename_run,
+        resume_run,
+        segment,
+    )
+    from .datasets import PerSegDataset
+    from .errors import (
+        BadReferenceError,
+        CheckpointError,
+        DatasetLayoutError,
+        PersamError,
+        PhotoError,
+        RunConflictError,
+    )
+    from .metrics import accuracy, boundary_iou, iou
+    from .personalize import PerSAM, PerSAMF, Prediction, Reference
+    from .sam import ModelInfo, PromptableSam, list_models, load_sam
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_ROOMS})
