@@ -137,7 +137,7 @@ class GlobalBlock(nn.Module):
 class Neck(nn.Module):
     """Strides 8, 16 and 32 -> the (B, EMBED_DIM, H / 16, W / 16) embedding."""
 
-    def __init__(self, width: int = 192, coarse_width: int = 256, blocks: int = 3, global_blocks: int = 2) -> None:
+    def __init__(self, width: int = 256, coarse_width: int = 256, blocks: int = 4, global_blocks: int = 2) -> None:
         super().__init__()
         self.coarse = nn.Sequential(
             nn.Conv2d(STAGES[6][3], coarse_width, 1), *[GlobalBlock(coarse_width) for _ in range(global_blocks)]

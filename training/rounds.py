@@ -1,0 +1,183 @@
+"""Interactive rounds of prompting: points, boxes, and PerSAM's own cascade from the other photo of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torch.nn import functional
+
+from fiftyone_persam.sam.decoding import decode_batch
+from training.compose import Scenes
+from training.losses import decoding_loss, prior_hits, prior_loss
+
+KINDS = ("point", "box", "persam")
+SHARES = (0.25, 0.3, 0.45)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """n prompts: ``photo`` (n,) and ``slot`` (n,) name the object, ``masks`` (n, S / 4, S / 4) is its coverage."""
+
+    photo: Tensor
+    slot: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What PerSAM takes from the reference: ``similarity`` (n, h * w) in the photo, ``feature`` (n, C) raw mean."""
+
+    similarity: Tensor
+    feature: Tensor
+    cells: Tensor
+    valid: Tensor
+
+
+def location_prior(embeddings: Tensor, scenes: Scenes, photo: Tensor, slot: Tensor) -> Prior:
+    """Find object ``slot`` of each ``photo`` with its mean feature in the pair's other photo."""
+    grid = embeddings.shape[-2:]
+    cells = functional.adaptive_avg_pool2d(scenes.coverage, grid).flatten(2)
+    valid = functional.adaptive_avg_pool2d(scenes.valid[:, None].float(), grid).flatten(1) > 0.5
+    features = embeddings.float().flatten(2)
+    reference = photo ^ 1
+    cover = cells[reference, slot]
+    threshold = torch.minimum(cover.amax(1, keepdim=True), torch.tensor(0.5, device=cover.device))
+    weights = (cover >= threshold).float()
+    feature = torch.einsum("nci,ni->nc", features[reference], weights) / weights.sum(1, keepdim=True)
+    directions = functional.normalize(features, dim=1)
+    similarity = torch.einsum("nci,nc->ni", directions[photo], functional.normalize(feature, dim=1))
+    return Prior(similarity, feature, cells[photo, slot], valid[photo])
+
+
+def rounds(
+    sam: Sam, embeddings: Tensor, scenes: Scenes, prompts: int, generator: torch.Generator
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield (name, loss, figure in 0..1) of the prior and of each kind and round of prompts.
+
+    The weights of the losses sum to about one for each kind, in proportion to its share of the prompts.
+    """
+    present = scenes.present.nonzero()
+    present = present[torch.randperm(len(present), generator=generator).to(present.device)]
+    paired = scenes.present[present[:, 0] ^ 1, present[:, 1]]
+    both = present[paired]
+    if len(both):
+        prior = location_prior(embeddings, scenes, both[:, 0], both[:, 1])
+        loss = prior_loss(prior.similarity, prior.cells, prior.valid)
+        yield "prior", 0.5 * loss, prior_hits(prior.similarity, prior.cells, prior.valid).float().mean()
+    for kind, share in zip(KINDS, SHARES, strict=True):
+        pool = both if kind == "persam" else present
+        chosen = pool[torch.randperm(len(pool), generator=generator)[: round(share * prompts)].to(pool.device)]
+        if len(chosen) == 0:
+            continue
+        photo, slot = chosen[:, 0], chosen[:, 1]
+        targets = Targets(photo, slot, scenes.coverage[photo, slot])
+        run = _cascade(sam, embeddings, scenes, targets) if kind == "persam" else None
+        run = run or _interactive(sam, embeddings, targets, kind, generator)
+        for index, (loss, ious) in enumerate(run):
+            yield f"{kind}{index + 1}", share * loss, ious
+
+
+def _interactive(
+    sam: Sam, embeddings: Tensor, targets: Targets, kind: str, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A first point or box, then two rounds of a corrective point and the mask so far."""
+    images = embeddings[targets.photo]
+    boxes, points, labels, mask = None, None, None, None
+    if kind == "box":
+        noise = float(torch.rand((), generator=generator)) * 0.08
+        boxes = _boxes(targets.masks, noise, generator)
+    else:
+        points, labels = _sampled(targets.masks, generator)[:, None], torch.ones(len(images), 1, device=images.device)
+    for _ in range(3):
+        logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
+        loss, ious = decoding_loss(logits, scores, targets.masks)
+        yield loss, _chosen_iou(ious, scores)
+        mask = _best(logits, scores)
+        point, label = _corrective(mask[:, 0], targets.masks, generator)
+        points = point if points is None else torch.cat([points, point], 1)
+        labels = label if labels is None else torch.cat([labels, label], 1)
+
+
+def _cascade(sam: Sam, embeddings: Tensor, scenes: Scenes, targets: Targets) -> Iterator[tuple[Tensor, Tensor]]:
+    """PerSAM as published: guided first pass, then the mask, then the mask and its box, with the prior's two points."""
+    prior = location_prior(embeddings, scenes, targets.photo, targets.slot)
+    images = embeddings[targets.photo]
+    points = _prior_points(prior, embeddings.shape[-1], sam.image_encoder.img_size)
+    labels = torch.tensor([[1.0, 0.0]], device=points.device).expand(len(points), -1)
+    spread = prior.similarity.detach().masked_fill(~prior.valid, torch.nan)
+    mean = spread.nanmean(1, keepdim=True)
+    deviation = (spread - mean).square().nanmean(1, keepdim=True).sqrt().clamp(min=1e-6)
+    bias = torch.sigmoid((prior.similarity - mean) / deviation) * prior.valid
+    logits, scores = decode_batch(
+        sam, images, points, labels, attention_bias=bias, token_offset=prior.feature.to(images.dtype)
+    )
+    loss, ious = decoding_loss(logits, scores, targets.masks)
+    yield loss, ious[:, 0].mean()
+    mask = logits[:, :1].detach().float()
+    logits, scores = decode_batch(sam, images, points, labels, None, mask)
+    loss, ious = decoding_loss(logits, scores, targets.masks)
+    yield loss, _chosen_iou(ious, scores)
+    mask = _best(logits, scores)
+    boxes = _boxes(torch.where((mask[:, 0] > 0).flatten(1).any(1)[:, None, None], mask[:, 0] > 0, targets.masks))
+    logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
+    loss, ious = decoding_loss(logits, scores, targets.masks)
+    yield loss, _chosen_iou(ious, scores)
+
+
+def _prior_points(prior: Prior, grid: int, side: int) -> Tensor:
+    """(n, 2, 2) centres in pixels of the most and the least similar valid cell."""
+    best = prior.similarity.masked_fill(~prior.valid, -torch.inf).argmax(1)
+    worst = prior.similarity.masked_fill(~prior.valid, torch.inf).argmin(1)
+    index = torch.stack([best, worst], 1)
+    return torch.stack([index % grid, index // grid], -1) * (side / grid) + side / grid / 2
+
+
+def _sampled(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """(n, 2) x, y in input pixels, drawn from maps (n, S / 4, S / 4) of weights."""
+    flat = (weights.float() ** 2).flatten(1).cpu() + 1e-9
+    index = torch.multinomial(flat, 1, generator=generator)[:, 0]
+    width = weights.shape[-1]
+    jitter = torch.rand(len(index), 2, generator=generator)
+    return ((torch.stack([index % width, index // width], -1) + jitter) * 4).to(weights.device)
+
+
+def _corrective(logits: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A point (n, 1, 2) inside the error region of each mask and its label (n, 1)."""
+    masks, truth = logits > 0, targets > 0.5
+    errors = (masks ^ truth).float()
+    errors = torch.where(errors.flatten(1).any(1)[:, None, None], errors, truth.float())
+    points = _sampled(errors, generator)
+    cell = (points / 4).long().clamp(0, targets.shape[-1] - 1)
+    rows = torch.arange(len(points), device=points.device)
+    return points[:, None], truth[rows, cell[:, 1], cell[:, 0]].float()[:, None]
+
+
+def _boxes(masks: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    """(n, 4) boxes in input pixels around masks (n, S / 4, S / 4), each side moved by ``noise`` times the box's size."""
+    inside = masks > 0.5
+    inside = torch.where(inside.flatten(1).any(1)[:, None, None], inside, masks >= masks.amax((1, 2), keepdim=True))
+    columns, rows = inside.any(1), inside.any(2)
+
+    def ends(line: Tensor) -> tuple[Tensor, Tensor]:
+        return line.int().argmax(1), line.shape[1] - line.flip(1).int().argmax(1)
+
+    (x0, x1), (y0, y1) = ends(columns), ends(rows)
+    boxes = torch.stack([x0, y0, x1, y1], 1).float() * 4
+    if noise:
+        sizes = torch.cat([boxes[:, 2:] - boxes[:, :2]] * 2, 1)
+        boxes = boxes + (torch.randn(boxes.shape, generator=generator).to(boxes.device) * noise) * sizes
+    return boxes
+
+
+def _best(logits: Tensor, scores: Tensor) -> Tensor:
+    """(n, 1, h, w) logits of the scale with the highest predicted IoU, detached."""
+    index = 1 + scores[:, 1:].argmax(1)
+    return logits[torch.arange(len(logits), device=logits.device), index][:, None].detach().float()
+
+
+def _chosen_iou(ious: Tensor, scores: Tensor) -> Tensor:
+    return ious[:, 1:].gather(1, scores[:, 1:].argmax(1, keepdim=True)).mean()

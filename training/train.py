@@ -1,0 +1,220 @@
+"""Train sam_lite. One command reproduces the checkpoint:
+
+    python -m training.train --data ../shared/data/train --work .data/training
+
+It packs the photos if that has not been done, trains (on a GPU in bfloat16 where there is one, else on the CPU), writes a
+resumable state and an exported checkpoint every few minutes, and goes on where it stopped when called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from fiftyone_persam.sam.lite import STRIDE, build_sam_lite
+from training.bank import Bank, load_bank
+from training.compose import compose
+from training.export import export
+from training.pack import pack
+from training.pretrained import load_pretrained
+from training.rounds import rounds
+
+EMA_DECAY = 0.998
+WARMUP = 100
+WEIGHT_DECAY = 0.05
+TRUNK_RATE = 0.1  # of the learning rate, for the trunk's stages above stride 8
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``steps`` steps at ``side`` pixels with ``pairs`` pairs of photos and ``prompts`` prompts a step."""
+
+    side: int
+    steps: int
+    pairs: int
+    prompts: int
+    train_trunk: bool
+
+
+def parse_phase(text: str) -> Phase:
+    """``352x3000x5x40`` or ``512x1500x4x32+trunk`` -> a Phase."""
+    numbers, _, suffix = text.partition("+")
+    side, steps, pairs, prompts = (int(part) for part in numbers.split("x"))
+    return Phase(side, steps, pairs, prompts, suffix == "trunk")
+
+
+def set_input_size(sam: Sam, side: int) -> None:
+    """Make a fully convolutional encoder and its prompt encoder work at another input size."""
+    grid = side // STRIDE
+    sam.image_encoder.img_size = side
+    sam.prompt_encoder.input_image_size = (side, side)
+    sam.prompt_encoder.image_embedding_size = (grid, grid)
+    sam.prompt_encoder.mask_input_size = (4 * grid, 4 * grid)
+
+
+class Trainer:
+    """The model, its moving average and its optimiser; `step` does one step of a phase."""
+
+    def __init__(self, bank: Bank, phases: list[Phase], rate: float, seed: int) -> None:
+        self.bank, self.phases, self.rate, self.seed = bank, phases, rate, seed
+        self.device = bank.device
+        torch.manual_seed(seed)
+        self.sam = build_sam_lite().to(self.device)
+        load_pretrained(self.sam.image_encoder.trunk)
+        self.sam.image_encoder.trunk.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.sam)
+        trunk = self.sam.image_encoder.trunk
+        low = {id(p) for part in (trunk.stem, *trunk.stages[:3]) for p in part.parameters()}
+        for parameter in self.sam.parameters():
+            parameter.requires_grad_(id(parameter) not in low)
+        high = [p for stage in trunk.stages[3:] for p in stage.parameters()]
+        inner = {id(p) for p in high}
+        others = [p for p in self.sam.parameters() if p.requires_grad and id(p) not in inner]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": others, "scale": 1.0}, {"params": high, "scale": TRUNK_RATE}],
+            lr=rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY,
+        )  # fmt: skip
+        self.done = 0
+
+    @property
+    def total(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def phase(self) -> Phase:
+        end = 0
+        for phase in self.phases:
+            end += phase.steps
+            if self.done < end:
+                return phase
+        return self.phases[-1]
+
+    def step(self) -> dict[str, float]:
+        phase = self.phase()
+        set_input_size(self.sam, phase.side)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.done)
+        scenes = compose(self.bank, phase.pairs, phase.side, generator)
+        images = ((scenes.images - 127) / 128).contiguous(memory_format=torch.channels_last)
+        figures = {}
+        with torch.autocast(self.device.type, torch.bfloat16):
+            embeddings = self._encode(images, phase.train_trunk)
+            loss = torch.zeros((), device=self.device)
+            for name, part, figure in rounds(self.sam, embeddings, scenes, phase.prompts, generator):
+                loss = loss + part
+                figures[name] = float(figure.detach())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        self.optimizer.step()
+        self._average()
+        self.done += 1
+        return {"loss": float(loss.detach()), **figures}
+
+    def _encode(self, images: Tensor, train_trunk: bool) -> Tensor:
+        encoder = self.sam.image_encoder
+        with torch.no_grad():
+            low = encoder.trunk.low(images)
+        with torch.set_grad_enabled(train_trunk):
+            high = encoder.trunk.high(low)
+        return encoder.neck(low, *high)
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.done + 1) / WARMUP)
+        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.done / self.total)))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(EMA_DECAY, (1 + self.done) / (10 + self.done))
+        for mean, value in zip(self.average.parameters(), self.sam.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        state = {
+            "done": self.done,
+            "sam": self.sam.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.sam.load_state_dict(state["sam"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done = state["done"]
+
+
+def train(trainer: Trainer, work: Path, save_every: float, log_every: int, image_size: int) -> None:
+    """Run the phases to their end, saving every ``save_every`` seconds."""
+    figures: dict[str, list[float]] = defaultdict(list)
+    started = saved = time.monotonic()
+    first = trainer.done
+    while trainer.done < trainer.total:
+        for name, value in trainer.step().items():
+            figures[name].append(value)
+        ended = trainer.done == trainer.total
+        if trainer.done % log_every == 0 or ended:
+            pace = (time.monotonic() - started) / (trainer.done - first)
+            means = {name: round(sum(values) / len(values), 3) for name, values in figures.items()}
+            line = {"step": trainer.done, "side": trainer.phase().side, "seconds": round(pace, 3), **means}
+            print(json.dumps(line), flush=True)
+            with (work / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            figures.clear()
+        if ended or time.monotonic() - saved > save_every:
+            trainer.save(work / "state.pt")
+            export(trainer.average, work / "sam_lite.safetensors", image_size, trainer.done)
+            saved = time.monotonic()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the training photos, or an archive made by training.pack")
+    parser.add_argument("--work", type=Path, default=Path(".data/training"), help="folder for state, log and checkpoint")
+    parser.add_argument("--phases", type=parse_phase, nargs="+",
+                        default=[parse_phase("352x3500x5x40"), parse_phase("512x1500x4x32+trunk")],
+                        help="SIDExSTEPSxPAIRSxPROMPTS, with +trunk to train the trunk above stride 8 as well")  # fmt: skip
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--save-every", type=float, default=180.0, help="seconds")
+    parser.add_argument("--log-every", type=int, default=50, help="steps")
+    parser.add_argument("--init", type=Path, help="start from the weights of this state.pt, with a new schedule")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    archive = arguments.work / "train_pack.zip"
+    if arguments.data is not None and arguments.data.is_file():
+        archive = arguments.data
+    elif not archive.exists():
+        if arguments.data is None:
+            parser.error(f"{archive} does not exist: give --data, the folder of the training photos")
+        pack(arguments.data, archive)
+    trainer = Trainer(load_bank(archive, arguments.device), arguments.phases, arguments.rate, arguments.seed)
+    state = arguments.work / "state.pt"
+    if state.exists():
+        trainer.load(state)
+    elif arguments.init is not None:
+        weights = torch.load(arguments.init, map_location=trainer.device, weights_only=True)
+        trainer.sam.load_state_dict(weights["average"])
+        trainer.average.load_state_dict(weights["average"])
+    train(trainer, arguments.work, arguments.save_every, arguments.log_every, arguments.phases[-1].side)
+
+
+if __name__ == "__main__":
+    main()
