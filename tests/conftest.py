@@ -1,0 +1,84 @@
+"""What every test stands on: a private FiftyOne home, real datasets, the demo album."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+# FiftyOne reads its settings while it is imported, so they are set before any test module is.
+# A person's own database, plugins and models are never touched.
+_HOME = Path(tempfile.mkdtemp(prefix="fiftyone-persam-tests-"))
+_OWNER = os.getpid()
+os.environ.update(
+    FIFTYONE_DATABASE_DIR=str(_HOME / "database"),
+    FIFTYONE_CONFIG_PATH=str(_HOME / "config.json"),
+    FIFTYONE_APP_CONFIG_PATH=str(_HOME / "app_config.json"),
+    FIFTYONE_PLUGINS_DIR=str(_HOME / "plugins"),
+    FIFTYONE_MODEL_ZOO_DIR=str(_HOME / "models"),
+    FIFTYONE_DATASET_ZOO_DIR=str(_HOME / "zoo_datasets"),
+    FIFTYONE_DEFAULT_DATASET_DIR=str(_HOME / "datasets"),
+    FIFTYONE_DATABASE_VALIDATION="false",
+    FIFTYONE_DO_NOT_TRACK="1",
+    FIFTYONE_SHOW_PROGRESS_BARS="false",
+    FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS="true",
+)
+os.environ.pop("FIFTYONE_DATABASE_URI", None)
+for _name in ("database", "plugins", "models"):
+    (_HOME / _name).mkdir()
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+
+@atexit.register
+def _remove_home() -> None:
+    if os.getpid() == _OWNER:  # not in forked workers
+        shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The development data beside the checkout; tests that need it skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the development data in ../shared, which is not beside this checkout")
+    return folder
+
+
+@pytest.fixture
+def dataset() -> Iterator[Callable[..., fo.Dataset]]:
+    """Make datasets that are deleted after the test: ``dataset(samples=(), **kwargs)``.
+
+    A test may also hand over a dataset that it made otherwise: ``dataset(existing)``.
+    """
+    import fiftyone as fo
+
+    made: list[fo.Dataset] = []
+
+    def make(samples: Any = (), **kwargs: Any) -> fo.Dataset:
+        new = samples if isinstance(samples, fo.Dataset) else fo.Dataset(**kwargs)
+        made.append(new)
+        if new is not samples:
+            new.add_samples(list(samples))
+        return new
+
+    yield make
+    for item in made:
+        if not item.deleted:
+            item.delete()
+
+
+@pytest.fixture(scope="session")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo album's first photos of two objects, in PerSeg's layout. Do not write to it."""
+    from fiftyone_persam.datasets import build_album
+
+    folder = tmp_path_factory.mktemp("album")
+    return build_album(folder / "album", objects=("cat", "cup"), photos=3)
