@@ -1,0 +1,33 @@
+"""Datasets: PerSeg's folder layout in and out of FiftyOne, and the demo album.
+
+Names are resolved on first use, so building the album needs no FiftyOne.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "PerSegDataset": "perseg",
+    "PerSegExporter": "perseg_exporter",
+    "PerSegImporter": "perseg_importer",
+    "build_album": "album",
+    "import_perseg": "perseg_importer",
+}
+
+__all__ = ["PerSegDataset", "PerSegExporter", "PerSegImporter", "build_album", "import_perseg"]
+
+if TYPE_CHECKING:
+    from .album import build_album
+    from .perseg import PerSegDataset
+    from .perseg_exporter import PerSegExporter
+    from .perseg_importer import PerSegImporter, import_perseg
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

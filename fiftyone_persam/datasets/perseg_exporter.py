@@ -1,0 +1,320 @@
+"""Exporter to PerSeg's layout."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.utils.data as foud
+import numpy as np
+
+from ..errors import DatasetLayoutError, PersamError
+from .layout import ANNOTATIONS, IMAGES
+from .mask_files import BoolMask, check_photo, save_jpeg, write_perseg_mask
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_OBJECT = "object"
+_MAX_NAME = 80
+# Windows refuses these as file names, with any extension.
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """One photo that waits in the staging folder for its number."""
+
+    photo: Path | None
+    mask: Path
+    is_reference: bool
+    has_object: bool
+
+
+class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
+    """Writes photos and masks in PerSeg's layout, see :class:`PerSegDataset`.
+
+    Each object's reference becomes ``00``, the others ``01``, ``02``, ... in the view's order, so
+    the published PerSAM code can read the folder as well as this package. Everything is prepared
+    aside and moved into place at the end: a failed export leaves nothing behind.
+
+    Exported are ``Segmentation`` (whatever is not 0), ``Detection`` and ``Detections`` (instance
+    masks united; boxes without one count as filled). Samples without a label are left out, and
+    counted in a warning. The reference is the first sample of an object with role "reference" and
+    a mask that is not empty, else its first sample with a mask that is not empty.
+
+    Args:
+        export_dir: folder to write to. Other files in it are left alone; ``overwrite=True`` of
+            ``export()`` replaces its ``Images`` and ``Annotations``.
+        object_field: field with the object's name, which becomes a folder's name; characters that
+            no folder may have are replaced. Samples without a name go to "object".
+        role_field: field that says "reference" or "target".
+        mask_value: export only this value of a Segmentation; None for all but 0.
+        export_media: True copies JPEG photos and converts others to JPEG; "symlink" links photos
+            as they are; False writes masks only.
+
+    Raises:
+        DatasetLayoutError: an object's folder exists already, nothing to export, an object without
+            any mask, or photos of this export are inside the folder that is to be replaced.
+        PhotoError: an unreadable photo.
+        PersamError: an option that isn't one, or a label without a mask.
+    """
+
+    # FiftyOne would delete all of export_dir for overwrite=True, and before anything was read.
+    _manages_existing_export_dir = True
+
+    def __init__(
+        self,
+        export_dir: str | os.PathLike[str] | None = None,
+        object_field: str = "object",
+        role_field: str = "role",
+        mask_value: int | None = None,
+        export_media: bool | str = True,
+    ) -> None:
+        super().__init__(export_dir=None if export_dir is None else os.fspath(export_dir))
+        self.object_field = object_field
+        self.role_field = role_field
+        self.mask_value = mask_value
+        self.export_media = export_media
+        self.overwrite = False
+        self._rows: dict[str, deque[tuple[Any, Any]]] = {}
+        self._folders = _FolderNames()
+        self._staged: dict[str, list[_Staged]] = {}
+        self._staging: Path | None = None
+        self._unlabelled = 0
+
+    @property
+    def requires_image_metadata(self) -> bool:
+        """Photos are read anyway."""
+        return False
+
+    @property
+    def label_cls(self) -> tuple[type[fo.Label], ...]:
+        """Labels that have a mask."""
+        return (fo.Segmentation, fo.Detections, fo.Detection)
+
+    def setup(self) -> None:
+        """Check the options and open the staging folder."""
+        if self.export_dir is None:
+            raise PersamError("export_dir is missing: pass the folder to write to")
+        if self.export_media not in (True, False, "symlink"):
+            raise PersamError(
+                f"export_media must be True, False or 'symlink', got {self.export_media!r}"
+            )
+        folder = Path(self.export_dir)
+        if folder.exists() and not folder.is_dir():
+            raise DatasetLayoutError(f"{folder} is a file: pass a folder to export to")
+        self._rows, self._staged, self._unlabelled = {}, {}, 0
+        self._folders = _FolderNames()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that moving is renaming.
+        self._staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+
+    def log_collection(self, sample_collection: fo.core.collections.SampleCollection) -> None:
+        """Note every photo's object and role: FiftyOne hands over only photos and labels."""
+        schema = sample_collection.get_field_schema()
+        columns = [
+            sample_collection.values(field) if field in schema else [None] * len(sample_collection)
+            for field in (self.object_field, self.role_field)
+        ]
+        rows: dict[str, deque[tuple[Any, Any]]] = defaultdict(deque)
+        paths = sample_collection.values("filepath")
+        for path, name, role in zip(paths, *columns, strict=True):
+            rows[path].append((name, role))
+        self._rows = rows
+        self._refuse_own_photos(paths)
+
+    def export_sample(
+        self,
+        image_or_path: str,
+        label: fo.Label | None,
+        metadata: fo.ImageMetadata | None = None,
+    ) -> None:
+        """Prepare one photo and its mask in the staging folder.
+
+        Args:
+            image_or_path: path of the photo
+            label: its label; None to leave the photo out
+            metadata: not used
+        """
+        queue = self._rows.get(image_or_path)
+        name, role = queue.popleft() if queue else (None, None)
+        if label is None:
+            self._unlabelled += 1
+            return
+        if self._staging is None:
+            raise PersamError("export_sample() needs setup() first: use the exporter in `with`")
+        photo = Path(image_or_path)
+        size, _ = check_photo(photo)
+        mask = _mask_of(label, size, self.mask_value, photo)
+        folder = self._folders.of(_DEFAULT_OBJECT if name is None else str(name))
+        staged = self._staged.setdefault(folder, [])
+        stem = self._staging / folder / str(len(staged))
+        stem.parent.mkdir(exist_ok=True)
+        mask_file = stem.with_suffix(".png")
+        write_perseg_mask(mask, mask_file)
+        staged.append(
+            _Staged(
+                photo=self._stage_photo(photo, stem.with_name(f"{stem.name}-photo")),
+                mask=mask_file,
+                is_reference=role == "reference",
+                has_object=bool(mask.any()),
+            )
+        )
+
+    def close(self, *args: Any) -> None:
+        """Number the photos and move them into place, unless an error is on its way."""
+        try:
+            if not args or args[0] is None:
+                self._finish()
+        finally:
+            if self._staging is not None:
+                shutil.rmtree(self._staging, ignore_errors=True)
+                self._staging = None
+
+    def _finish(self) -> None:
+        if self._unlabelled:
+            logger.warning("Left out %d photos without a label", self._unlabelled)
+        if not self._staged:
+            raise DatasetLayoutError("no photo has a label in the exported field: nothing to write")
+        ordered = {name: _reference_first(name, rows) for name, rows in self._staged.items()}
+        root = Path(self.export_dir)
+        if self.overwrite:
+            for top in (IMAGES, ANNOTATIONS):
+                shutil.rmtree(root / top, ignore_errors=True)
+        self._refuse_existing(root)
+        for name, rows in ordered.items():
+            images, annotations = root / IMAGES / name, root / ANNOTATIONS / name
+            annotations.mkdir(parents=True, exist_ok=True)
+            for number, row in enumerate(rows):
+                if row.photo is not None:
+                    images.mkdir(parents=True, exist_ok=True)
+                    os.replace(row.photo, images / f"{number:02d}{row.photo.suffix}")
+                os.replace(row.mask, annotations / f"{number:02d}.png")
+
+    def _stage_photo(self, photo: Path, stem: Path) -> Path | None:
+        if self.export_media is False:
+            return None
+        suffix = photo.suffix.lower()
+        if self.export_media == "symlink":
+            link = stem.with_suffix(suffix)
+            link.symlink_to(photo.absolute())
+            return link
+        copy = stem.with_suffix(".jpg")
+        if suffix in (".jpg", ".jpeg"):
+            shutil.copyfile(photo, copy)
+        else:
+            save_jpeg(photo, copy)
+        return copy
+
+    def _refuse_existing(self, root: Path) -> None:
+        for name in self._staged:
+            for top in (IMAGES, ANNOTATIONS):
+                folder = root / top / name
+                if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                    raise DatasetLayoutError(
+                        f"{folder} exists: export to another folder or pass overwrite=True"
+                    )
+
+    def _refuse_own_photos(self, paths: Sequence[str]) -> None:
+        if not self.overwrite:
+            return
+        root = Path(self.export_dir).resolve()
+        for path in paths:
+            if Path(path).resolve().is_relative_to(root):
+                raise DatasetLayoutError(
+                    f"{path} is one of the exported photos and would be overwritten: export to "
+                    "another folder"
+                )
+
+
+class _FolderNames:
+    """Folder names for objects' names: safe on every system, and one for each object."""
+
+    def __init__(self) -> None:
+        self._by_object: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        if name not in self._by_object:
+            # Compared without case, since some file systems do.
+            taken = {folder.casefold() for folder in self._by_object.values()}
+            base = folder = safe_folder_name(name)
+            number = 1
+            while folder.casefold() in taken:
+                number += 1
+                folder = f"{base}-{number}"
+            self._by_object[name] = folder
+        return self._by_object[name]
+
+
+def safe_folder_name(name: str) -> str:
+    """Turn any text into the name of one folder: no separators, no dots at the ends, not empty.
+
+    Letters and digits of any script, spaces, ``_``, ``-`` and dots inside stay; anything else
+    becomes ``_``.
+    """
+    safe = re.sub(r"[^\w .-]", "_", name)[:_MAX_NAME].strip(" .")
+    if not safe:
+        return _DEFAULT_OBJECT
+    return f"_{safe}" if _RESERVED.fullmatch(safe) else safe
+
+
+def _reference_first(name: str, rows: list[_Staged]) -> list[_Staged]:
+    usable = [row for row in rows if row.has_object]
+    if not usable:
+        raise DatasetLayoutError(
+            f"object {name!r} has no photo whose mask could be its reference: all masks are empty"
+        )
+    chosen = next((row for row in usable if row.is_reference), usable[0])
+    if any(row.is_reference for row in rows) and not chosen.is_reference:
+        logger.warning("The reference of %r has an empty mask: another photo becomes 00", name)
+    return [chosen, *(row for row in rows if row is not chosen)]
+
+
+def _mask_of(
+    label: fo.Label, size: tuple[int, int], mask_value: int | None, photo: Path
+) -> BoolMask:
+    """(H, W) bool mask of a label."""
+    if isinstance(label, fo.Detection):
+        label = fo.Detections(detections=[label])
+    if isinstance(label, fo.Detections):
+        # FiftyOne pastes instance masks into their boxes; boxes without one stay to be filled.
+        masked = fo.Detections(detections=[d for d in label.detections if d.has_mask])
+        canvas = masked.to_segmentation(frame_size=(size[1], size[0])).get_mask()
+        mask: BoolMask = np.asarray(canvas) > 0
+        for detection in label.detections:
+            if not detection.has_mask:
+                _fill_box(mask, detection.bounding_box)
+        return mask
+    if not isinstance(label, fo.Segmentation) or not label.has_mask:
+        raise PersamError(
+            f"the {type(label).__name__} of {photo} has no mask: export a field with masks"
+        )
+    try:
+        values = np.asarray(label.get_mask())
+    except OSError:
+        raise PersamError(f"cannot read mask {label.mask_path} of photo {photo}") from None
+    if values.ndim == 3:
+        values = values[..., :3].max(axis=2)
+    mask = np.not_equal(values, 0) if mask_value is None else np.equal(values, mask_value)
+    if mask.shape != size:
+        raise PersamError(
+            f"the mask of {photo} is {mask.shape[1]} x {mask.shape[0]} pixels but the photo is "
+            f"{size[1]} x {size[0]}: make both one size"
+        )
+    return mask
+
+
+def _fill_box(mask: BoolMask, box: Sequence[float]) -> None:
+    height, width = mask.shape
+    left, top, w, h = box
+    columns = slice(max(0, round(left * width)), max(0, round((left + w) * width)))
+    mask[max(0, round(top * height)) : max(0, round((top + h) * height)), columns] = True

@@ -1,0 +1,315 @@
+"""Importer for PerSeg's layout."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.storage as fos
+import fiftyone.utils.data as foud
+import numpy as np
+
+from ..errors import DatasetLayoutError, PersamError
+from .layout import ANNOTATIONS, AlbumPhoto, scan_album
+from .mask_files import BoolMask, check_photo, fit_mask, is_plain_mask, read_mask, write_mask
+
+logger = logging.getLogger(__name__)
+
+MASK_VALUE = 255
+"""Value of the object's pixels in every mask this importer hands to FiftyOne."""
+MASK_TARGETS = {MASK_VALUE: "object"}
+
+_CHUNK = 64  # photos checked at a time: bounds the work wasted beyond max_samples
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A photo that was found sound.
+
+    Attributes:
+        entry: the photo.
+        size: its (height, width) as it is shown.
+        orientation: its EXIF orientation, 1 to 8.
+        mask_path: file of its 0/255 mask; None if the mask is to be stored inline.
+    """
+
+    entry: AlbumPhoto
+    size: tuple[int, int]
+    orientation: int
+    mask_path: Path | None = None
+
+    def read_mask(self) -> BoolMask:
+        """The (H, W) mask, as the photo is shown."""
+        if self.entry.mask is None:
+            raise DatasetLayoutError(
+                f"photo {self.entry.photo} has no mask: {ANNOTATIONS}/{self.entry.object}/"
+                f"{self.entry.photo.stem}.png is missing"
+            )
+        mask = read_mask(self.entry.mask)
+        return fit_mask(mask, self.size, self.orientation, self.entry.mask)
+
+
+class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
+    """Reads photos and masks in PerSeg's layout, see :class:`PerSegDataset`.
+
+    Every photo and mask is read to its end before the first sample is added, so an album with a
+    fault adds nothing. Samples have the fields
+
+    - ``ground_truth``: :class:`fiftyone.core.labels.Segmentation` with the object at 255, of the
+      photo's size as it is shown (EXIF orientation applied), and ``mask_targets`` to match
+    - ``object``: name of the object, which is its folder's name
+    - ``role``: "reference" or "target"
+    - ``metadata``: size and type of the photo
+
+    Masks may be 1-bit, grey (0/1 or 0/255), palette or colour images; whatever is not black is the
+    object. FiftyOne wants them 2-D: all but grey 0/255 PNGs are converted once, into ``mask_dir``.
+
+    Args:
+        dataset_dir: folder with ``Images/<object>/`` and ``Annotations/<object>/``.
+        objects: only these objects, in this order; None for all.
+        reference: file name of the reference photo in every object's folder, with or without its
+            extension, or a dict of one per object; None for the photo numbered 0 ("00"), or else
+            the first one. Its mask must not be empty; the others' may.
+        on_error: "raise" stops at a missing mask, unreadable file or size mismatch; "skip" leaves
+            such photos out, logs them, and lists them in ``dataset.info["skipped"]``.
+        gt_field: field that takes the mask.
+        masks: "files" keeps masks on disk and paths in the database; "inline" puts them into the
+            database, which needs no other folder but grows by some kilobytes per photo.
+        mask_dir: folder for converted masks; None for one per album in FiftyOne's default dataset
+            directory.
+        shuffle: read the photos in random order.
+        seed: for ``shuffle``.
+        max_samples: read at most this many photos.
+
+    Raises:
+        DatasetLayoutError: not this layout, or a mask that is missing, unreadable or does not fit.
+        PhotoError: an unreadable photo.
+        PersamError: an option that isn't one.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | os.PathLike[str] | None = None,
+        objects: Sequence[str] | None = None,
+        reference: str | Mapping[str, str] | None = None,
+        on_error: str = "raise",
+        gt_field: str = "ground_truth",
+        masks: str = "files",
+        mask_dir: str | os.PathLike[str] | None = None,
+        shuffle: bool = False,
+        seed: int | None = None,
+        max_samples: int | None = None,
+    ) -> None:
+        directory = None if dataset_dir is None else os.fspath(dataset_dir)
+        super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
+        self.objects = objects
+        self.reference = reference
+        self.on_error = on_error
+        self.gt_field = gt_field
+        self.masks = masks
+        self.mask_dir = mask_dir
+        self.skipped: list[dict[str, str]] = []
+        self._photos: list[_Checked] = []
+        self._next: Iterator[_Checked] = iter(())
+
+    def __iter__(self) -> PerSegImporter:
+        self._next = iter(self._photos)
+        return self
+
+    def __next__(self) -> fo.Sample:
+        checked = next(self._next)
+        entry = checked.entry
+        sample = fo.Sample(
+            filepath=str(entry.photo),
+            metadata=fo.ImageMetadata.build_for(str(entry.photo)),
+            object=entry.object,
+            role=entry.role,
+        )
+        if checked.mask_path is not None:
+            sample[self.gt_field] = fo.Segmentation(mask_path=str(checked.mask_path))
+        else:
+            mask = checked.read_mask()
+            sample[self.gt_field] = fo.Segmentation(mask=mask.astype(np.uint8) * MASK_VALUE)
+        return sample
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    @property
+    def has_dataset_info(self) -> bool:
+        """Mask targets, and what was skipped."""
+        return True
+
+    @property
+    def has_sample_field_schema(self) -> bool:
+        """The fields are known before the first sample is."""
+        return True
+
+    def get_sample_field_schema(self) -> dict[str, Any]:
+        """Names and types of the fields that samples have beyond FiftyOne's own."""
+        return {
+            "object": fo.StringField(),
+            "role": fo.StringField(),
+            self.gt_field: fo.EmbeddedDocumentField(fo.Segmentation),
+        }
+
+    def get_dataset_info(self) -> dict[str, Any]:
+        """What FiftyOne stores on the dataset itself."""
+        info: dict[str, Any] = {"mask_targets": {self.gt_field: dict(MASK_TARGETS)}}
+        if self.skipped:
+            info["skipped"] = list(self.skipped)
+        return info
+
+    def setup(self) -> None:
+        """Find and check all photos and masks; nothing was added to the dataset before this."""
+        self._check_options()
+        root = Path(self.dataset_dir)
+        entries = scan_album(root, self.objects, self.reference)
+        if self.shuffle:
+            random.Random(self.seed).shuffle(entries)
+        self.skipped = []
+        if self.masks == "inline":
+            self._photos = self._check_all(entries, None)
+        else:
+            self._photos = self._convert_all(entries, self._mask_folder(root))
+        if not self._photos:
+            raise DatasetLayoutError(
+                f"{root}: no photo is usable, the first of {len(self.skipped)} problems is: "
+                f"{self.skipped[0]['reason']}"
+            )
+        for skipped in self.skipped:
+            logger.warning("Skipped %s", skipped["reason"])
+
+    def _check_options(self) -> None:
+        if self.dataset_dir is None:
+            raise PersamError("dataset_dir is missing: pass the album's folder")
+        for name, choices in (("on_error", ("raise", "skip")), ("masks", ("files", "inline"))):
+            if getattr(self, name) not in choices:
+                raise PersamError(
+                    f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}"
+                )
+        limit = self.max_samples
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise PersamError(f"max_samples must be a whole number above 0, got {limit!r}")
+
+    def _mask_folder(self, root: Path) -> Path:
+        if self.mask_dir is not None:
+            return Path(fos.normalize_path(os.fspath(self.mask_dir)))
+        # One folder per album: importing it again replaces its masks and adds none.
+        key = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+        return Path(fo.config.default_dataset_dir) / "perseg-masks" / f"{root.name}-{key}"
+
+    def _convert_all(self, entries: list[AlbumPhoto], folder: Path) -> list[_Checked]:
+        """Check everything, converting masks aside, then move the converted masks into place."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            checked = self._check_all(entries, staging)
+            return [
+                replace(item, mask_path=_move(item.mask_path, staging, folder)) for item in checked
+            ]
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _check_all(self, entries: list[AlbumPhoto], staging: Path | None) -> list[_Checked]:
+        # Photos that are left out don't count against max_samples.
+        limit = len(entries) if self.max_samples is None else self.max_samples
+        checked: list[_Checked] = []
+        # Reading files releases the lock, so threads help even with two cores.
+        with ThreadPoolExecutor() as pool, fo.ProgressBar(total=len(entries)) as progress:
+            for start in range(0, len(entries), _CHUNK):
+                chunk = entries[start : start + _CHUNK]
+                for entry, result in zip(
+                    chunk, pool.map(lambda item: _check(item, staging), chunk), strict=True
+                ):
+                    if isinstance(result, _Checked):
+                        checked.append(result)
+                    elif self.on_error == "raise":
+                        raise result
+                    else:
+                        self.skipped.append({"filepath": str(entry.photo), "reason": str(result)})
+                    progress.update()
+                    if len(checked) == limit:
+                        return checked
+        return checked
+
+
+def import_perseg(
+    dataset_dir: str | os.PathLike[str],
+    name: str | None = None,
+    persistent: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> fo.Dataset:
+    """Load an album in PerSeg's layout into a new dataset, which exists only if that succeeds.
+
+    ``fo.Dataset.from_dir`` with :class:`PerSegDataset` does the same, but leaves an empty dataset
+    behind where the album has a fault.
+
+    Args:
+        dataset_dir: the album's folder.
+        name: of the dataset; None for a generated one.
+        persistent: whether the dataset outlives the session.
+        overwrite: replace a dataset of that name, once the album was found sound.
+        **options: see :class:`PerSegImporter`.
+
+    Raises:
+        PersamError: a dataset of that name exists, or as :class:`PerSegImporter`.
+    """
+    if name is not None and fo.dataset_exists(name) and not overwrite:
+        raise PersamError(
+            f"a dataset named {name!r} exists: choose another name or pass overwrite=True"
+        )
+    dataset = fo.Dataset()
+    try:
+        dataset.add_importer(PerSegImporter(dataset_dir, **options))
+        if name is not None:
+            if fo.dataset_exists(name):
+                fo.delete_dataset(name)
+            dataset.name = name
+        dataset.persistent = persistent
+    except BaseException:
+        dataset.delete()
+        raise
+    return dataset
+
+
+def _check(entry: AlbumPhoto, staging: Path | None) -> _Checked | PersamError:
+    """Read a photo and its mask to their ends; convert the mask into ``staging`` if need be."""
+    try:
+        size, orientation = check_photo(entry.photo)
+        checked = _Checked(entry, size, orientation)
+        mask = checked.read_mask()
+        if entry.role == "reference" and not mask.any():
+            raise DatasetLayoutError(
+                f"mask {entry.mask} is empty but its photo is the reference of {entry.object!r}: "
+                "name another one with reference="
+            )
+        if staging is None or entry.mask is None:
+            return checked
+        if is_plain_mask(entry.mask, mask):
+            return replace(checked, mask_path=entry.mask)
+        converted = staging / entry.object / f"{entry.photo.stem}.png"
+        write_mask(mask, converted)
+        return replace(checked, mask_path=converted)
+    except PersamError as error:
+        return error
+
+
+def _move(path: Path | None, staging: Path, folder: Path) -> Path | None:
+    if path is None or not path.is_relative_to(staging):
+        return path
+    final = folder / path.relative_to(staging)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, final)
+    return final
