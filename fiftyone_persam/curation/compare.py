@@ -1,0 +1,126 @@
+"""Compare two runs photo by photo: where they disagree, and which one is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PersamError
+from ..metrics import iou
+from .label_masks import photo_size, union_mask
+from .review import Collection
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the photos that both have segmented.
+
+    Attributes:
+        run_a, run_b: the runs' names
+        ids: N sample ids, strongest disagreement first
+        agreement: (N,) IoU between the two runs' masks, in [0, 1]; 1 where both are empty
+        gain: (N,) IoU with the ground truth of ``run_b`` minus that of ``run_a``, or None
+    """
+
+    run_a: str
+    run_b: str
+    ids: list[str]
+    agreement: npt.NDArray[np.float64]
+    gain: npt.NDArray[np.float64] | None = None
+
+    def view(self, collection: Collection, below: float = 1.0) -> Any:
+        """The photos that agree at most ``below``, strongest disagreement first."""
+        chosen = [i for i, a in zip(self.ids, self.agreement, strict=True) if a <= below]
+        return collection.select(chosen, ordered=True)
+
+    def by_gain(self, collection: Collection) -> Any:
+        """The photos from where ``run_b`` wins most to where ``run_a`` does, as a view.
+
+        Raises:
+            PersamError: if the runs were compared without ground truth
+        """
+        if self.gain is None:
+            raise PersamError("no ground truth was compared: call compare_runs(..., gt_field=...)")
+        order = np.argsort(-np.nan_to_num(self.gain, nan=-2.0), kind="stable")
+        return collection.select([self.ids[i] for i in order], ordered=True)
+
+    def summary(self) -> dict[str, float]:
+        """Numbers for a report: photos, mean agreement, and how often either run is better."""
+        out: dict[str, float] = {"photos": len(self.ids)}
+        if self.ids:
+            out["mean agreement"] = float(self.agreement.mean())
+            out["photos that disagree (IoU below 0.5)"] = int((self.agreement < 0.5).sum())
+        if self.gain is not None and self.ids:
+            known = self.gain[np.isfinite(self.gain)]
+            out[f"{self.run_a} better"] = int((known < -0.01).sum())
+            out[f"{self.run_b} better"] = int((known > 0.01).sum())
+            out["mean gain"] = float(known.mean()) if known.size else 0.0
+        return out
+
+
+def compare_runs(
+    collection: Collection,
+    run_a: str,
+    run_b: str,
+    gt_field: str | None = None,
+    out_field: str | None = None,
+) -> Comparison:
+    """Compare the masks of two runs.
+
+    Args:
+        collection: a dataset or view
+        run_a: name of the first run
+        run_b: name of the second run
+        gt_field: ground truth that decides which of them is better
+        out_field: where to write the agreement, to sort and filter by it in the App
+
+    Raises:
+        PersamError: for an unknown run or field, or if a run is compared with itself
+    """
+    dataset = collection._root_dataset
+    runs = dataset.list_runs()
+    for run in (run_a, run_b):
+        if run not in runs:
+            listed = ", ".join(sorted(runs)) or "none"
+            raise PersamError(f"dataset has no run {run!r}: choose from {listed}")
+    if run_a == run_b:
+        raise PersamError(f"run {run_a!r} cannot be compared with itself: choose two runs")
+    if gt_field is not None and not dataset.has_field(gt_field):
+        raise PersamError(f"dataset has no field {gt_field!r}: give the ground truth's field")
+
+    fields = [run_a, run_b, *([gt_field] if gt_field else [])]
+    ids: list[str] = []
+    agreement: list[float] = []
+    gain: list[float] = []
+    for sample in collection.exists(run_a).exists(run_b).select_fields(fields):
+        size = photo_size(sample.filepath, sample.metadata)
+        a, b = (union_mask(sample[run], size) for run in (run_a, run_b))
+        ids.append(sample.id)
+        agreement.append(float(iou(a, b)))
+        if gt_field:
+            if sample[gt_field] is None:
+                gain.append(np.nan)
+            else:
+                truth = union_mask(sample[gt_field], size)
+                gain.append(float(iou(b, truth)) - float(iou(a, truth)))
+    if out_field is not None and ids:
+        if not dataset.has_field(out_field):
+            dataset.add_sample_field(
+                out_field,
+                fo.FloatField,
+                description=f"IoU between the masks of runs {run_a!r} and {run_b!r}",
+            )
+        dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
+
+    order = np.argsort(agreement, kind="stable")
+    return Comparison(
+        run_a,
+        run_b,
+        [ids[i] for i in order],
+        np.asarray(agreement, np.float64)[order],
+        np.asarray(gain, np.float64)[order] if gt_field else None,
+    )

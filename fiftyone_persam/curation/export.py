@@ -1,0 +1,186 @@
+"""Export reviewed masks: PerSeg's layout, COCO with exact masks, or FiftyOne's own types."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from ..errors import PersamError
+from .label_masks import photo_size, union_mask
+from .review import ACCEPTED, Collection, review_view
+
+# Left in every exported folder, so that only such a folder is ever overwritten.
+MARKER = ".fiftyone-persam-export"
+
+FORMATS = {
+    "perseg": "PerSeg layout (Images/<object>/, Annotations/<object>/)",
+    "coco": "COCO JSON with run-length encoded masks",
+    "masks": "folder of photos and folder of mask PNGs",
+    "fiftyone": "FiftyOneDataset (everything, loads again with from_dir)",
+}
+
+
+def export_masks(
+    collection: Collection,
+    run: str,
+    export_dir: str | os.PathLike[str],
+    format: str = "perseg",
+    states: Sequence[str] = (ACCEPTED,),
+    group_by: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Write photos and their masks to a folder.
+
+    Args:
+        collection: a dataset or view
+        run: the run whose masks are exported
+        export_dir: folder to write; must be empty or missing unless ``overwrite``
+        format: one of :data:`FORMATS`
+        states: which review states to export
+        group_by: field that names each photo's object: PerSeg's folders, COCO's categories
+        overwrite: replace what an earlier export left in the folder; other folders are refused
+
+    Returns:
+        how many photos were exported
+
+    Raises:
+        PersamError: for an unknown run, format or field, an occupied folder, or nothing to export
+    """
+    if format not in FORMATS:
+        raise PersamError(f"unknown export format {format!r}: choose from {', '.join(FORMATS)}")
+    if group_by is not None and not collection.has_field(group_by):
+        raise PersamError(f"dataset has no field {group_by!r}: group_by takes a field's name")
+    view = review_view(collection, run, *states).exists(run)
+    count = len(view)
+    if not count:
+        raise PersamError(
+            f"run {run!r} has no mask that is {' or '.join(states)}: review it first, "
+            "or export other states"
+        )
+    folder = Path(export_dir).expanduser().absolute()
+    _prepare(folder, overwrite)
+    if format == "coco":
+        _export_coco(view, run, folder, group_by)
+    elif format == "perseg":
+        from ..datasets import PerSegDataset
+
+        object_field = {"object_field": group_by} if group_by else {}
+        view.export(
+            export_dir=str(folder), dataset_type=PerSegDataset, label_field=run, **object_field
+        )
+    elif format == "masks":
+        _export_folders(view, run, folder)
+    else:
+        view.export(export_dir=str(folder), dataset_type=fo.types.FiftyOneDataset)
+    return count
+
+
+def coco_annotation(
+    mask: npt.NDArray[np.bool_], image_id: int, annotation_id: int, category_id: int
+) -> dict[str, Any]:
+    """One COCO annotation: the exact mask as compressed RLE, its area, and its box x, y, w, h.
+
+    Args:
+        mask: (H, W) bool, not empty
+        image_id: id of the photo's entry in ``images``
+        annotation_id: this annotation's own id
+        category_id: id of the object's entry in ``categories``
+    """
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
+        "area": int(coco_mask.area(rle)),
+        "bbox": [float(v) for v in coco_mask.toBbox(rle)],
+        "iscrowd": 0,
+    }
+
+
+def _prepare(folder: Path, overwrite: bool) -> None:
+    if folder.is_file():
+        raise PersamError(f"{folder} is a file: give a folder to export into")
+    if folder.is_dir() and any(folder.iterdir()):
+        # Never empty a folder that somebody filled with something else.
+        if not overwrite or not (folder / MARKER).is_file():
+            why = "is not empty" if not overwrite else "holds more than an earlier export"
+            raise PersamError(f"{folder} {why}: choose an empty folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+def _export_coco(view: Any, run: str, folder: Path, group_by: str | None) -> None:
+    photos = folder / "data"
+    photos.mkdir()
+    names = _FileNames()
+    categories: dict[str, int] = {}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for sample in view:
+        size = photo_size(sample.filepath, sample.metadata)
+        name = names.of(sample.filepath)
+        shutil.copyfile(sample.filepath, photos / name)
+        images.append(
+            {"id": len(images) + 1, "file_name": name, "height": size[0], "width": size[1]}
+        )
+        label = sample[run]
+        instances = list(label.detections) if isinstance(label, fo.Detections) else [label]
+        for instance in instances:
+            mask = union_mask(instance, size)
+            if not mask.any():
+                continue
+            named = sample[group_by] if group_by else getattr(instance, "label", None)
+            category = categories.setdefault(str(named or "object"), len(categories) + 1)
+            annotation = coco_annotation(mask, len(images), len(annotations) + 1, category)
+            score = sample.get_field(f"{run}_score")
+            annotations.append(annotation if score is None else {**annotation, "score": score})
+    content = {
+        "info": {"description": f"masks of run {run}", "version": "1.0"},
+        "licenses": [],
+        "categories": [{"id": i, "name": n} for n, i in categories.items()],
+        "images": images,
+        "annotations": annotations,
+    }
+    (folder / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _export_folders(view: Any, run: str, folder: Path) -> None:
+    from PIL import Image
+
+    (folder / "data").mkdir()
+    (folder / "labels").mkdir()
+    names = _FileNames()
+    for sample in view:
+        name = names.of(sample.filepath)
+        mask = union_mask(sample[run], photo_size(sample.filepath, sample.metadata))
+        shutil.copyfile(sample.filepath, folder / "data" / name)
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(
+            folder / "labels" / f"{Path(name).stem}.png"
+        )
+
+
+class _FileNames:
+    """File names for photos from several folders: unique stems, so that masks stay unique too."""
+
+    def __init__(self) -> None:
+        self._stems: set[str] = set()
+
+    def of(self, filepath: str) -> str:
+        path = Path(filepath)
+        stem, number = path.stem, 1
+        while stem in self._stems:
+            number += 1
+            stem = f"{path.stem}-{number}"
+        self._stems.add(stem)
+        return stem + path.suffix

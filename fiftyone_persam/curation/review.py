@@ -1,0 +1,394 @@
+"""Review of a run: counts, the queue of doubtful photos, decisions with undo, and the presence
+threshold. Everything is stored in the database at once, so closing a browser loses nothing.
+
+A photo of a run ``x`` is in exactly one state:
+
+========  ==========================================================================
+state     meaning
+========  ==========================================================================
+accepted  somebody looked and said yes (``x_review`` is ``"accepted"``)
+rejected  somebody looked and said no (``x_review`` is ``"rejected"``)
+failed    not segmented; ``x_error`` says why
+absent    the object's presence is below the run's threshold
+todo      has a mask that nobody has looked at
+========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+from fiftyone import ViewField as F
+from fiftyone.operators import ExecutionStore
+
+from ..errors import PersamError
+
+ACCEPTED, REJECTED = "accepted", "rejected"
+TODO, ABSENT, FAILED = "todo", "absent", "failed"
+STATES = (TODO, ACCEPTED, REJECTED, ABSENT, FAILED)
+
+STORE = "fiftyone-persam-review"
+UNDO_STEPS = 100
+UNDO_PHOTOS = 50_000
+
+Collection = Any  # fo.Dataset | fo.DatasetView: fiftyone ships no types
+
+
+@dataclass(frozen=True)
+class ReviewCounts:
+    """How many photos of a run are in each state; ``total`` is their sum."""
+
+    todo: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    absent: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """Photos that the run has touched."""
+        return self.todo + self.accepted + self.rejected + self.absent + self.failed
+
+    def __str__(self) -> str:
+        return ", ".join(f"{getattr(self, state)} {state}" for state in STATES)
+
+
+@dataclass(frozen=True)
+class ReviewTable:
+    """What a review needs to know of every photo a run has touched, as columns.
+
+    Attributes:
+        ids: N sample ids
+        states: (N,) one of :data:`STATES`
+        score: (N,) predicted IoU, NaN where there is none
+        presence: (N,) NaN where there is none
+    """
+
+    ids: list[str]
+    states: npt.NDArray[np.str_]
+    score: npt.NDArray[np.float64]
+    presence: npt.NDArray[np.float64]
+
+    def counts(self) -> ReviewCounts:
+        """How many photos are in each state."""
+        return ReviewCounts(**{s: int((self.states == s).sum()) for s in STATES})
+
+    def of_state(self, *states: str) -> list[str]:
+        """The ids of the photos in one of ``states``."""
+        chosen = np.isin(self.states, states)
+        return [self.ids[i] for i in np.flatnonzero(chosen)]
+
+    def doubt(self) -> npt.NDArray[np.float64]:
+        """(N,) in [0, 1]: 1 is the most doubtful photo of the run.
+
+        Each signal becomes a rank first, for scores and presences live on different scales; a photo
+        is as doubtful as its worst signal says.
+        """
+        if not self.ids:
+            return np.zeros(0)
+        return np.maximum(_rank_from_below(self.score), _rank_from_below(self.presence))
+
+
+def review_field(run: str) -> str:
+    """The name of the field that holds the decisions about ``run``."""
+    return f"{run}_review"
+
+
+def edit_field(run: str) -> str:
+    """The name of the field of ``Detections`` in which masks of ``run`` are edited by hand."""
+    return f"{run}_edit"
+
+
+def review_table(collection: Collection, run: str, threshold: float | None = None) -> ReviewTable:
+    """Read the review state of every photo in ``collection`` that ``run`` has touched.
+
+    Args:
+        collection: a dataset or view
+        run: the run's name
+        threshold: presence below which an object counts as absent; default: the run's own
+
+    Raises:
+        PersamError: if ``collection`` has no such run
+    """
+    _require_run(collection, run)
+    if threshold is None:
+        threshold = presence_threshold(collection, run)
+    names = ["id", *(f"{run}{suffix}" for suffix in ("_score", "_presence", "_error", "_review"))]
+    schema = collection.get_field_schema()
+    known = [name for name in names if name == "id" or name in schema]
+    columns = dict(zip(known, collection.values(known), strict=True))
+    ids = columns["id"]
+    blank: list[Any] = [None] * len(ids)
+    score, presence, error, review = (columns.get(name, blank) for name in names[1:])
+    score_values, presence_values = _floats(score), _floats(presence)
+
+    states = np.full(len(ids), TODO, dtype="<U8")
+    states[presence_values < threshold] = ABSENT
+    states[[e is not None for e in error]] = FAILED
+    states[[r == ACCEPTED for r in review]] = ACCEPTED
+    states[[r == REJECTED for r in review]] = REJECTED
+    touched = ~np.isnan(score_values) | ~np.isnan(presence_values)
+    touched |= [e is not None or r is not None for e, r in zip(error, review, strict=True)]
+    rows = np.flatnonzero(touched)
+    return ReviewTable(
+        [ids[i] for i in rows], states[rows], score_values[rows], presence_values[rows]
+    )
+
+
+def review_counts(collection: Collection, run: str) -> ReviewCounts:
+    """How many photos of ``run`` in ``collection`` are in each state."""
+    return review_table(collection, run).counts()
+
+
+def review_view(collection: Collection, run: str, *states: str) -> Any:
+    """The photos of ``run`` that are in one of ``states``, as a view.
+
+    Raises:
+        PersamError: for an unknown state or run
+    """
+    for state in states:
+        if state not in STATES:
+            raise PersamError(f"unknown review state {state!r}: choose from {', '.join(STATES)}")
+    return collection.select(review_table(collection, run).of_state(*states))
+
+
+def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO,)) -> Any:
+    """The photos nobody has looked at yet, most doubtful first, as a view.
+
+    Doubtful: low score or low presence compared with the run's other photos.
+    """
+    table = review_table(collection, run)
+    order = np.argsort(-table.doubt(), kind="stable")
+    return collection.select(
+        [table.ids[i] for i in order if table.states[i] in states], ordered=True
+    )
+
+
+def set_review(
+    collection: Collection, run: str, decision: str | None, ids: Iterable[str] | None = None
+) -> int:
+    """Accept or reject photos of a run, or take decisions back, in one step that can be undone.
+
+    Args:
+        collection: a dataset or view
+        run: the run's name
+        decision: ``"accepted"``, ``"rejected"``, or None for "not looked at"
+        ids: the photos; default: every photo of ``collection`` that the run has touched
+
+    Returns:
+        how many decisions changed
+
+    Raises:
+        PersamError: for an unknown decision, run, or photo
+    """
+    return set_reviews(collection, run, {decision: ids})
+
+
+def set_reviews(
+    collection: Collection, run: str, decisions: dict[str | None, Iterable[str] | None]
+) -> int:
+    """Like :func:`set_review` for several decisions that are undone together."""
+    table = review_table(collection, run)
+    known = set(table.ids)
+    wanted: dict[str, str | None] = {}
+    for decision, ids in decisions.items():
+        if decision not in (ACCEPTED, REJECTED, None):
+            raise PersamError(
+                f"unknown decision {decision!r}: choose {ACCEPTED!r}, {REJECTED!r} or None"
+            )
+        chosen = table.ids if ids is None else list(ids)
+        if stray := next((i for i in chosen if i not in known), None):
+            raise PersamError(f"photo {stray!r} has no result of run {run!r}: segment it first")
+        wanted.update(dict.fromkeys(chosen, decision))
+
+    dataset = collection._root_dataset
+    before = _decisions(dataset, run, list(wanted))
+    changed = {i: d for i, d in wanted.items() if before[i] != d}
+    if not changed:
+        return 0
+    _write(dataset, run, changed)
+    _remember(dataset, run, {"reviews": {i: before[i] for i in changed}})
+    return len(changed)
+
+
+def undo_review(collection: Collection, run: str) -> int:
+    """Take the last step of a review back: decisions, or a change of the threshold.
+
+    Returns:
+        how many photos changed; 0 if there was nothing to undo
+    """
+    _require_run(collection, run)
+    dataset = collection._root_dataset
+    record = _record(dataset, run)
+    if not record["undo"]:
+        return 0
+    step = record["undo"].pop()
+    if "reviews" in step:
+        living = set(dataset.select(list(step["reviews"])).values("id"))
+        reviews = {i: d for i, d in step["reviews"].items() if i in living}
+        if reviews:
+            _write(dataset, run, reviews)
+        count = len(reviews)
+    else:
+        count = presence_changes(dataset, run, step["threshold"])
+        record["threshold"] = step["threshold"]
+    _store(dataset).set(run, record)
+    return count
+
+
+def undo_steps(collection: Collection, run: str) -> int:
+    """How many steps :func:`undo_review` can take back."""
+    return len(_record(collection._root_dataset, run)["undo"])
+
+
+def presence_threshold(collection: Collection, run: str) -> float:
+    """The presence below which photos count as absent: the reviewer's, else the run's own."""
+    dataset = collection._root_dataset
+    chosen = _record(dataset, run)["threshold"]
+    if chosen is not None:
+        return float(chosen)
+    parameters = getattr(dataset.get_run_info(run).config, "parameters", None) or {}
+    return float(parameters.get("presence_threshold") or 0.0)
+
+
+def presence_changes(collection: Collection, run: str, threshold: float) -> int:
+    """How many photos would change their state under another presence threshold."""
+    now = review_table(collection, run).states
+    return int((now != review_table(collection, run, threshold).states).sum())
+
+
+def set_presence_threshold(collection: Collection, run: str, threshold: float) -> int:
+    """Count photos whose presence is below ``threshold`` as absent, from now on. Can be undone.
+
+    No mask is touched: a photo that comes back has its mask as before.
+
+    Returns:
+        how many photos changed their state
+    """
+    if not np.isfinite(threshold):
+        raise PersamError(
+            f"presence threshold {threshold} is not a number: give one between -1 and 1"
+        )
+    count = presence_changes(collection, run, threshold)
+    dataset = collection._root_dataset
+    previous = presence_threshold(dataset, run)
+    if previous != threshold:
+        _remember(dataset, run, {"threshold": previous}, threshold=float(threshold))
+    return count
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """(B + 1,) bin edges and (B,) counts of a number per photo."""
+
+    edges: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.int64]
+
+
+def review_histogram(values: npt.NDArray[np.float64], bins: int = 20) -> Histogram:
+    """Histogram over the range of the finite ``values``; no bins where there are none."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return Histogram(np.zeros(0), np.zeros(0, np.int64))
+    low, high = float(finite.min()), float(finite.max())
+    if high - low < 1e-6:
+        low, high = low - 0.005, high + 0.005
+    counts, edges = np.histogram(finite, bins=bins, range=(low, high))
+    return Histogram(edges, counts)
+
+
+def between(collection: Collection, field: str, low: float, high: float, last: bool = False) -> Any:
+    """The photos with ``low <= field < high`` (``<= high`` for the last bin), as a view."""
+    upper = F(field) <= high if last else F(field) < high
+    return collection.match((F(field) >= low) & upper)
+
+
+def forget_review(dataset: Any, run: str) -> None:
+    """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
+    _store(dataset).delete(run)
+    fields = [f for f in (review_field(run), edit_field(run)) if dataset.has_field(f)]
+    if fields:
+        dataset.delete_sample_fields(fields)
+
+
+def rename_review(dataset: Any, run: str, new_name: str) -> None:
+    """Move what :func:`forget_review` would drop to a run's new name."""
+    renamed = {
+        old: new
+        for old, new in (
+            (review_field(run), review_field(new_name)),
+            (edit_field(run), edit_field(new_name)),
+        )
+        if dataset.has_field(old)
+    }
+    if renamed:
+        dataset.rename_sample_fields(renamed)
+    store = _store(dataset)
+    if store.has(run):
+        store.set(new_name, store.get(run))
+        store.delete(run)
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _require_run(collection: Collection, run: str) -> None:
+    runs = collection._root_dataset.list_runs()
+    if run not in runs:
+        listed = ", ".join(sorted(runs)) or "none"
+        raise PersamError(f"dataset has no run {run!r}: choose from {listed}")
+
+
+def _floats(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _rank_from_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N,) in [0, 1]: 1 for the lowest value, 0 for the highest and for what is missing."""
+    ranks = np.zeros(len(values))
+    finite = np.flatnonzero(np.isfinite(values))
+    if finite.size > 1:
+        _, inverse, counts = np.unique(values[finite], return_inverse=True, return_counts=True)
+        below = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        ranks[finite] = 1 - below[inverse] / (finite.size - 1)
+        ranks[finite] = np.clip(ranks[finite], 0, 1)
+    return ranks
+
+
+def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
+    field = review_field(run)
+    if not dataset.has_field(field):
+        return dict.fromkeys(ids)
+    found = dict(zip(*dataset.select(ids).values(["id", field]), strict=True))
+    return {i: found.get(i) for i in ids}
+
+
+def _write(dataset: Any, run: str, decisions: dict[str, str | None]) -> None:
+    field = review_field(run)
+    if not dataset.has_field(field):
+        dataset.add_sample_field(
+            field, fo.StringField, description=f"Decision about the mask of run {run!r}"
+        )
+    dataset.set_values(field, decisions, key_field="id")
+
+
+def _store(dataset: Any) -> Any:
+    return ExecutionStore.create(STORE, dataset._doc.id)
+
+
+def _record(dataset: Any, run: str) -> dict[str, Any]:
+    stored = _store(dataset).get(run) or {}
+    return {"undo": list(stored.get("undo", [])), "threshold": stored.get("threshold")}
+
+
+def _remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> None:
+    record = _record(dataset, run)
+    steps = [*record["undo"], step][-UNDO_STEPS:]
+    while len(steps) > 1 and sum(len(s.get("reviews", ())) for s in steps) > UNDO_PHOTOS:
+        steps.pop(0)
+    _store(dataset).set(run, {**record, **changes, "undo": steps})

@@ -1,0 +1,201 @@
+"""What all operators share: a form that never breaks, live progress, and the SDK form."""
+
+from __future__ import annotations
+
+import importlib.util
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from fiftyone_persam.errors import PersamError
+
+from .streaming import Board, Progress, stream
+
+PLUGIN = "@fiftyone-persam/persam"
+ICON = "center_focus_strong"
+
+# Import name -> what to install. Looked up, not imported: a form must open in a blink.
+NEEDED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "segment_anything": "segment-anything",
+    "timm": "timm",
+    "safetensors": "safetensors",
+    "pycocotools": "pycocotools",
+}
+
+Context = Any  # foo.ExecutionContext: fiftyone ships no types
+
+
+def missing_packages() -> list[str]:
+    """Names, as pip knows them, of the packages that the library needs and cannot find."""
+    return [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+
+
+class PersamOperator(foo.Operator):
+    """An operator that is a form around one call of the library.
+
+    A subclass gives the class attributes, :meth:`form` and :meth:`run`; ``__call__`` is the SDK's
+    form with the library call's own argument names.
+    """
+
+    operator: str
+    label: str
+    description: str
+    icon: str = ICON
+    dynamic: bool = True
+    unlisted: bool = False
+    delegable: bool = False
+    generator: bool = False
+    risk: Any = types.RiskLevel.MEDIUM
+    view_target: bool = False
+    submit: str | None = None
+
+    @property
+    def config(self) -> Any:
+        """See ``foo.OperatorConfig``."""
+        return foo.OperatorConfig(
+            name=self.operator,
+            label=self.label,
+            description=self.description,
+            icon=self.icon,
+            dynamic=self.dynamic,
+            unlisted=self.unlisted,
+            execute_as_generator=self.generator,
+            allow_immediate_execution=True,
+            allow_delegated_execution=self.delegable,
+            risk_level=self.risk,
+            view_target=self.view_target,
+        )
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """Add the inputs; raise :class:`PersamError` for what makes the operator impossible."""
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any] | None:
+        """Do the work; called in a worker thread when ``generator``."""
+        raise NotImplementedError
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any] | None:
+        """What the App does when the work is done: calls on ``ctx.ops``. Not in delegated runs."""
+        return None
+
+    def resolve_input(self, ctx: Context) -> Any:
+        """The form; with an error in its place where the operator cannot be executed."""
+        inputs = types.Object()
+        if missing := missing_packages():
+            refuse(
+                inputs,
+                f"This plugin needs packages that are not installed: {', '.join(missing)}",
+                f"Run `pip install {' '.join(missing)}` in FiftyOne's environment and restart it.",
+            )
+        elif ctx.dataset is None and self.operator not in ("import_perseg", "doctor"):
+            refuse(inputs, "Open a dataset first.")
+        else:
+            try:
+                self.form(ctx, inputs)
+            except PersamError as error:
+                refuse(inputs, str(error))
+        view = types.PromptView(label=self.label, submit_button_label=self.submit or "Execute")
+        return types.Property(inputs, view=view)
+
+    def execute(self, ctx: Context) -> Any:
+        """Run; as a generator with live progress in the App, plainly in a delegated worker."""
+        if not self.generator:
+            result = self.run(ctx, Progress())
+            self.after(ctx, result)
+            return result
+        if ctx.delegated:
+            return self.run(ctx, Progress(on_report=lambda p: _report_delegated(ctx, p)))
+        return self._stream(ctx)
+
+    def _stream(self, ctx: Context) -> Iterator[Any]:
+        name = ctx.params.get("run") or ctx.params.get("out_field")
+        try:
+            result = yield from stream(ctx, lambda progress: self.run(ctx, progress))
+        except PersamError:
+            _mark_shown(ctx, name)  # the App shows the error itself
+            raise
+        if token := ctx.request_params.get("token"):
+            _RESULTS[token] = result
+        yield from self.after(ctx, result) or ()
+        _mark_shown(ctx, name)
+
+    def call(self, collection: Any, delegate: bool = False, **params: Any) -> Any:
+        """Execute from Python: what the App's form does with these values.
+
+        Returns:
+            a ``foo.ExecutionResult``; its ``result`` is the dict that :meth:`run` returned
+        """
+        ctx: dict[str, Any] = {"token": uuid.uuid4().hex}
+        if isinstance(collection, fo.DatasetView):
+            ctx["view"] = collection
+        elif collection is not None:
+            ctx["dataset"] = collection
+        given = {key: value for key, value in params.items() if value is not None}
+        execution = foo.execute_operator(self.uri, ctx, params=given, request_delegation=delegate)
+        # FiftyOne runs a generator to its end and drops what it returned.
+        if (result := _RESULTS.pop(ctx["token"], None)) is not None:
+            execution.result = result
+        return execution
+
+
+# Results of generators on their way to the SDK call that waits for them, by its token.
+_RESULTS: dict[str, dict[str, Any] | None] = {}
+
+
+def _mark_shown(ctx: Context, run: str | None) -> None:
+    if run and ctx.dataset is not None:
+        Board(ctx.dataset).mark_shown(run)
+
+
+def _report_delegated(ctx: Context, progress: Progress) -> None:
+    ctx.set_progress(progress=progress.fraction, label=str(progress))
+
+
+def refuse(inputs: Any, message: str, advice: str = "", name: str = "problem") -> None:
+    """Show an error in the form and keep it from being executed."""
+    prop = inputs.view(name, types.Error(label=message, description=advice))
+    prop.invalid = True
+    prop.error_message = f"{message} {advice}".strip()
+
+
+def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
+    """Show a line of text in the form."""
+    inputs.view(name, (types.Warning if warning else types.Notice)(label=text))
+
+
+def choose(
+    inputs: Any,
+    name: str,
+    choices: dict[str, str] | list[str],
+    label: str,
+    default: str | None = None,
+    description: str | None = None,
+    required: bool = True,
+    radio: bool = False,
+    details: Callable[[str], str | None] = lambda value: None,
+) -> None:
+    """A drop-down (or radio buttons) of values with their labels."""
+    labelled = choices if isinstance(choices, dict) else {value: value for value in choices}
+    view = types.RadioGroup() if radio else types.DropdownView()
+    for value, text in labelled.items():
+        view.add_choice(value, label=text, description=details(value))
+    inputs.enum(
+        name,
+        view.values(),
+        label=label,
+        description=description,
+        default=default,
+        required=required,
+        view=view,
+    )
+
+
+def show_fields(ctx: Context, *fields: str) -> Any:
+    """Switch fields on in the App, beside what is on already (masks are off by default)."""
+    active = list(ctx.active_fields or [])
+    return ctx.ops.set_active_fields([*active, *(f for f in fields if f not in active)])

@@ -1,0 +1,47 @@
+"""Every operator and panel of the plugin; ``fiftyone.yml`` lists the same names."""
+
+from __future__ import annotations
+
+from .evaluation import CompareRuns, Evaluate
+from .handover import ExportMasks, PromoteMasks
+from .importing import ImportPerSeg
+from .managing import (
+    DeleteRun,
+    Doctor,
+    ListRuns,
+    RenameRun,
+    ResumeRun,
+    ShowFailures,
+    StopRun,
+)
+from .panel import ReviewPanel
+from .reviewing import AcceptMasks, EditMask, RejectMasks, SetPresenceThreshold, UndoReview
+from .segment import SegmentFromOpened, SegmentFromReference
+from .segment_again import SegmentAgain
+from .watching import ShowRun, WatchRuns
+
+OPERATORS = (
+    SegmentFromReference,
+    SegmentFromOpened,
+    SegmentAgain,
+    Evaluate,
+    ImportPerSeg,
+    AcceptMasks,
+    RejectMasks,
+    UndoReview,
+    SetPresenceThreshold,
+    EditMask,
+    CompareRuns,
+    PromoteMasks,
+    ExportMasks,
+    ListRuns,
+    ShowFailures,
+    ResumeRun,
+    StopRun,
+    RenameRun,
+    DeleteRun,
+    Doctor,
+    WatchRuns,
+    ShowRun,
+    ReviewPanel,
+)

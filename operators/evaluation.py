@@ -1,0 +1,198 @@
+"""``evaluate`` and ``compare_runs``: how good a run is, and where two runs differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+
+from .base import Context, PersamOperator, choose, notice, refuse, show_fields
+from .runs import run_names
+from .streaming import Progress
+
+NONE = ""
+
+
+class Evaluate(PersamOperator):
+    """Form around :func:`fiftyone_persam.evaluate`."""
+
+    operator = "evaluate"
+    label = "Evaluate my masks"
+    description = "IoU, boundary IoU and accuracy of a run against ground truth, by object"
+    icon = "assessment"
+    delegable = True
+    generator = True
+    view_target = True
+    submit = "Evaluate"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """Prediction, ground truth, groups, key."""
+        from fiftyone_persam.curation.picking import label_fields
+
+        fields = label_fields(ctx.dataset)
+        if len(fields) < 2:
+            refuse(inputs, "Two label fields are needed: predictions and ground truth.")
+            return
+        runs = [r for r in run_names(ctx.dataset) if r in fields]
+        pred = ctx.params.get("pred_field") or (runs or fields)[-1]
+        choose(inputs, "pred_field", fields, "Predictions", default=pred)
+        others = [f for f in fields if f != pred]
+        gt = "ground_truth" if "ground_truth" in others else others[0]
+        choose(inputs, "gt_field", others, "Ground truth", default=gt)
+        group_input(ctx, inputs)
+        key = inputs.str(
+            "eval_key",
+            default=f"{pred}_eval",
+            required=True,
+            label="Evaluation key",
+            description="Its name in the Model Evaluation panel, and the prefix of its fields",
+        )
+        if not str(ctx.params.get("eval_key") or "key").isidentifier():
+            key.invalid = True
+            key.error_message = "Use letters, digits and underscores, beginning with a letter."
+        inputs.view_target(ctx, action_description="Evaluate", default_target="CURRENT_VIEW")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Evaluate."""
+        import fiftyone_persam as fp
+
+        progress.stage = "Evaluating"
+        results = fp.evaluate(
+            ctx.target_view(require_flat=True),
+            ctx.params["pred_field"],
+            gt_field=ctx.params["gt_field"],
+            eval_key=ctx.params["eval_key"],
+            group_by=ctx.params.get("group_by") or None,
+        )
+        return {"eval_key": ctx.params["eval_key"], "metrics": results.metrics()}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the numbers and the panel that has all of them."""
+        metrics = (result or {}).get("metrics", {})
+        shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k in ("mIoU", "bIoU")]
+        return [
+            ctx.ops.reload_dataset(),
+            ctx.ops.notify(f"Evaluated: {', '.join(shown) or 'done'}", variant="success"),
+            ctx.ops.open_panel("model_evaluation_panel_builtin", layout="horizontal"),
+        ]
+
+    def __call__(
+        self,
+        sample_collection: Any,
+        pred_field: str,
+        gt_field: str = "ground_truth",
+        eval_key: str | None = None,
+        group_by: str | None = None,
+        delegate: bool = False,
+    ) -> Any:
+        """Evaluate the masks in ``pred_field``; see :func:`fiftyone_persam.evaluate`."""
+        return self.call(
+            sample_collection,
+            delegate=delegate,
+            pred_field=pred_field,
+            gt_field=gt_field,
+            eval_key=eval_key or f"{pred_field}_eval",
+            group_by=group_by,
+        )
+
+
+class CompareRuns(PersamOperator):
+    """Form around :func:`fiftyone_persam.curation.compare.compare_runs`."""
+
+    operator = "compare_runs"
+    label = "Compare two runs"
+    description = "Show where the masks of two runs disagree, strongest disagreement first"
+    icon = "compare"
+    delegable = False
+    submit = "Compare"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """Two runs, ground truth, order."""
+        from fiftyone_persam.curation.picking import label_fields
+
+        names = run_names(ctx.dataset)
+        if len(names) < 2:
+            refuse(inputs, "Two runs are needed.", "Segment once more under another name.")
+            return
+        first = ctx.params.get("run_a") or names[-2]
+        choose(inputs, "run_a", names, "Run", default=first)
+        rest = [n for n in names if n != first]
+        choose(inputs, "run_b", rest, "Compare with", default=rest[-1])
+        fields = [f for f in label_fields(ctx.dataset) if f not in names]
+        truth = {NONE: "none", **{f: f for f in fields}}
+        choose(inputs, "gt_field", truth, "Ground truth", default=NONE, required=False)
+        if ctx.params.get("gt_field"):
+            inputs.bool(
+                "by_gain",
+                default=True,
+                label="Begin where the second run is better, end where it is worse",
+                description="Off: strongest disagreement first",
+            )
+        notice(inputs, "what", "The grid will show the photos in that order, with both masks on.")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Compare, and write the agreement into a field."""
+        from fiftyone_persam.curation.compare import compare_runs
+
+        run_a, run_b = ctx.params["run_a"], ctx.params["run_b"]
+        comparison = compare_runs(
+            ctx.dataset,
+            run_a,
+            run_b,
+            gt_field=ctx.params.get("gt_field") or None,
+            out_field=f"{run_a}_vs_{run_b}",
+        )
+        by_gain = ctx.params.get("by_gain") and comparison.gain is not None
+        view = comparison.by_gain(ctx.dataset) if by_gain else comparison.view(ctx.dataset)
+        return {
+            "summary": comparison.summary(),
+            "field": f"{run_a}_vs_{run_b}",
+            "ids": view.values("id"),
+        }
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the photos in their new order."""
+        result = result or {}
+        return [
+            ctx.ops.reload_dataset(),
+            ctx.ops.set_view(ctx.dataset.select(result["ids"], ordered=True)),
+            show_fields(ctx, ctx.params["run_a"], ctx.params["run_b"], result["field"]),
+        ]
+
+    def resolve_output(self, ctx: Context) -> Any:
+        """The numbers of the comparison."""
+        outputs = types.Object()
+        outputs.obj("summary", label="Comparison", view=types.KeyValueView())
+        return types.Property(outputs, view=types.View(label="Comparison"))
+
+    def __call__(
+        self,
+        sample_collection: Any,
+        run_a: str,
+        run_b: str,
+        gt_field: str | None = None,
+        by_gain: bool = False,
+    ) -> Any:
+        """Compare two runs of a dataset, photo by photo."""
+        return self.call(
+            sample_collection, run_a=run_a, run_b=run_b, gt_field=gt_field, by_gain=by_gain
+        )
+
+
+def group_input(ctx: Context, inputs: Any) -> None:
+    """Which text field says what object a photo shows; none by default."""
+    groups = [
+        g for g in ctx.dataset.get_field_schema(ftype=fo.StringField) if not g.startswith("_")
+    ]
+    groups = [g for g in groups if g != "filepath" and not g.endswith(("_error", "_review"))]
+    labelled = {NONE: "all photos show one object", **{g: g for g in groups}}
+    choose(
+        inputs,
+        "group_by",
+        labelled,
+        "One object per",
+        default="object" if "object" in groups else NONE,
+        description="mIoU is taken per object first, then over the objects",
+        required=False,
+    )

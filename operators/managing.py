@@ -1,0 +1,310 @@
+"""Manage: list, resume, stop, rename and delete runs; faults per photo; the doctor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from .base import Context, PersamOperator, missing_packages, notice, refuse, show_fields
+from .runs import choose_run, run_names
+from .segment import run_facts
+from .streaming import DONE, ERROR, RUNNING, STOPPED, Board, Progress, StoppedError
+
+
+class ListRuns(PersamOperator):
+    """Form around :func:`fiftyone_persam.list_runs`."""
+
+    operator = "list_runs"
+    label = "List runs"
+    description = "All runs of this dataset: method, model, photos, failures, review"
+    icon = "list"
+    dynamic = False
+    risk = types.RiskLevel.LOW
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """One row per run."""
+        import fiftyone_persam as fp
+        from fiftyone_persam.curation.review import review_counts
+
+        rows = []
+        for run in fp.list_runs(ctx.dataset):
+            counts = review_counts(ctx.dataset, run.name)
+            rows.append(
+                {
+                    "run": run.name,
+                    "method": run.config.method,
+                    "model": run.config.model,
+                    "state": run.state,
+                    "photos": counts.total,
+                    "review": str(counts),
+                }
+            )
+        return {"runs": rows}
+
+    def resolve_output(self, ctx: Context) -> Any:
+        """A table."""
+        return _table("runs", "Runs", "run", "method", "model", "state", "photos", "review")
+
+    def __call__(self, sample_collection: Any) -> Any:
+        """List the runs of a dataset as rows."""
+        return self.call(sample_collection)
+
+
+class ShowFailures(PersamOperator):
+    """The photos a run could not segment, with the reasons."""
+
+    operator = "show_failures"
+    label = "Show failed photos"
+    description = "The photos that a run could not segment, with the reason for each"
+    icon = "report_problem"
+    risk = types.RiskLevel.LOW
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run."""
+        from fiftyone_persam.curation.review import review_counts
+
+        run = choose_run(ctx, inputs)
+        if run is not None and not review_counts(ctx.dataset, run).failed:
+            refuse(inputs, f"No photo failed in run {run!r}.")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """One row per photo."""
+        from fiftyone_persam.curation.review import FAILED, review_view
+
+        run = ctx.params["run"]
+        view = review_view(ctx.dataset, run, FAILED)
+        ids, paths, errors = view.values(["id", "filepath", f"{run}_error"])
+        rows = [
+            {"photo": path.rsplit("/", 1)[-1], "reason": error, "id": i}
+            for i, path, error in zip(ids, paths, errors, strict=True)
+        ]
+        return {"failures": rows}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show these photos in the grid."""
+        ids = [row["id"] for row in (result or {})["failures"]]
+        return [ctx.ops.set_view(ctx.dataset.select(ids))]
+
+    def resolve_output(self, ctx: Context) -> Any:
+        """A table."""
+        return _table("failures", "Failed photos", "photo", "reason")
+
+    def __call__(self, sample_collection: Any, run: str) -> Any:
+        """The failed photos of ``run``, with reasons."""
+        return self.call(sample_collection, run=run)
+
+
+class RenameRun(PersamOperator):
+    """Form around :func:`fiftyone_persam.rename_run`."""
+
+    operator = "rename_run"
+    label = "Rename a run"
+    description = "Give a run, and all fields it wrote, another name"
+    icon = "edit"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run and its new name."""
+        from fiftyone_persam.curation.picking import problem_with_name
+
+        run = choose_run(ctx, inputs)
+        if run is None:
+            return
+        prop = inputs.str("new_name", required=True, label="New name")
+        name = ctx.params.get("new_name")
+        if name is None:
+            return
+        problem = problem_with_name(ctx.dataset, name)
+        if problem is None and name in run_names(ctx.dataset):
+            problem = f"There is a run {name!r} already: choose another name."
+        if problem:
+            prop.invalid = True
+            prop.error_message = problem
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Rename."""
+        import fiftyone_persam as fp
+
+        fp.rename_run(ctx.dataset, ctx.params["run"], ctx.params["new_name"])
+        return {"run": ctx.params["new_name"]}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the fields under their new names."""
+        return [ctx.ops.reload_dataset(), show_fields(ctx, ctx.params["new_name"])]
+
+    def __call__(self, sample_collection: Any, run: str, new_name: str) -> Any:
+        """Rename ``run`` to ``new_name``."""
+        return self.call(sample_collection, run=run, new_name=new_name)
+
+
+class DeleteRun(PersamOperator):
+    """Form around :func:`fiftyone_persam.delete_run`."""
+
+    operator = "delete_run"
+    label = "Delete a run"
+    description = "Delete a run with every field and mask file it wrote"
+    icon = "delete"
+    risk = types.RiskLevel.HIGH
+    submit = "Delete"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run, and what would be gone."""
+        from fiftyone_persam.curation.review import review_counts
+
+        run = choose_run(ctx, inputs)
+        if run is not None:
+            counts = review_counts(ctx.dataset, run)
+            notice(
+                inputs,
+                "loss",
+                f"This deletes the masks of {counts.total} photos with their scores and the review "
+                f"({counts.accepted} accepted, {counts.rejected} rejected). "
+                "Promoted labels stay.",
+                warning=True,
+            )
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Delete."""
+        import fiftyone_persam as fp
+
+        fp.delete_run(ctx.dataset, ctx.params["run"])
+        Board(ctx.dataset).remove(ctx.params["run"])
+        return {"deleted": ctx.params["run"]}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the dataset without it."""
+        return [ctx.ops.clear_view(), ctx.ops.reload_dataset()]
+
+    def __call__(self, sample_collection: Any, run: str) -> Any:
+        """Delete ``run`` with everything it wrote."""
+        return self.call(sample_collection, run=run)
+
+
+class ResumeRun(PersamOperator):
+    """Form around :func:`fiftyone_persam.resume_run`."""
+
+    operator = "resume_run"
+    label = "Resume a run"
+    description = "Go on with a run that was stopped: only photos without a result are segmented"
+    icon = "play_arrow"
+    delegable = True
+    generator = True
+    submit = "Resume"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run."""
+        choose_run(ctx, inputs)
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Go on."""
+        import fiftyone_persam as fp
+
+        name = ctx.params["run"]
+        progress.track(Board(ctx.dataset), name)
+        try:
+            run = fp.resume_run(ctx.dataset, name, progress=progress)
+        except StoppedError as stopped:
+            progress.finish(STOPPED, str(stopped))
+            raise
+        except BaseException as error:
+            progress.finish(ERROR, str(error))
+            raise
+        result = {"run": name, "fields": [name], **run_facts(run)}
+        progress.finish(DONE, result["summary"])
+        return result
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the masks."""
+        result = result or {}
+        return [
+            ctx.ops.reload_dataset(),
+            show_fields(ctx, *result["fields"]),
+            ctx.ops.notify(result["summary"], variant="success"),
+        ]
+
+    def __call__(self, sample_collection: Any, run: str, delegate: bool = False) -> Any:
+        """Resume ``run``."""
+        return self.call(sample_collection, delegate=delegate, run=run)
+
+
+class StopRun(PersamOperator):
+    """Stop a run that goes on in the App's server or in a delegated worker."""
+
+    operator = "stop_run"
+    label = "Stop a run"
+    description = "Stop a run at its next photo; what is finished stays and it can be resumed"
+    icon = "stop"
+    risk = types.RiskLevel.LOW
+    submit = "Stop"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """Which of the runs in progress."""
+        from .base import choose
+
+        going = going_on(ctx)
+        if not going:
+            refuse(inputs, "No run is in progress.")
+            return
+        choose(inputs, "run", going, "Run", default=next(iter(going)))
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Ask it to stop."""
+        Board(ctx.dataset).ask_to_stop(ctx.params["run"])
+        return {"run": ctx.params["run"]}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Say so."""
+        return [ctx.ops.notify("The run stops at its next photo.", variant="info")]
+
+    def __call__(self, sample_collection: Any, run: str) -> Any:
+        """Stop ``run`` at its next photo."""
+        return self.call(sample_collection, run=run)
+
+
+class Doctor(PersamOperator):
+    """What this machine has, and what is wrong with it."""
+
+    operator = "doctor"
+    label = "Check the personal masks plugin"
+    description = "Device, checkpoints, database, versions: what is there and what is missing"
+    icon = "health_and_safety"
+    dynamic = False
+    risk = types.RiskLevel.LOW
+
+    def resolve_input(self, ctx: Context) -> Any:
+        """No inputs, and no refusal: the doctor is for when something is missing."""
+        return types.Property(types.Object(), view=types.PromptView(label=self.label))
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """One row per check."""
+        if missing := missing_packages():
+            text = f"pip install {' '.join(missing)}"
+            return {"checks": [{"check": "packages", "result": "missing", "advice": text}]}
+        from fiftyone_persam.curation.doctor import check
+
+        return {"checks": [dict(row) for row in check()]}
+
+    def resolve_output(self, ctx: Context) -> Any:
+        """A table."""
+        return _table("checks", "Checks", "check", "result", "advice")
+
+    def __call__(self) -> Any:
+        """Check this machine."""
+        return self.call(None)
+
+
+def going_on(ctx: Context) -> dict[str, str]:
+    """The runs in progress and how far they are."""
+    entries = Board(ctx.dataset).entries()
+    return {run: f"{run}: {e['label']}" for run, e in entries.items() if e.get("state") == RUNNING}
+
+
+def _table(name: str, label: str, *columns: str) -> Any:
+    outputs = types.Object()
+    rows = types.Object()
+    view = types.TableView()
+    for column in columns:
+        rows.str(column, label=column.capitalize())
+        view.add_column(column, label=column.capitalize())
+    outputs.list(name, rows, label=label, view=view)
+    return types.Property(outputs, view=types.View(label=label))

@@ -1,0 +1,286 @@
+"""The review panel "Personal masks", in the grid and beside an opened photo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from . import panel_parts as parts
+from .base import ICON, PLUGIN, Context, missing_packages, show_fields
+from .reviewing import decisions_from_thumbs
+from .runs import run_names
+from .streaming import Board
+
+NAME = "review_masks"
+TODO = "todo"
+
+HELP = """
+**Personal masks** leads through the masks of a run.
+
+1. *Start reviewing* sorts the photos, most doubtful first, and turns the tick in their
+   corner into a thumb: click it for yes, Alt+click for no. *Save* stores the decisions.
+2. Or open a photo: *Accept* and *Reject* go on to the next doubtful one.
+3. *Promote* copies what you accepted into a label field of its own.
+
+Everything is stored at once; *Undo* takes the last step back, also tomorrow.
+"""
+
+
+class ReviewPanel(foo.Panel):
+    """Counts, queue, histograms, decisions and hand-over of one run."""
+
+    @property
+    def config(self) -> Any:
+        """See ``foo.PanelConfig``."""
+        return foo.PanelConfig(
+            name=NAME,
+            label="Personal masks",
+            icon=ICON,
+            surfaces="grid modal",
+            help_markdown=HELP,
+            category=foo.Categories.CURATE,
+        )
+
+    # What happens around the panel -------------------------------------------------------------
+
+    def on_load(self, ctx: Context) -> None:
+        """Begin with the newest run."""
+        self._pick_run(ctx, ctx.panel.state.run)
+
+    def on_change_dataset(self, ctx: Context) -> None:
+        """Another dataset has other runs."""
+        self._pick_run(ctx, None)
+
+    def on_change_current_sample(self, ctx: Context) -> None:
+        """Another photo was opened."""
+        self._read(ctx)
+
+    def on_change_selected(self, ctx: Context) -> None:
+        """Thumbs were given in the grid, or taken away by what another event has changed."""
+        self._read(ctx)
+
+    def on_unload(self, ctx: Context) -> None:
+        """Thumbs become ticks again."""
+        if not ctx.current_sample:
+            ctx.ops.clear_sample_selection_style()
+
+    # Runs --------------------------------------------------------------------------------------
+
+    def refresh(self, ctx: Context) -> None:
+        """Read everything again."""
+        self._pick_run(ctx, ctx.panel.state.run)
+
+    def change_run(self, ctx: Context) -> None:
+        """Another run was chosen."""
+        value = ctx.params.get("value")
+        if value and value != ctx.panel.state.run:
+            self._pick_run(ctx, value)
+
+    def stop(self, ctx: Context) -> None:
+        """Stop what is running."""
+        Board(ctx.dataset).ask_to_stop(ctx.panel.state.run)
+        ctx.ops.notify("The run stops at its next photo.", variant="info")
+
+    # Reviewing ---------------------------------------------------------------------------------
+
+    def start(self, ctx: Context) -> None:
+        """Sort the grid, most doubtful first, and turn ticks into thumbs."""
+        from fiftyone_persam.curation.review import review_queue
+
+        run = ctx.panel.state.run
+        queue = review_queue(ctx.dataset, run)
+        if not len(queue):
+            ctx.ops.notify("Nothing is left to review in this run.", variant="success")
+            return
+        ctx.panel.state.shown = TODO
+        ctx.ops.clear_selected_samples()
+        ctx.ops.set_view(queue)
+        ctx.ops.set_sample_selection_style(default="thumbsup", alt="thumbsdown")
+        show_fields(ctx, run)
+
+    def save_thumbs(self, ctx: Context) -> None:
+        """Store the thumbs given in the grid."""
+        from fiftyone_persam.curation.review import review_queue, set_reviews
+
+        run = ctx.panel.state.run
+        chosen = {d: ids for d, ids in decisions_from_thumbs(ctx).items() if ids}
+        if not chosen:
+            ctx.ops.notify("Give photos a thumb first: click, or Alt+click for no.")
+            return
+        if not self._try(ctx, lambda: set_reviews(ctx.dataset, run, dict(chosen))):
+            return
+        self._changed(ctx)
+        ctx.panel.state.up = ctx.panel.state.down = 0
+        if ctx.panel.state.shown == TODO:
+            ctx.ops.set_view(review_queue(ctx.dataset, run))
+        ctx.ops.clear_selected_samples()
+
+    def accept(self, ctx: Context) -> None:
+        """The opened photo's mask is right."""
+        self._decide(ctx, "accepted")
+
+    def reject(self, ctx: Context) -> None:
+        """The opened photo's mask is wrong."""
+        self._decide(ctx, "rejected")
+
+    def undo(self, ctx: Context) -> None:
+        """Take the last step back."""
+        from fiftyone_persam.curation.review import undo_review
+
+        changed = undo_review(ctx.dataset, ctx.panel.state.run)
+        ctx.ops.notify(f"Undone: {changed} photos are as before.", variant="info")
+        self._changed(ctx)
+
+    def next_photo(self, ctx: Context) -> None:
+        """Open the most doubtful photo that nobody has looked at."""
+        from fiftyone_persam.curation.review import review_queue
+
+        ids = review_queue(ctx.dataset, ctx.panel.state.run).values("id")
+        others = [i for i in ids if i != ctx.current_sample]
+        if not others:
+            ctx.ops.notify("Nothing else is left to review in this run.", variant="success")
+            return
+        later = ids.index(ctx.current_sample) + 1 if ctx.current_sample in ids else 0
+        ctx.ops.open_sample(id=ids[later] if later < len(ids) else others[0])
+
+    # Looking -----------------------------------------------------------------------------------
+
+    def show_state(self, ctx: Context) -> None:
+        """Show the photos of one state."""
+        from fiftyone_persam.curation.review import review_queue
+
+        state = ctx.params["state"]
+        ctx.panel.state.shown = state
+        ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run, states=[state]))
+
+    def show_all(self, ctx: Context) -> None:
+        """Show the whole dataset again."""
+        ctx.panel.state.shown = None
+        ctx.ops.clear_view()
+        ctx.ops.clear_sample_selection_style()
+
+    def show_score(self, ctx: Context) -> None:
+        """A bar of the score histogram was clicked."""
+        self._show_bar(ctx, "score")
+
+    def show_presence(self, ctx: Context) -> None:
+        """A bar of the presence histogram was clicked."""
+        self._show_bar(ctx, "presence")
+
+    def move_threshold(self, ctx: Context) -> None:
+        """The slider was moved: say how many photos would change."""
+        from fiftyone_persam.curation.review import presence_changes
+
+        value = ctx.params.get("value")
+        if value is None or value == ctx.panel.state.threshold:
+            return
+        ctx.panel.state.threshold = value
+        ctx.panel.state.changes = presence_changes(ctx.dataset, ctx.panel.state.run, float(value))
+
+    def save_threshold(self, ctx: Context) -> None:
+        """Keep the slider's value."""
+        from fiftyone_persam.curation.review import set_presence_threshold
+
+        value = float(ctx.panel.state.threshold)
+        self._try(ctx, lambda: set_presence_threshold(ctx.dataset, ctx.panel.state.run, value))
+        self._changed(ctx)
+
+    # Going on ----------------------------------------------------------------------------------
+
+    def another_reference(self, ctx: Context) -> None:
+        """Segment what is not accepted again, with one more reference."""
+        ids = [ctx.current_sample] if ctx.current_sample else list(ctx.selected or [])
+        params = {"run": ctx.panel.state.run, **({"reference": ids[0]} if ids else {})}
+        ctx.prompt(f"{PLUGIN}/segment_again", params=params, on_success=self.refresh)
+
+    def edit(self, ctx: Context) -> None:
+        """Correct masks by hand."""
+        self._prompt(ctx, "edit_masks")
+
+    def promote(self, ctx: Context) -> None:
+        """Copy accepted masks into a label field."""
+        self._prompt(ctx, "promote_masks")
+
+    def export(self, ctx: Context) -> None:
+        """Export accepted masks."""
+        self._prompt(ctx, "export_masks")
+
+    def failures(self, ctx: Context) -> None:
+        """The failed photos with reasons."""
+        self._prompt(ctx, "show_failures")
+
+    def resume(self, ctx: Context) -> None:
+        """Go on with the run."""
+        self._prompt(ctx, "resume_run")
+
+    def segment(self, ctx: Context) -> None:
+        """Begin a new run."""
+        ctx.prompt(f"{PLUGIN}/segment_from_reference", on_success=self.refresh)
+
+    def render(self, ctx: Context) -> Any:
+        """What the panel shows now."""
+        panel = types.Object()
+        if missing := missing_packages():
+            panel.md(f"Install what is missing first: `pip install {' '.join(missing)}`")
+        elif not ctx.panel.state.run:
+            parts.empty(panel, self)
+        elif ctx.current_sample:
+            parts.photo(panel, self, ctx.panel.state)
+        else:
+            parts.overview(panel, self, ctx.panel.state)
+        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical"))
+
+    # -------------------------------------------------------------------------------------------
+
+    def _pick_run(self, ctx: Context, wanted: str | None) -> None:
+        names = run_names(ctx.dataset) if ctx.dataset is not None and not missing_packages() else []
+        ctx.panel.state.runs = names
+        run = wanted if wanted in names else (names[-1] if names else None)
+        ctx.panel.state.run = run
+        ctx.panel.state.shown = None
+        self._read(ctx)
+
+    def _read(self, ctx: Context) -> None:
+        if ctx.panel.state.run:
+            for key, value in parts.read(ctx, ctx.panel.state.run).items():
+                ctx.panel.set_state(key, value)
+
+    def _changed(self, ctx: Context) -> None:
+        ctx.ops.reload_samples()
+        self._read(ctx)
+
+    def _decide(self, ctx: Context, decision: str) -> None:
+        from fiftyone_persam.curation.review import set_review
+
+        run, sample_id = ctx.panel.state.run, ctx.current_sample
+        if not self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [sample_id])):
+            return
+        self._changed(ctx)
+        self.next_photo(ctx)
+
+    def _show_bar(self, ctx: Context, what: str) -> None:
+        from fiftyone_persam.curation.review import between
+
+        run, index = ctx.panel.state.run, int(ctx.params.get("idx", 0))
+        edges = ctx.panel.state.get(f"{what}_edges") or []
+        if index + 1 >= len(edges):
+            return
+        last = index + 2 == len(edges)
+        view = between(ctx.dataset, f"{run}_{what}", edges[index], edges[index + 1], last=last)
+        ctx.ops.set_view(view)
+
+    def _prompt(self, ctx: Context, operator: str) -> None:
+        params = {"run": ctx.panel.state.run}
+        ctx.prompt(f"{PLUGIN}/{operator}", params=params, on_success=self.refresh)
+
+    def _try(self, ctx: Context, action: Any) -> bool:
+        from fiftyone_persam.errors import PersamError
+
+        try:
+            action()
+        except PersamError as error:
+            ctx.ops.notify(str(error), variant="error")
+            return False
+        return True

@@ -1,0 +1,285 @@
+"""What the review panel shows: read from the database, then laid out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from .base import Context
+from .streaming import RUNNING, Board
+
+STATES = {
+    "todo": "To do",
+    "accepted": "Accepted",
+    "rejected": "Rejected",
+    "absent": "Absent",
+    "failed": "Failed",
+}
+COLOUR = "#FF6D04"
+
+
+def read(ctx: Context, run: str) -> dict[str, Any]:
+    """The panel's state for a run."""
+    from fiftyone_persam.curation.review import (
+        presence_threshold,
+        review_histogram,
+        review_table,
+        undo_steps,
+    )
+
+    table = review_table(ctx.dataset, run)
+    counts = table.counts()
+    threshold = presence_threshold(ctx.dataset, run)
+    state: dict[str, Any] = {
+        "counts": {s: getattr(counts, s) for s in STATES},
+        "total": counts.total,
+        "undo": undo_steps(ctx.dataset, run),
+        "threshold": threshold,
+        "saved_threshold": threshold,
+        "changes": 0,
+        "up": len([s for s in ctx.selected_samples if s.get("type") != "alt"]),
+        "down": len([s for s in ctx.selected_samples if s.get("type") == "alt"]),
+        "photo": _photo(table, ctx.current_sample),
+    }
+    if ctx.current_sample and state["photo"]:
+        state["preview"] = _preview(ctx, run)
+    for what, values in (("score", table.score), ("presence", table.presence)):
+        histogram = review_histogram(values)
+        state[f"{what}_edges"] = [float(e) for e in histogram.edges]
+        state[f"plots.{what}_plot"] = _bars(histogram, what)
+    entry = Board(ctx.dataset).entries().get(run)
+    state["header.run_choice"] = run
+    state["running"] = entry["label"] if entry and entry["state"] == RUNNING else None
+    return state
+
+
+def empty(panel: Any, owner: Any) -> None:
+    """No run yet: how to begin."""
+    panel.md(
+        "### No masks yet\n"
+        "1. Label your object in **one** photo (or use a label that is there).\n"
+        "2. Select that photo.\n"
+        "3. Press the button."
+    )
+    panel.btn(
+        "begin",
+        label="Segment my object",
+        icon="center_focus_strong",
+        on_click=owner.segment,
+        variant="contained",
+    )
+    panel.btn("refresh", label="Refresh", icon="refresh", on_click=owner.refresh)
+
+
+def overview(panel: Any, owner: Any, state: Any) -> None:
+    """The panel beside the grid."""
+    _header(panel, owner, state)
+    counts = state.counts or {}
+    row = panel.h_stack("states", gap=1, align_y="center")
+    for name, text in STATES.items():
+        row.btn(
+            f"show_{name}",
+            label=f"{text} {counts.get(name, 0)}",
+            on_click=owner.show_state,
+            params={"state": name},
+            disabled=not counts.get(name, 0),
+            variant="contained" if state.shown == name else "outlined",
+        )
+    row.btn("show_all", label="All photos", on_click=owner.show_all)
+
+    row = panel.h_stack("review", gap=1, align_y="center")
+    row.btn(
+        "start",
+        label="Start reviewing",
+        icon="playlist_play",
+        on_click=owner.start,
+        variant="contained",
+        disabled=not counts.get("todo", 0),
+    )
+    up, down = state.up or 0, state.down or 0
+    row.btn(
+        "save",
+        label=f"Save {up} yes, {down} no",
+        icon="save",
+        on_click=owner.save_thumbs,
+        variant="contained",
+        disabled=not up + down,
+    )
+    _undo(row, owner, state)
+
+    _plots(panel, owner)
+    _threshold(panel, owner, state)
+    _next_steps(panel, owner, counts)
+
+
+def photo(panel: Any, owner: Any, state: Any) -> None:
+    """The panel beside an opened photo."""
+    _header(panel, owner, state)
+    facts = state.photo or {}
+    if not facts:
+        panel.md("This run has no result for this photo.", name="facts")
+        return
+    lines = [f"**{STATES[facts['state']]}**"]
+    if facts.get("score") is not None:
+        lines.append(f"score {facts['score']:.3f}")
+    if facts.get("presence") is not None:
+        lines.append(f"presence {facts['presence']:.3f}")
+    panel.md(" · ".join(lines), name="facts")
+    if facts.get("error"):
+        panel.md(f"This photo failed: {facts['error']}", name="error")
+    row = panel.h_stack("decide", gap=1, align_y="center")
+    row.btn("accept", label="Accept", icon="thumb_up", on_click=owner.accept, variant="contained")
+    row.btn("reject", label="Reject", icon="thumb_down", on_click=owner.reject, variant="contained")
+    row.btn("next", label="Next", icon="skip_next", on_click=owner.next_photo)
+    _undo(row, owner, state)
+    row = panel.h_stack("correct", gap=1, align_y="center")
+    row.btn("edit", label="Edit this mask", icon="draw", on_click=owner.edit)
+    row.btn(
+        "again",
+        label="Use as another reference",
+        icon="add_photo_alternate",
+        on_click=owner.another_reference,
+    )
+    if state.preview:
+        panel.str("preview", view=types.ImageView(alt="The photo and its mask", width="100%"))
+    counts = state.counts or {}
+    panel.md(
+        " · ".join(f"{text} {counts.get(name, 0)}" for name, text in STATES.items()), name="left"
+    )
+
+
+def _header(panel: Any, owner: Any, state: Any) -> None:
+    row = panel.h_stack("header", gap=1, align_y="center")
+    view = types.DropdownView()
+    for name in state.runs or []:
+        view.add_choice(name, label=name)
+    row.enum(
+        "run_choice",
+        view.values(),
+        default=state.run,
+        label="Run",
+        view=view,
+        on_change=owner.change_run,
+    )
+    row.btn("refresh", label="Refresh", icon="refresh", on_click=owner.refresh)
+    if state.running:
+        panel.md(f"⏳ {state.running}", name="running")
+        panel.btn("stop", label="Stop this run", icon="stop", on_click=owner.stop)
+
+
+def _undo(row: Any, owner: Any, state: Any) -> None:
+    row.btn("undo", label="Undo", icon="undo", on_click=owner.undo, disabled=not state.undo)
+
+
+def _plots(panel: Any, owner: Any) -> None:
+    row = panel.h_stack("plots", gap=2)
+    for what, handler in (("score", owner.show_score), ("presence", owner.show_presence)):
+        row.plot(
+            f"{what}_plot",
+            label=f"{what.capitalize()}: click a bar to see its photos",
+            layout={
+                "height": 180,
+                "margin": {"l": 32, "r": 8, "t": 8, "b": 28},
+                "bargap": 0.05,
+                "xaxis": {"title": None},
+            },
+            config={"displayModeBar": False},
+            on_click=handler,
+        )
+
+
+def _threshold(panel: Any, owner: Any, state: Any) -> None:
+    edges = state.presence_edges or []
+    if not edges:
+        return
+    low, high = min(0.0, edges[0]), max(1.0, edges[-1])
+    row = panel.h_stack("absence", gap=2, align_y="center")
+    row.float(
+        "threshold_slider",
+        default=state.threshold,
+        min=low,
+        max=high,
+        label=f"Absent below a presence of {state.threshold:.3f}",
+        view=types.SliderView(
+            min=low, max=high, value_precision=3, label_position="top", value_label_display="off"
+        ),
+        on_change=owner.move_threshold,
+    )
+    changed = state.threshold != state.saved_threshold
+    row.btn(
+        "save_threshold",
+        label=f"Apply ({state.changes or 0} photos change)" if changed else "Apply",
+        on_click=owner.save_threshold,
+        variant="outlined",
+        disabled=not changed,
+    )
+
+
+def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
+    row = panel.h_stack("next_steps", gap=1, align_y="center")
+    accepted = counts.get("accepted", 0)
+    row.btn(
+        "again",
+        label="Another reference",
+        icon="add_photo_alternate",
+        on_click=owner.another_reference,
+    )
+    row.btn(
+        "promote",
+        label="Promote",
+        icon="verified",
+        on_click=owner.promote,
+        disabled=not accepted,
+    )
+    row.btn(
+        "export",
+        label="Export",
+        icon="file_download",
+        on_click=owner.export,
+        disabled=not accepted,
+    )
+    if counts.get("failed"):
+        row.btn("failures", label="Failures", icon="report_problem", on_click=owner.failures)
+
+
+def _photo(table: Any, sample_id: str | None) -> dict[str, Any] | None:
+    if sample_id is None or sample_id not in table.ids:
+        return None
+    row = table.ids.index(sample_id)
+    score, presence = float(table.score[row]), float(table.presence[row])
+    return {
+        "state": str(table.states[row]),
+        "score": score if score == score else None,  # NaN: there is none
+        "presence": presence if presence == presence else None,
+    }
+
+
+def _preview(ctx: Context, run: str) -> str | None:
+    """The opened photo with its mask, so that the panel need not be split to see both."""
+    from fiftyone_persam.curation.picking import reference_thumbnail
+    from fiftyone_persam.errors import PersamError
+
+    sample = ctx.dataset[ctx.current_sample]
+    if sample[run] is None:
+        return None
+    try:
+        return reference_thumbnail(sample, run, side=520)
+    except PersamError:
+        return None
+
+
+def _bars(histogram: Any, what: str) -> list[dict[str, Any]]:
+    edges = histogram.edges
+    if not len(histogram.counts):
+        return []
+    return [
+        {
+            "type": "bar",
+            "x": [float(v) for v in (edges[:-1] + edges[1:]) / 2],
+            "y": [int(c) for c in histogram.counts],
+            "width": float(edges[1] - edges[0]) * 0.95,
+            "marker": {"color": COLOUR},
+            "hovertemplate": f"{what} %{{x:.3f}}: %{{y}} photos<extra></extra>",
+        }
+    ]

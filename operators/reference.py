@@ -1,0 +1,140 @@
+"""The part of a form in which the reference is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fiftyone.operators.types as types
+from fiftyone import ViewField as F
+
+from .base import Context, choose, refuse
+
+ROLE, REFERENCE = "role", "reference"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The reference that a form's values stand for."""
+
+    sample: Any
+    label_field: str
+    label_id: str | None = None
+    mask_value: int | None = None
+
+
+def candidates(ctx: Context) -> list[str]:
+    """Ids of the photos that may be meant: the selected label's, the opened one, selected ones."""
+    ids = [label["sample_id"] for label in ctx.selected_labels or []]
+    if ctx.current_sample:
+        ids.append(ctx.current_sample)
+    ids += ctx.selected or []
+    return list(dict.fromkeys(ids))
+
+
+def reference_inputs(ctx: Context, inputs: Any) -> Picked | None:
+    """Add the inputs for one reference photo. None if the form cannot go on without a choice."""
+    from fiftyone_persam.curation.picking import label_fields, labels_of, mask_values, problem_with
+
+    ids = [i for i in (ctx.params.get("reference"), *candidates(ctx)) if isinstance(i, str)]
+    ids = list(dict.fromkeys(ids))
+    samples = {s.id: s for s in ctx.dataset.select(ids)} if ids else {}
+    ids = [i for i in ids if i in samples]
+    if not ids:
+        refuse(
+            inputs,
+            "Select the photo that shows your object.",
+            "Click the tick in its corner, or open it, then start this operator again.",
+            name="no_reference",
+        )
+        return None
+    chosen = ctx.params.get("reference")
+    chosen = chosen if chosen in samples else ids[0]
+    choose(
+        inputs,
+        "reference",
+        {i: Path(samples[i].filepath).name for i in ids},
+        "Reference photo",
+        default=chosen,
+        description="The photo that shows which object is meant",
+    )
+    sample = samples[chosen]
+
+    fields = label_fields(ctx.dataset)
+    if not fields:
+        refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
+        return None
+    field = ctx.params.get("label_field")
+    field = field if field in fields else _likely_field(ctx, sample, fields)
+    choose(inputs, "label_field", fields, "Label field", default=field)
+
+    selected = [
+        label["label_id"]
+        for label in ctx.selected_labels or []
+        if label["sample_id"] == sample.id and label["field"] == field
+    ]
+    label_id = ctx.params.get("label_id") or (selected[0] if len(selected) == 1 else None)
+    instances = labels_of(sample, field)
+    if len(instances) > 1:
+        choose(inputs, "label_id", instances, "Which object", default=label_id)
+    value = ctx.params.get("mask_value")
+    problem = problem_with(sample, field, label_id)
+    if problem is None and len(values := mask_values(sample, field)) > 1:
+        named = {"": "all of them", **{str(v): name for v, name in values.items()}}
+        choose(inputs, "mask_value", named, "Which mask value", default="", required=False)
+        problem = problem_with(sample, field, label_id, int(value) if value else None)
+    if problem:
+        refuse(inputs, problem, name="reference_problem")
+        return None
+    picked = Picked(sample, field, label_id, int(value) if value else None)
+    _thumbnail(inputs, picked)
+    return picked
+
+
+def picked_from(ctx: Context) -> Picked:
+    """The reference that was chosen, when the operator runs."""
+    sample = ctx.dataset[ctx.params["reference"]]
+    value = ctx.params.get("mask_value")
+    return Picked(
+        sample,
+        ctx.params.get("label_field", "ground_truth"),
+        ctx.params.get("label_id"),
+        int(value) if value else None,
+    )
+
+
+def has_group_references(dataset: Any) -> bool:
+    """Whether photos say of themselves that they are references, as PerSeg's do."""
+    return bool(dataset.has_field(ROLE)) and len(group_references(dataset)) > 0
+
+
+def group_references(collection: Any) -> Any:
+    """The photos that are references, as a view."""
+    return collection.match(F(ROLE) == REFERENCE)
+
+
+def _likely_field(ctx: Context, sample: Any, fields: list[str]) -> str:
+    """The field that is probably meant: a selected label's, one with labels that is shown, ..."""
+    for label in ctx.selected_labels or []:
+        if label["sample_id"] == sample.id and label["field"] in fields:
+            return str(label["field"])
+    filled = [f for f in fields if sample[f] is not None]
+    shown = [f for f in filled if f in (ctx.active_fields or [])]
+    ordered = [f for f in ("ground_truth",) if f in filled] + shown + filled + fields
+    return ordered[0]
+
+
+def _thumbnail(inputs: Any, picked: Picked) -> None:
+    from fiftyone_persam.curation.picking import reference_thumbnail
+    from fiftyone_persam.errors import PersamError
+
+    try:
+        uri = reference_thumbnail(
+            picked.sample, picked.label_field, picked.label_id, picked.mask_value
+        )
+    except PersamError as error:
+        refuse(inputs, str(error), name="photo_problem")
+        return
+    view = types.ImageView(alt="The reference and the object in it", height="160px")
+    inputs.str("thumbnail", default=uri, label="Reference and object", view=view)

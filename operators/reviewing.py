@@ -1,0 +1,191 @@
+"""Operators of the review: accept, reject, undo, threshold, another reference, edit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from .base import Context, PersamOperator, notice, refuse, show_fields
+from .runs import choose_run
+from .streaming import Progress
+
+THUMBS_UP, THUMBS_DOWN = "default", "alt"
+
+
+class _Decide(PersamOperator):
+    """Accept or reject: the opened photo, or those selected in the grid."""
+
+    decision: str | None
+    dynamic = False
+    risk = types.RiskLevel.LOW
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run; what it is about is chosen in the grid."""
+        choose_run(ctx, inputs)
+        if not ctx.params.get("ids") and not chosen_ids(ctx):
+            refuse(inputs, "Select photos in the grid, or open one, first.")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Write the decision."""
+        from fiftyone_persam.curation.review import review_counts, set_review
+
+        run, ids = ctx.params["run"], ctx.params.get("ids") or chosen_ids(ctx)
+        changed = set_review(ctx.dataset, run, self.decision, ids)
+        return {"changed": changed, "counts": str(review_counts(ctx.dataset, run))}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show it."""
+        return [ctx.ops.clear_selected_samples(), ctx.ops.reload_dataset()]
+
+    def __call__(self, sample_collection: Any, run: str, ids: list[str] | None = None) -> Any:
+        """Decide about photos of a run; default: all of the given view."""
+        chosen = list(ids) if ids is not None else sample_collection.values("id")
+        return self.call(sample_collection, run=run, ids=chosen)
+
+
+class AcceptMasks(_Decide):
+    """Mark masks of a run as right."""
+
+    operator = "accept_masks"
+    label = "Accept masks"
+    description = "Mark the masks of the selected photos as right"
+    icon = "thumb_up"
+    decision = "accepted"
+
+
+class RejectMasks(_Decide):
+    """Mark masks of a run as wrong."""
+
+    operator = "reject_masks"
+    label = "Reject masks"
+    description = "Mark the masks of the selected photos as wrong"
+    icon = "thumb_down"
+    decision = "rejected"
+
+
+class UndoReview(PersamOperator):
+    """Take the last step of the review back."""
+
+    operator = "undo_review"
+    label = "Undo the last review step"
+    description = "Take back the last accept, reject or change of the presence threshold"
+    icon = "undo"
+    risk = types.RiskLevel.LOW
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run, and whether there is something to undo."""
+        from fiftyone_persam.curation.review import undo_steps
+
+        run = choose_run(ctx, inputs)
+        if run is not None and not undo_steps(ctx.dataset, run):
+            refuse(inputs, f"There is nothing to undo in run {run!r}.")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Undo one step."""
+        from fiftyone_persam.curation.review import review_counts, undo_review
+
+        run = ctx.params["run"]
+        changed = undo_review(ctx.dataset, run)
+        return {"changed": changed, "counts": str(review_counts(ctx.dataset, run))}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show it."""
+        return [ctx.ops.reload_dataset()]
+
+    def __call__(self, sample_collection: Any, run: str) -> Any:
+        """Undo the last review step of ``run``."""
+        return self.call(sample_collection, run=run)
+
+
+class SetPresenceThreshold(PersamOperator):
+    """Move the line below which an object counts as absent."""
+
+    operator = "set_presence_threshold"
+    label = "Set the presence threshold"
+    description = "Count photos as not showing the object below this presence; masks are kept"
+    icon = "tune"
+    risk = types.RiskLevel.LOW
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run, the threshold, and what it changes."""
+        from fiftyone_persam.curation.review import presence_changes, presence_threshold
+
+        run = choose_run(ctx, inputs)
+        if run is None:
+            return
+        now = presence_threshold(ctx.dataset, run)
+        inputs.float(
+            "threshold", default=now, min=-1, max=1, required=True, label="Presence threshold"
+        )
+        value = ctx.params.get("threshold")
+        if isinstance(value, int | float):
+            count = presence_changes(ctx.dataset, run, float(value))
+            notice(inputs, "changes", f"{count} photos change between 'absent' and 'to do'.")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Set it."""
+        from fiftyone_persam.curation.review import set_presence_threshold
+
+        return {
+            "changed": set_presence_threshold(
+                ctx.dataset, ctx.params["run"], float(ctx.params["threshold"])
+            )
+        }
+
+    def __call__(self, sample_collection: Any, run: str, threshold: float) -> Any:
+        """Set the presence threshold of ``run``."""
+        return self.call(sample_collection, run=run, threshold=threshold)
+
+
+class EditMask(PersamOperator):
+    """Hand a run's masks to the App's own annotation tools."""
+
+    operator = "edit_masks"
+    label = "Edit masks by hand"
+    description = "Offer a run's masks to the App's Annotate tools, as Detections"
+    icon = "draw"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run, and what will happen."""
+        run = choose_run(ctx, inputs)
+        if run is not None:
+            notice(
+                inputs,
+                "how",
+                "Then open a photo, choose Annotate, click its mask, and use brush or pen. "
+                "Runs written as one mask per photo are copied into a field of Detections first.",
+            )
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Prepare the field."""
+        from fiftyone_persam.curation.editing import make_editable
+
+        return {"field": make_editable(ctx.dataset, ctx.params["run"], ctx.params.get("ids"))}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the field that can be edited."""
+        field = (result or {})["field"]
+        return [
+            ctx.ops.reload_dataset(),
+            show_fields(ctx, field),
+            ctx.ops.notify(f"Open a photo and choose Annotate to edit {field!r}", variant="info"),
+        ]
+
+    def __call__(self, sample_collection: Any, run: str) -> Any:
+        """Make the masks of ``run`` editable in the App."""
+        return self.call(sample_collection, run=run)
+
+
+def chosen_ids(ctx: Context) -> list[str]:
+    """The photos a decision is about: the opened one, else those selected."""
+    if ctx.current_sample:
+        return [ctx.current_sample]
+    return list(ctx.selected or [])
+
+
+def decisions_from_thumbs(ctx: Context) -> dict[str, list[str]]:
+    """What was marked with thumbs up and thumbs down in the grid."""
+    up = [s["id"] for s in ctx.selected_samples if s.get("type") != THUMBS_DOWN]
+    down = [s["id"] for s in ctx.selected_samples if s.get("type") == THUMBS_DOWN]
+    return {"accepted": up, "rejected": down}

@@ -1,0 +1,26 @@
+"""What several operators need to know about the runs of a dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Context, choose, refuse
+
+
+def run_names(dataset: Any) -> list[str]:
+    """Names of the runs, oldest first."""
+    import fiftyone_persam as fp
+
+    return [run.name for run in fp.list_runs(dataset)]
+
+
+def choose_run(ctx: Context, inputs: Any, label: str = "Run", newest: bool = True) -> str | None:
+    """Add the drop-down of the runs; None, and an error in the form, where there are none."""
+    names = run_names(ctx.dataset)
+    if not names:
+        refuse(inputs, "This dataset has no run yet.", "Segment your object first.")
+        return None
+    default = ctx.params.get("run")
+    default = default if default in names else names[-1 if newest else 0]
+    choose(inputs, "run", names, label, default=default)
+    return str(default)

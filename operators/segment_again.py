@@ -1,0 +1,115 @@
+"""``segment_again``: one more reference, and another try at what is not accepted yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+
+from .base import Context, PersamOperator, notice, refuse, show_fields
+from .reference import picked_from, reference_inputs
+from .runs import choose_run
+from .segment import run_facts
+from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
+
+
+class SegmentAgain(PersamOperator):
+    """Form around :func:`fiftyone_persam.curation.again.segment_again`."""
+
+    operator = "segment_again"
+    label = "Run again with another reference"
+    description = "Add a reference to a run and segment again what is not accepted"
+    icon = "add_photo_alternate"
+    delegable = True
+    generator = True
+    submit = "Run again"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """The run, the new reference, and what will be done again."""
+        from fiftyone_persam.curation.review import review_counts
+
+        run = choose_run(ctx, inputs)
+        if run is None:
+            return
+        if reference_inputs(ctx, inputs) is None:
+            return
+        inputs.bool(
+            "keep",
+            default=True,
+            label="Keep the earlier references too",
+            description="Off: only the new reference says what the object looks like",
+            view=types.CheckboxView(),
+        )
+        counts = review_counts(ctx.dataset, run)
+        count = counts.total - counts.accepted
+        notice(
+            inputs,
+            "amount",
+            f"{count} photos will be segmented again; {counts.accepted} accepted ones stay.",
+        )
+        if not count:
+            refuse(inputs, f"Every photo of run {run!r} is accepted already.", name="nothing")
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Segment what is not accepted."""
+        from fiftyone_persam.curation.again import segment_again
+
+        name, picked = ctx.params["run"], picked_from(ctx)
+        pair = (picked.sample, picked.label_id) if picked.label_id else picked.sample
+        progress.track(Board(ctx.dataset), name)
+        try:
+            run = segment_again(
+                ctx.dataset,
+                name,
+                reference=pair,
+                label_field=picked.label_field,
+                mask_value=picked.mask_value,
+                keep_references=bool(ctx.params.get("keep", True)),
+                progress=progress,
+            )
+        except StoppedError as stopped:
+            progress.finish(STOPPED, str(stopped))
+            raise
+        except BaseException as error:
+            progress.finish(ERROR, str(error))
+            raise
+        result = {"run": name, "fields": [name], **run_facts(run)}
+        progress.finish(DONE, result["summary"])
+        return result
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the new masks."""
+        result = result or {}
+        return [
+            ctx.ops.reload_dataset(),
+            show_fields(ctx, *result["fields"]),
+            ctx.ops.notify(result["summary"], variant="success"),
+        ]
+
+    def resolve_run_name(self, ctx: Context) -> str:
+        """The name in the list of delegated operations."""
+        return f"Run {ctx.params.get('run')} again"
+
+    def __call__(
+        self,
+        sample_collection: Any,
+        run: str,
+        reference: Any,
+        label_field: str = "ground_truth",
+        label_id: str | None = None,
+        keep: bool = True,
+        delegate: bool = False,
+    ) -> Any:
+        """Segment what is not accepted in ``run`` again, with one more reference."""
+        if isinstance(reference, tuple):
+            reference, label_id = reference
+        return self.call(
+            sample_collection,
+            delegate=delegate,
+            run=run,
+            reference=reference.id if isinstance(reference, fo.Sample) else reference,
+            label_field=label_field,
+            label_id=label_id,
+            keep=keep,
+        )

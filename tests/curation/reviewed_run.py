@@ -1,0 +1,83 @@
+"""A run whose every number is known, for the tests of what comes after segmenting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+from PIL import Image
+
+SIZE = (40, 60)  # height, width
+RUN = "mine"
+
+# name -> (score, presence, error); the threshold is 0.4
+PHOTOS: dict[str, tuple[float | None, float | None, str | None]] = {
+    "sure": (0.95, 0.90, None),
+    "good": (0.90, 0.80, None),
+    "low_score": (0.30, 0.85, None),
+    "low_presence": (0.85, 0.45, None),
+    "absent": (0.70, 0.10, None),
+    "failed": (None, None, "broken.jpg: cannot be read as a photo"),
+    "untouched": (None, None, None),
+}
+THRESHOLD = 0.4
+
+
+def disc(x: int, y: int, radius: int = 10) -> np.ndarray:
+    """(40, 60) bool mask of a disc."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+
+
+def reviewed_run(make: Callable[..., fo.Dataset], folder: Path, name: str = RUN) -> fo.Dataset:
+    """A dataset of seven photos; run ``name`` has masks (files) on the first five."""
+    samples = []
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
+    for index, photo in enumerate(PHOTOS):
+        path = folder / "photos" / f"{photo}.png"
+        Image.fromarray(np.full((*SIZE, 3), 30 * index, np.uint8)).save(path)
+        sample = fo.Sample(str(path), photo=photo)
+        truth = disc(20 + index, 20)
+        sample["ground_truth"] = fo.Segmentation(mask=np.where(truth, 255, 0).astype(np.uint8))
+        samples.append(sample)
+    dataset = make(samples)
+    dataset.compute_metadata()
+    add_run(dataset, folder, name)
+    return dataset
+
+
+def add_run(dataset: fo.Dataset, folder: Path, name: str = RUN, shift: int = 2) -> None:
+    """Write what a run writes: masks as files, scores, presences, errors, the run itself."""
+    masks = folder / name
+    masks.mkdir(parents=True, exist_ok=True)
+    for field, kind in (("score", fo.FloatField), ("presence", fo.FloatField)):
+        dataset.add_sample_field(f"{name}_{field}", kind)
+    dataset.add_sample_field(f"{name}_error", fo.StringField)
+    dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Segmentation)
+    for index, sample in enumerate(dataset):
+        score, presence, error = PHOTOS[sample.photo]
+        if score is not None:
+            mask = disc(20 + index + shift, 20)
+            path = masks / f"{sample.id}.png"
+            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path)
+            sample[name] = fo.Segmentation(mask_path=str(path))
+        sample[f"{name}_score"], sample[f"{name}_presence"] = score, presence
+        sample[f"{name}_error"] = error
+        sample.save()
+    config = dataset.init_run()
+    config.method, config.model = "persam_f", "sam_lite"
+    config.parameters = {"presence_threshold": THRESHOLD}
+    dataset.register_run(name, config)
+
+
+def ids_of(dataset: fo.Dataset, *photos: str) -> list[str]:
+    """Sample ids by the photos' names."""
+    found = dict(zip(*dataset.values(["photo", "id"]), strict=True))
+    return [found[p] for p in photos]
+
+
+def photos_of(view: fo.DatasetView) -> list[str]:
+    """The photos' names, in the view's order."""
+    return view.values("photo")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from fiftyone_persam.curation import review
+from fiftyone_persam.curation.export import FORMATS, coco_annotation, export_masks
+from fiftyone_persam.datasets import PerSegDataset
+from fiftyone_persam.errors import PersamError
+
+from .reviewed_run import RUN, disc, ids_of, reviewed_run
+
+
+@pytest.fixture
+def album(dataset, tmp_path) -> fo.Dataset:
+    album = reviewed_run(dataset, tmp_path / "album")
+    album.set_values("object", ["cup", "cup", "cup", "cat", "cat", "cat", "cat"])
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good", "low_presence"))
+    return album
+
+
+def test_coco_masks_are_exact_when_pycocotools_reads_them(album, tmp_path):
+    assert export_masks(album, RUN, tmp_path / "out", format="coco", group_by="object") == 3
+    coco = COCO(str(tmp_path / "out" / "labels.json"))
+    assert {c["name"] for c in coco.cats.values()} == {"cup", "cat"}
+    for image in coco.imgs.values():
+        (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
+        photo = image["file_name"].removesuffix(".png")
+        sample = album.match(fo.ViewField("photo") == photo).first()
+        assert np.array_equal(coco.annToMask(annotation) > 0, sample[RUN].get_mask() > 0)
+        assert annotation["area"] == (sample[RUN].get_mask() > 0).sum()
+        assert annotation["score"] == pytest.approx(sample["mine_score"])
+        assert Image.open(tmp_path / "out" / "data" / image["file_name"]).size == (60, 40)
+
+
+def test_coco_box_is_the_mask_s_bounds():
+    mask = np.zeros((40, 60), bool)
+    mask[10:15, 20:40] = True
+    assert coco_annotation(mask, 1, 1, 1)["bbox"] == [20, 10, 20, 5]
+
+
+def test_perseg_folders_load_again(album, tmp_path, dataset):
+    export_masks(album, RUN, tmp_path / "out", format="perseg", group_by="object")
+    again = dataset(
+        fo.Dataset.from_dir(dataset_dir=str(tmp_path / "out"), dataset_type=PerSegDataset)
+    )
+    assert sorted(again.values("object")) == ["cat", "cup", "cup"]
+    areas = sorted(int((s["ground_truth"].get_mask() > 0).sum()) for s in again)
+    assert areas == sorted([int(disc(22, 20).sum())] * 3)
+
+
+def test_mask_folders(album, tmp_path):
+    export_masks(album, RUN, tmp_path / "out", format="masks")
+    masks = sorted(p.stem for p in (tmp_path / "out" / "labels").iterdir())
+    assert masks == ["good", "low_presence", "sure"]
+    mask = np.asarray(Image.open(tmp_path / "out" / "labels" / "sure.png"))
+    assert set(np.unique(mask)) == {0, 255} and np.array_equal(mask > 0, disc(22, 20))
+
+
+def test_fiftyone_s_own_type_loads_again(album, tmp_path, dataset):
+    export_masks(album, RUN, tmp_path / "out", format="fiftyone")
+    again = dataset(
+        fo.Dataset.from_dir(
+            dataset_dir=str(tmp_path / "out"), dataset_type=fo.types.FiftyOneDataset
+        )
+    )
+    assert len(again) == 3
+    assert all(s[RUN].get_mask().any() for s in again)
+
+
+def test_photos_of_one_name_from_two_folders_stay_apart(album, tmp_path):
+    (tmp_path / "other").mkdir()
+    sample = album[ids_of(album, "good")[0]]
+    Image.open(sample.filepath).save(tmp_path / "other" / "sure.png")
+    sample.filepath = str(tmp_path / "other" / "sure.png")
+    sample.save()
+    export_masks(album, RUN, tmp_path / "out", format="coco")
+    content = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert len({i["file_name"] for i in content["images"]}) == 3
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else(album, tmp_path):
+    export_masks(album, RUN, tmp_path / "out", format="masks")
+    with pytest.raises(PersamError, match="not empty"):
+        export_masks(album, RUN, tmp_path / "out", format="masks")
+    export_masks(album, RUN, tmp_path / "out", format="coco", overwrite=True)
+    assert not (tmp_path / "out" / "labels").exists()
+
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "novel.txt").write_text("chapter one")
+    with pytest.raises(PersamError, match="earlier export"):
+        export_masks(album, RUN, tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious" / "novel.txt").read_text() == "chapter one"
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "names"),
+    [
+        ("other", {}, "'other'"),
+        (RUN, {"format": "yolo"}, "'yolo'"),
+        (RUN, {"group_by": "nothing"}, "'nothing'"),
+        (RUN, {"states": ["rejected"]}, "rejected"),
+        (RUN, {"states": ["best"]}, "'best'"),
+    ],
+)
+def test_bad_calls_make_no_folder(album, tmp_path, run, options, names):
+    with pytest.raises(PersamError, match=names):
+        export_masks(album, run, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_format_is_described():
+    assert all(FORMATS.values())

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fiftyone_persam.curation import review
+from fiftyone_persam.curation.promote import promote
+from fiftyone_persam.errors import PersamError, RunConflictError
+
+from .reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
+
+
+@pytest.fixture
+def album(dataset, tmp_path) -> fo.Dataset:
+    album = reviewed_run(dataset, tmp_path)
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    review.set_review(album, RUN, "rejected", ids_of(album, "low_score"))
+    return album
+
+
+def test_only_accepted_masks_are_promoted_with_their_provenance(album):
+    promotion = promote(album, RUN, "labels")
+    assert set(promotion.promoted) == set(ids_of(album, "sure", "good"))
+    assert set(photos_of(album.exists("labels"))) == {"sure", "good"}
+    label = album[ids_of(album, "sure")[0]]["labels"]
+    assert label.persam_run == RUN
+    assert label.persam_score == pytest.approx(0.95)
+    assert label.persam_presence == pytest.approx(0.90)
+    assert label.persam_review == "accepted"
+
+
+def test_promoted_masks_outlive_the_run_s_files(album):
+    promote(album, RUN, "labels")
+    sample = album[ids_of(album, "sure")[0]]
+    expected = sample[RUN].get_mask()
+    Path(sample[RUN].mask_path).unlink()
+    assert np.array_equal(sample["labels"].get_mask(), expected)
+
+
+def test_masks_as_detections(album):
+    promote(album, RUN, "objects", kind="detections", label="cup")
+    sample = album[ids_of(album, "good")[0]]
+    (found,) = sample["objects"].detections
+    assert (found.label, found.persam_run) == ("cup", RUN)
+    expected = sample[RUN].get_mask() > 0
+    full = sample["objects"].to_segmentation(frame_size=(60, 40)).mask > 0
+    assert np.array_equal(full, expected)
+
+
+def test_labels_that_are_there_are_kept_unless_told_otherwise(album):
+    truth = dict(zip(*album.values(["id", "ground_truth.id"]), strict=True))
+    kept = promote(album, RUN, "ground_truth")
+    assert (len(kept.promoted), len(kept.kept)) == (0, 2)
+    assert dict(zip(*album.values(["id", "ground_truth.id"]), strict=True)) == truth
+    assert "overwrite" in str(kept)
+    assert len(promote(album, RUN, "ground_truth", overwrite=True).promoted) == 2
+
+
+def test_promoting_again_adds_nothing_twice(album):
+    promote(album, RUN, "objects", kind="detections")
+    promote(album, RUN, "objects", kind="detections")
+    assert album.count("objects.detections") == 2
+    promote(album, RUN, "labels")
+    assert len(promote(album, RUN, "labels").promoted) == 2
+
+
+def test_two_runs_share_a_field_of_detections(album, tmp_path):
+    add_run(album, tmp_path, "second", shift=-5)
+    review.set_review(album, "second", "accepted", ids_of(album, "sure"))
+    promote(album, RUN, "objects", kind="detections")
+    promote(album, "second", "objects")
+    runs = album[ids_of(album, "sure")[0]]["objects"].detections
+    assert [d.persam_run for d in runs] == [RUN, "second"]
+
+
+def test_a_mask_corrected_by_hand_is_the_one_promoted(album):
+    (sure,) = ids_of(album, "sure")
+    corrected = np.zeros((40, 60), bool)
+    corrected[5:15, 5:25] = True
+    sample = album[sure]
+    sample["mine_edit"] = fo.Detections(detections=[fo.Detection.from_mask(corrected, label="x")])
+    sample.save()
+    promote(album, RUN, "labels")
+    assert np.array_equal(album[sure]["labels"].get_mask() > 0, corrected)
+
+
+def test_nothing_accepted_promotes_nothing(album):
+    review.set_review(album, RUN, None)
+    assert promote(album, RUN, "labels").promoted == []
+    assert not album.has_field("labels")
+
+
+@pytest.mark.parametrize(
+    ("run", "field", "options", "error", "names"),
+    [
+        ("other", "labels", {}, PersamError, "'other'"),
+        (RUN, RUN, {}, RunConflictError, "belongs to the run"),
+        (RUN, "photo", {}, PersamError, "StringField"),
+        (RUN, "ground_truth", {"kind": "detections"}, PersamError, "Segmentation"),
+        (RUN, "labels", {"kind": "boxes"}, PersamError, "'boxes'"),
+    ],
+)
+def test_bad_calls_are_refused_before_anything_is_written(album, run, field, options, error, names):
+    fields = set(album.get_field_schema())
+    with pytest.raises(error, match=names) as raised:
+        promote(album, run, field, **options)
+    assert "\n" not in str(raised.value)
+    assert set(album.get_field_schema()) == fields

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fiftyone_persam.curation import review
+from fiftyone_persam.errors import PersamError
+
+from .reviewed_run import RUN, THRESHOLD, ids_of, photos_of, reviewed_run
+
+
+@pytest.fixture
+def album(dataset, tmp_path) -> fo.Dataset:
+    return reviewed_run(dataset, tmp_path)
+
+
+def test_every_photo_of_the_run_is_in_one_state(album):
+    counts = review.review_counts(album, RUN)
+    assert (counts.todo, counts.absent, counts.failed) == (4, 1, 1)
+    assert counts.total == 6  # the seventh photo was never touched
+
+
+@pytest.mark.parametrize(
+    ("state", "photos"),
+    [
+        ("todo", {"sure", "good", "low_score", "low_presence"}),
+        ("absent", {"absent"}),
+        ("failed", {"failed"}),
+        ("accepted", set()),
+    ],
+)
+def test_view_of_a_state(album, state, photos):
+    assert set(photos_of(review.review_view(album, RUN, state))) == photos
+
+
+def test_queue_begins_with_the_most_doubtful_by_any_signal(album):
+    queue = photos_of(review.review_queue(album, RUN))
+    assert queue[0] == "low_score" and queue[-1] == "sure"
+    assert queue.index("low_presence") < queue.index("good")
+
+
+def test_queue_loses_what_is_decided(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "low_score"))
+    assert photos_of(review.review_queue(album, RUN))[0] == "low_presence"
+
+
+def test_decisions_are_in_the_database_at_once(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    review.set_review(album, RUN, "rejected", ids_of(album, "low_score"))
+    stored = dict(zip(*album.values(["photo", "mine_review"]), strict=True))
+    assert stored["sure"] == stored["good"] == "accepted"
+    assert stored["low_score"] == "rejected"
+    assert stored["low_presence"] is None
+    counts = review.review_counts(album, RUN)
+    assert (counts.todo, counts.accepted, counts.rejected) == (1, 2, 1)
+
+
+def test_review_of_a_view_leaves_the_rest(album):
+    view = album.select(ids_of(album, "sure", "untouched"))
+    assert review.set_review(view, RUN, "accepted") == 1
+    assert photos_of(album.match(fo.ViewField("mine_review") == "accepted")) == ["sure"]
+
+
+def test_undo_takes_steps_back_one_by_one(album):
+    sure, low = ids_of(album, "sure", "low_score")
+    review.set_review(album, RUN, "accepted", [sure, low])
+    review.set_review(album, RUN, "rejected", [low])
+    assert review.undo_review(album, RUN) == 1
+    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure", "low_score"]
+    assert review.undo_review(album, RUN) == 2
+    assert review.review_counts(album, RUN).accepted == 0
+    assert review.undo_review(album, RUN) == 0
+
+
+def test_thumbs_up_and_down_are_one_step(album):
+    sure, low = ids_of(album, "sure", "low_score")
+    assert review.set_reviews(album, RUN, {"accepted": [sure], "rejected": [low]}) == 2
+    assert review.undo_steps(album, RUN) == 1
+    assert review.undo_review(album, RUN) == 2
+
+
+def test_the_same_decision_again_is_no_step(album):
+    ids = ids_of(album, "sure")
+    review.set_review(album, RUN, "accepted", ids)
+    assert review.set_review(album, RUN, "accepted", ids) == 0
+    assert review.undo_steps(album, RUN) == 1
+
+
+def test_undo_skips_photos_that_were_deleted(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    album.delete_samples(ids_of(album, "sure"))
+    assert review.undo_review(album, RUN) == 1
+
+
+def test_undo_survives_a_new_process(album):
+    """Nothing of a review lives in memory: another handle on the dataset can undo it."""
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    fo.core.dataset.Dataset._instances.pop(album.name, None)
+    again = fo.load_dataset(album.name)
+    assert review.undo_review(again, RUN) == 1
+
+
+def test_undo_steps_are_bounded(album, monkeypatch):
+    monkeypatch.setattr(review, "UNDO_STEPS", 3)
+    ids = ids_of(album, "sure")
+    for _ in range(4):
+        review.set_review(album, RUN, "accepted", ids)
+        review.set_review(album, RUN, None, ids)
+    assert review.undo_steps(album, RUN) == 3
+
+
+def test_threshold_comes_from_the_run(album):
+    assert review.presence_threshold(album, RUN) == THRESHOLD
+
+
+@pytest.mark.parametrize(
+    ("threshold", "absent", "changes"), [(0.05, 0, 1), (0.5, 2, 1), (0.82, 3, 2)]
+)
+def test_threshold_moves_photos_and_touches_no_mask(album, threshold, absent, changes):
+    masks = album.values("mine.mask_path")
+    assert review.presence_changes(album, RUN, threshold) == changes
+    assert review.set_presence_threshold(album, RUN, threshold) == changes
+    assert review.review_counts(album, RUN).absent == absent
+    assert album.values("mine.mask_path") == masks
+    assert review.undo_review(album, RUN) == changes
+    assert review.review_counts(album, RUN).absent == 1
+    assert review.presence_threshold(album, RUN) == THRESHOLD
+
+
+def test_decided_photos_do_not_care_about_the_threshold(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    review.set_presence_threshold(album, RUN, 1.0)
+    counts = review.review_counts(album, RUN)
+    assert (counts.accepted, counts.todo, counts.absent) == (1, 0, 4)
+
+
+def test_histogram_counts_every_finite_value(album):
+    table = review.review_table(album, RUN)
+    histogram = review.review_histogram(table.score, bins=4)
+    assert histogram.counts.sum() == np.isfinite(table.score).sum() == 5
+    for i, count in enumerate(histogram.counts):
+        view = review.between(
+            album, "mine_score", histogram.edges[i], histogram.edges[i + 1], last=i == 3
+        )
+        assert len(view) == count
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [0.5], [0.5, 0.5]])
+def test_histogram_of_few_values(values):
+    histogram = review.review_histogram(np.array(values))
+    assert histogram.counts.sum() == np.isfinite(values).sum()
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda d: review.review_counts(d, "other"), "'other'"),
+        (lambda d: review.set_review(d, "other", "accepted"), "'other'"),
+        (lambda d: review.set_review(d, RUN, "maybe"), "'maybe'"),
+        (lambda d: review.set_review(d, RUN, "accepted", ids_of(d, "untouched")), "no result"),
+        (lambda d: review.review_view(d, RUN, "done"), "'done'"),
+        (lambda d: review.set_presence_threshold(d, RUN, float("nan")), "nan"),
+        (lambda d: review.undo_review(d, "other"), "'other'"),
+    ],
+)
+def test_bad_calls_say_what_and_change_nothing(album, call, names):
+    before = album.to_dict()
+    with pytest.raises(PersamError, match=names) as raised:
+        call(album)
+    assert "\n" not in str(raised.value)
+    after = album.to_dict()
+    before.pop("last_modified_at", None), after.pop("last_modified_at", None)
+    assert after == before
+
+
+def test_forgetting_a_review_leaves_no_trace(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    review.set_presence_threshold(album, RUN, 0.6)
+    review.forget_review(album, RUN)
+    assert not album.has_field("mine_review")
+    assert review.undo_steps(album, RUN) == 0
+    assert review.presence_threshold(album, RUN) == THRESHOLD
+
+
+def test_a_review_follows_its_run_to_a_new_name(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    review.rename_review(album, RUN, "yours")
+    assert album.has_field("yours_review") and not album.has_field("mine_review")
+    assert review.undo_steps(album, "yours") == 1
