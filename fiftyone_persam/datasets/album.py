@@ -30,12 +30,14 @@ _ROTATED = 6  # EXIF: to be shown turned by 90 degrees clockwise
 CREDITS = """\
 The photos in this album are composed of photos that come with scikit-image and scikit-learn.
 
-cat, cup, motorcycle (both views), astronaut, brick, grass, gravel, rocket: scikit-image
-  (skimage.data), see its data documentation for the single sources: CC0 or public domain, except
-  the motorcycle: Middlebury Stereo 2014, D. Scharstein et al., also given as CC0 there.
-china.jpg: danielbuechele, https://www.flickr.com/photos/danielbuechele/6061409035/, CC BY 2.0
-flower.jpg: vultilion, https://www.flickr.com/photos/vultilion/6056698931/, CC BY 2.0
-  (both scikit-learn, sklearn.datasets.load_sample_images)
+From scikit-image (skimage.data):
+  cat (Stefan van der Walt), cup (Rachel Michetti), brick, grass, gravel: CC0
+  astronaut (NASA), rocket (SpaceX): public domain
+  motorcycle, left and right view: Middlebury Stereo 2014, D. Scharstein et al., "High-resolution
+    stereo datasets with subpixel-accurate ground truth", GCPR 2014; scikit-image names no licence
+From scikit-learn (sklearn.datasets.load_sample_images):
+  china.jpg: danielbuechele, https://www.flickr.com/photos/danielbuechele/6061409035/, CC BY 2.0
+  flower.jpg: vultilion, https://www.flickr.com/photos/vultilion/6056698931/, CC BY 2.0
 
 Changed: cut out, scaled, turned, lit differently, partly covered, and put before each other.
 """
