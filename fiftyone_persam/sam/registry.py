@@ -1,0 +1,235 @@
+"""The models that can be named, and how each is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from segment_anything.build_sam import build_sam_vit_b, build_sam_vit_h, build_sam_vit_l
+from segment_anything.modeling import Sam
+
+from ..errors import CheckpointError, PersamError
+from . import checkpoints
+from .checkpoints import Checkpoint
+from .model import PromptableSam
+
+BUNDLED = "sam_lite"
+BUNDLED_PATH = Path(__file__).parent / "weights" / "sam_lite.safetensors"
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything/"
+_MOBILE = "https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/"
+
+CHECKPOINTS: dict[str, Checkpoint] = {
+    "mobile_sam": Checkpoint(
+        "mobile_sam.pt",
+        _MOBILE + "mobile_sam.pt",
+        40_728_226,
+        "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+    ),
+    "sam_vit_b": Checkpoint(
+        "sam_vit_b_01ec64.pth",
+        _META + "sam_vit_b_01ec64.pth",
+        375_042_383,
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+    ),
+    "sam_vit_l": Checkpoint(
+        "sam_vit_l_0b3195.pth",
+        _META + "sam_vit_l_0b3195.pth",
+        1_249_524_607,
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "sam_vit_h": Checkpoint(
+        "sam_vit_h_4b8939.pth",
+        _META + "sam_vit_h_4b8939.pth",
+        2_564_550_879,
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+}
+
+_NOTES = {
+    "sam_lite": "comes with the package; for first tries, laptops and closed networks",
+    "mobile_sam": "MobileSAM (TinyViT): light, near ViT-B",
+    "sam_vit_b": "Segment Anything ViT-B",
+    "sam_vit_l": "Segment Anything ViT-L",
+    "sam_vit_h": "Segment Anything ViT-H: the model of the paper's figures",
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model that `load_sam` knows.
+
+    Attributes:
+        name: what to pass to `load_sam`.
+        bytes: size of its checkpoint; 0 if it is not there and its size is not known.
+        image_size: side of its square input in pixels.
+        source: address of the checkpoint, or "bundled".
+        path: where the checkpoint is, or will be, on this machine.
+        available: whether it is there (checked by size; `load_sam` checks the hash).
+        description: one line.
+    """
+
+    name: str
+    bytes: int
+    image_size: int
+    source: str
+    path: Path
+    available: bool
+    description: str
+
+
+def list_models() -> list[ModelInfo]:
+    """The models that can be named, lightest first."""
+    here = BUNDLED_PATH.is_file()
+    models = [
+        ModelInfo(
+            BUNDLED,
+            BUNDLED_PATH.stat().st_size if here else 0,
+            _bundled_image_size() if here else 512,
+            "bundled",
+            BUNDLED_PATH,
+            here,
+            _NOTES[BUNDLED],
+        )
+    ]
+    for name, checkpoint in CHECKPOINTS.items():
+        path = checkpoint.path
+        there = path.is_file() and path.stat().st_size == checkpoint.bytes
+        models.append(
+            ModelInfo(name, checkpoint.bytes, 1024, checkpoint.url, path, there, _NOTES[name])
+        )
+    return models
+
+
+def load_sam(
+    name_or_module: str | Sam = BUNDLED,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    download: bool = True,
+) -> PromptableSam:
+    """Load a promptable model.
+
+    Args:
+        name_or_module: a name from `list_models`, or a ``segment_anything.modeling.Sam`` with
+            weights of your own (it is not changed).
+        device: "cuda", "mps", "cpu", ...; "auto" takes the best one there is, and for a module
+            of your own the one it is on.
+        dtype: of encoder and decoder: "float32", "bfloat16", "float16" or a torch dtype; "auto"
+            is bfloat16 on CUDA and float32 elsewhere.
+        download: fetch a missing checkpoint into FiftyOne's model zoo folder.
+
+    Raises:
+        PersamError: an unknown name, device or dtype.
+        CheckpointError: the checkpoint is missing, truncated, foreign, or cannot be fetched.
+    """
+    if isinstance(name_or_module, PromptableSam):
+        return name_or_module
+    if isinstance(name_or_module, Sam):
+        own = name_or_module.pixel_mean.device
+        target = own if device == "auto" else resolve_device(device)
+        return PromptableSam(name_or_module, "custom", target, resolve_dtype(dtype, target))
+    known = [BUNDLED, *CHECKPOINTS]
+    if name_or_module not in known:
+        raise PersamError(
+            f"model {name_or_module!r} is not known: choose one of {', '.join(known)}, or pass a "
+            "segment_anything.modeling.Sam"
+        )
+    target = resolve_device(device)
+    kind = resolve_dtype(dtype, target)
+    sam, sha256 = _BUILDERS[name_or_module](name_or_module, download)
+    return PromptableSam(sam, name_or_module, target, kind, sha256)
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """A device that is there; "auto" prefers CUDA, then MPS, then the CPU."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise PersamError(f"device {device!r} is not known: use cuda, mps, cpu or auto") from None
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if not there.get(chosen.type, True) or (
+        chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
+    ):
+        raise PersamError(f"device {str(chosen)!r} is not there: use device='auto' or 'cpu'")
+    if chosen.type == "cuda" and chosen.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return chosen
+
+
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype of encoder and decoder; "auto" is bfloat16 on CUDA and float32 elsewhere."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    chosen = kinds.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen is None or chosen not in kinds.values():
+        raise PersamError(f"dtype {dtype!r} is not known: use {', '.join(kinds)} or auto")
+    return chosen
+
+
+def _build_bundled(name: str, download: bool) -> tuple[Sam, str]:
+    from safetensors.torch import load_file
+
+    from .lite import build_sam_lite
+
+    if not BUNDLED_PATH.is_file():
+        raise CheckpointError(
+            f"checkpoint {BUNDLED_PATH} is missing from the installed package: install it again"
+        )
+    sam = build_sam_lite(_bundled_image_size())
+    try:
+        state = {key: value.float() for key, value in load_file(BUNDLED_PATH).items()}
+    except Exception as error:  # safetensors raises its own type, which is not public
+        raise CheckpointError(
+            f"checkpoint {BUNDLED_PATH} is damaged ({error}): install the package again"
+        ) from None
+    checkpoints.load_weights(sam, state, BUNDLED_PATH)
+    return sam, checkpoints.sha256_of(BUNDLED_PATH)
+
+
+def _bundled_image_size() -> int:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(BUNDLED_PATH, framework="pt") as file:
+            return int((file.metadata() or {}).get("image_size", 512))
+    except Exception:  # a damaged file is reported when it is loaded
+        return 512
+
+
+def _build_mobile(name: str, download: bool) -> tuple[Sam, str]:
+    from .tiny_vit import build_mobile_sam, map_mobile_sam_names
+
+    path = checkpoints.ensure(CHECKPOINTS[name], download)
+    sam = build_mobile_sam()
+    checkpoints.load_weights(sam, map_mobile_sam_names(checkpoints.read_weights(path)), path)
+    return sam, CHECKPOINTS[name].sha256
+
+
+def _build_vit(name: str, download: bool) -> tuple[Sam, str]:
+    path = checkpoints.ensure(CHECKPOINTS[name], download)
+    sam = _VITS[name]()
+    checkpoints.load_weights(sam, checkpoints.read_weights(path), path)
+    return sam, CHECKPOINTS[name].sha256
+
+
+_VITS: dict[str, Callable[[], Sam]] = {
+    "sam_vit_b": build_sam_vit_b,
+    "sam_vit_l": build_sam_vit_l,
+    "sam_vit_h": build_sam_vit_h,
+}
+_BUILDERS: dict[str, Callable[[str, bool], tuple[Sam, str]]] = {
+    BUNDLED: _build_bundled,
+    "mobile_sam": _build_mobile,
+    **dict.fromkeys(_VITS, _build_vit),
+}
