@@ -1,0 +1,129 @@
+"""How good masks are: IoU, boundary IoU and accuracy as one of FiftyOne's evaluations.
+
+The evaluation is stored on the dataset like any other: it shows in the App's Model Evaluation
+panel, loads again in another process, and is deleted by ``dataset.delete_evaluation(key)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone as fo
+
+from ..errors import PersamError
+from ..metrics import DILATION_RATIO
+from . import runs
+from .perseg_evaluation import (
+    PerSegEvaluation,
+    PerSegEvaluationConfig,
+    PerSegResults,
+    Progress,
+)
+
+
+def evaluate(
+    samples: Any,
+    pred_field: str,
+    gt_field: str = "ground_truth",
+    eval_key: str | None = None,
+    group_by: str | None = None,
+    mask_value: int | str | None = None,
+    dilation_ratio: float = DILATION_RATIO,
+    include_references: bool = False,
+    overwrite: bool = True,
+    progress: Progress = None,
+) -> PerSegResults:
+    """Compare masks with ground truth: IoU, boundary IoU (Cheng et al.) and accuracy.
+
+    Writes ``<eval_key>_iou``, ``<eval_key>_boundary_iou`` and ``<eval_key>_accuracy`` per photo.
+    By the PerSeg protocol pixels are pooled per object, and the mean is taken over the objects
+    ("mIoU", "bIoU"); the plain means over photos are there as well ("photo_mIoU", "photo_bIoU").
+
+    Args:
+        samples: dataset or view.
+        pred_field: Segmentation or Detections, such as a run's name. A photo without a prediction
+            counts as one with an empty mask.
+        gt_field: Segmentation or Detections. Photos without ground truth are left out.
+        eval_key: the evaluation's name; nothing is stored if None.
+        group_by: field that names each photo's object; all photos show one object if None.
+        mask_value: which value of the ground truth's masks is the object; all above 0 if None.
+        dilation_ratio: width of the contour band as a share of the photo's diagonal.
+        include_references: count the photos too that the run learnt the object from: those that it
+            recorded, and those with ``role == "reference"``. The protocol leaves them out.
+        overwrite: replace an evaluation of that name.
+        progress: as in `segment`.
+
+    Raises:
+        PersamError: an unknown field, a key that is taken, a mask that cannot be read or is not of
+            its photo's proportions. Nothing has been written then.
+    """
+    dataset = runs.root(samples)
+    dataset.reload()
+    for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
+        _check_label_field(dataset, argument, name)
+    if group_by is not None and not (isinstance(group_by, str) and dataset.has_field(group_by)):
+        raise PersamError(
+            f"dataset {dataset.name!r} has no field {group_by!r}: group_by takes a field's name"
+        )
+    if pred_field == gt_field:
+        raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
+    view = samples if include_references else without_references(samples, pred_field)
+    config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
+    method = config.build()
+    if eval_key is not None:
+        _check_key(dataset, method, eval_key, overwrite)
+    rows = method.count(view, progress)
+    if eval_key is not None:
+        if dataset.has_evaluation(eval_key):
+            dataset.delete_evaluation(eval_key)
+        method.register_run(view, eval_key)
+        method.register_samples(view, eval_key)
+    results: PerSegResults = method.sum_up(view, eval_key, rows)
+    if eval_key is not None:
+        method.save_run_results(view, eval_key, results)
+        method.add_fields_to_sidebar_group(view, eval_key, omit_fields=(pred_field, gt_field))
+    return results
+
+
+def without_references(samples: Any, pred_field: str) -> Any:
+    """The photos that a run did not learn its object from."""
+    dataset = runs.root(samples)
+    view = samples
+    if pred_field in runs.run_names(dataset):
+        used = {one["sample_id"] for one in dataset.get_run_info(pred_field).config.references}
+        if used:
+            view = view.exclude([i for i in used if i in set(dataset.select(used).values("id"))])
+    role = dataset.get_field("role")
+    if isinstance(role, fo.StringField):
+        view = view.match(fo.ViewField("role") != "reference")
+    return view
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _check_label_field(dataset: Any, argument: str, name: Any) -> None:
+    field = dataset.get_field(name) if isinstance(name, str) else None
+    if field is None:
+        raise PersamError(f"dataset {dataset.name!r} has no field {name!r}: {argument} names one")
+    kind = getattr(field, "document_type", None)
+    if kind not in (fo.Segmentation, fo.Detections, fo.Detection):
+        raise PersamError(
+            f"{argument} {name!r} holds no masks: it must be a field of Segmentation or Detections"
+        )
+
+
+def _check_key(dataset: Any, method: PerSegEvaluation, key: Any, overwrite: bool) -> None:
+    if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
+        raise PersamError(
+            f"eval_key {key!r} cannot name fields: use letters, digits and underscores"
+        )
+    if dataset.has_evaluation(key):
+        if not overwrite:
+            raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")
+        return
+    for name in method.get_fields(dataset, key):
+        if dataset.has_field(name):
+            raise PersamError(
+                f"field {name!r} is there already and of no evaluation: choose another eval_key"
+            )

@@ -1,0 +1,207 @@
+"""Carrying a plan out: the run is registered, photos go through the engine, results are saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import fiftyone as fo
+
+from ..engine.job import Backend, Job, PhotoResult
+from ..errors import RunConflictError
+from . import fields as run_fields
+from . import folders, runs
+from .fields import patiently
+from .lease import Lease
+from .plan import Plan, versions
+
+FLUSH_PHOTOS = 64
+FLUSH_SECONDS = 2.0
+
+Hook = Callable[[int, int], Any]
+Progress = bool | Hook | None
+
+
+class _StoppedError(Exception):
+    """Carries what a progress hook raised past the handling of faults."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> runs.Run:
+    """Run a plan.
+
+    Raises:
+        RunConflictError: somebody else writes this run.
+        BaseException: whatever stopped it; the run can be resumed then.
+    """
+    with Lease(plan.dataset, plan.name) as lease:
+        plan.dataset.reload()
+        if (plan.name in runs.run_names(plan.dataset)) != plan.exists:
+            raise RunConflictError(
+                f"run {plan.name!r} was made or deleted by somebody else in this moment: try again"
+            )
+        config = _begin(plan)
+        started = time.perf_counter()
+        state, reason = runs.FAILED, ""
+        saver = _Saver(plan, lease)
+        try:
+            _process(saver, job, backend, progress)
+            state = runs.DONE
+        except _StoppedError as stopped:
+            state = runs.INTERRUPTED
+            raise stopped.cause from None
+        except (KeyboardInterrupt, SystemExit):
+            state = runs.INTERRUPTED
+            raise
+        except BaseException as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise
+        finally:
+            _end(plan, config, state, reason, job, saver.saved, time.perf_counter() - started)
+    return runs.load(plan.dataset, plan.name)
+
+
+def _begin(plan: Plan) -> Any:
+    """Register the run, before its first photo: a process that dies leaves a run to resume."""
+    dataset = plan.dataset
+    config = dataset.init_run()
+    earlier: list[Any] = []
+    if plan.exists:
+        old = dataset.get_run_info(plan.name).config
+        same = old.references == [one.to_dict() for one in plan.references]
+        past = {
+            name: getattr(old, name)
+            for name in ("method", "model", "references", "parameters", "versions")
+        }
+        earlier = list(old.earlier) + ([] if same else [past])
+    values = {
+        "tool": runs.TOOL,
+        "method": plan.method,
+        "model": plan.sam.name,
+        "checkpoint_sha256": plan.sam.checkpoint_sha256,
+        "device": str(plan.sam.device),
+        "dtype": str(plan.sam.dtype).removeprefix("torch."),
+        "references": [one.to_dict() for one in plan.references],
+        "parameters": plan.parameters.to_dict(),
+        "versions": versions(),
+        "masks_dir": str(plan.masks_dir),
+        "run_id": plan.run_id,
+        "earlier": earlier,
+        "state": runs.RUNNING,
+        "reason": "",
+    }
+    for name, value in values.items():
+        setattr(config, name, value)
+    if plan.exists:
+        dataset.update_run_config(plan.name, config)
+        folders.remove_parts(plan.masks_dir, dataset, plan.run_id)
+    else:
+        dataset.register_run(plan.name, config)
+    _save_results(plan, ids=plan.ids, timings={})
+    folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
+    target = "object" if plan.parameters.group_by else plan.object_name("")
+    run_fields.declare(dataset, plan.fields, target)
+    if plan.overwrite:
+        run_fields.clear(dataset, plan.fields, [task.id for task in plan.tasks])
+    return config
+
+
+class _Saver:
+    """Collects results and writes them in bulk.
+
+    Attributes:
+        saved: how many photos are in the database.
+    """
+
+    def __init__(self, plan: Plan, lease: Lease) -> None:
+        self.saved = 0
+        self._plan = plan
+        self._lease = lease
+        self._groups = {task.id: task.group for task in plan.tasks}
+        self._waiting: list[PhotoResult] = []
+        self._flushed = time.monotonic()
+
+    @property
+    def finished(self) -> int:
+        """How many photos are through, saved or about to be."""
+        return self.saved + len(self._waiting)
+
+    def add(self, results: list[PhotoResult]) -> None:
+        """Take results; write them when there are enough, or when the last time is long ago."""
+        self._waiting += results
+        late = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if late or len(self._waiting) >= FLUSH_PHOTOS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._waiting:
+            self._lease.check()
+            run_fields.write(self._plan.dataset, self._plan.fields, self._waiting, self._name)
+            self.saved += len(self._waiting)
+            self._waiting = []
+        self._flushed = time.monotonic()
+
+    def _name(self, sample_id: str) -> str:
+        return self._plan.object_name(self._groups[sample_id])
+
+
+def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:
+    results = backend.run(job)
+    with _reporting(progress, len(job.tasks)) as report, closing(results):  # type: ignore[type-var]
+        try:
+            report(0)
+            for chunk in results:
+                saver.add(chunk)
+                report(saver.finished)
+            saver.flush()
+        except (_StoppedError, KeyboardInterrupt):
+            saver.flush()  # what is finished is kept
+            raise
+
+
+@contextmanager
+def _reporting(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
+    """How to tell the caller about progress: through a hook, or with FiftyOne's own bar."""
+    if callable(progress):
+        hook = progress
+
+        def call(done: int) -> None:
+            try:
+                hook(done, total)
+            except BaseException as error:
+                raise _StoppedError(error) from error
+
+        yield call
+        return
+    with fo.ProgressBar(total=total, iters_str="photos", progress=progress) as bar:
+        yield lambda done: bar.set_iteration(done)
+
+
+def _end(
+    plan: Plan, config: Any, state: str, reason: str, job: Job, done: int, seconds: float
+) -> None:
+    config.state, config.reason = state, reason
+    timings = {
+        "seconds": round(seconds, 3),
+        "photos": done,
+        "photos_per_second": round(done / seconds, 3) if seconds > 0 else 0.0,
+        **job.timings.to_dict(),
+    }
+    _save_results(plan, ids=plan.ids, timings=timings)
+    patiently(lambda: plan.dataset.update_run_config(plan.name, config))
+
+
+def _save_results(plan: Plan, **values: Any) -> None:
+    dataset = plan.dataset
+
+    def save() -> None:
+        results = dataset.init_run_results(plan.name, **values)
+        dataset.save_run_results(plan.name, results, cache=False)
+
+    patiently(save)

@@ -1,0 +1,307 @@
+"""Everything a run needs, checked before anything is written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
+from ..errors import BadReferenceError, PersamError, RunConflictError
+from . import runs
+from .fields import LABEL_TYPES, RunFields
+from .folders import choose_folder, owns_folder
+from .references import SampleReference, resolve_references
+
+if TYPE_CHECKING:
+    from ..sam import PromptableSam
+
+METHODS = ("persam", "persam_f")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a run was asked for, beside photos, references, method and model. Plain values.
+
+    Attributes:
+        label_field: where the references' labels are.
+        group_by: field that names each photo's object, or None for one object.
+        mask_value: which value of the references' masks is the object.
+        label_type: "segmentation", "detections" or "both".
+        mask_storage: "auto", "file" or "inline".
+        similarity: whether to write heatmaps.
+        prompts: whether to write prompt points.
+        presence_threshold: presence below which the object counts as absent; 0 for never.
+        options: of the method: ``mode``, and what can be switched off for an ablation.
+    """
+
+    label_field: str = "ground_truth"
+    group_by: str | None = None
+    mask_value: int | str | None = None
+    label_type: str = "segmentation"
+    mask_storage: str = "auto"
+    similarity: bool = False
+    prompts: bool = False
+    presence_threshold: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the run's config."""
+        return asdict(self)
+
+
+@dataclass
+class Plan:
+    """A run that may begin.
+
+    Attributes:
+        dataset: the dataset.
+        name: the run's name.
+        exists: whether the run is there already and goes on.
+        method: "persam" or "persam_f".
+        sam: the model.
+        parameters: see `Parameters`.
+        references: at least one per group.
+        predictors: fitted, by group.
+        tasks: the photos to segment, group by group.
+        ids: every photo of the call, also those that are skipped.
+        overwrite: whether results that are there are cleared first.
+        masks_dir: the folder of mask files.
+        run_id: marks the folder.
+    """
+
+    dataset: Any
+    name: str
+    exists: bool
+    method: str
+    sam: PromptableSam
+    parameters: Parameters
+    references: Sequence[SampleReference]
+    predictors: dict[str, Predictor]
+    tasks: list[PhotoTask]
+    ids: list[str]
+    overwrite: bool
+    masks_dir: Path
+    run_id: str
+
+    @property
+    def fields(self) -> RunFields:
+        """The fields to write."""
+        p = self.parameters
+        return RunFields(self.name, p.label_type, p.similarity, p.prompts)
+
+    @property
+    def output(self) -> OutputSettings:
+        """What the engine keeps of a prediction."""
+        p = self.parameters
+        return OutputSettings(
+            masks_dir=self.masks_dir,
+            storage=p.mask_storage,
+            whole=self.fields.masks is not None,
+            instances=self.fields.instances is not None,
+            similarity=p.similarity,
+            prompts=p.prompts,
+            presence_threshold=p.presence_threshold,
+        )
+
+    def object_name(self, group: str) -> str:
+        """What instances of a group are called."""
+        if group:
+            return group
+        return next((r.name for r in self.references if r.name), "object")
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def check_photos(samples: Any) -> Any:
+    """The dataset behind ``samples``; raise PersamError unless these are photos."""
+    dataset = runs.root(samples)
+    if samples.media_type == "group":
+        raise PersamError(
+            f"dataset {dataset.name!r} is grouped: choose its photos with "
+            "select_group_slices(media_type='image')"
+        )
+    if not len(samples):
+        raise PersamError("there is no photo to segment: the dataset or view is empty")
+    if samples.media_type != "image":
+        raise PersamError(
+            f"dataset {dataset.name!r} holds media of type {samples.media_type!r}: "
+            "only photos can be segmented"
+        )
+    if samples._is_patches or samples._is_frames:
+        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
+    return dataset
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise PersamError unless ``value`` is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise PersamError(f"{name} {value!r} is not known: choose one of {', '.join(choices)}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise PersamError unless ``value`` is None or a positive integer."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PersamError(f"{name} {value!r} is not a positive whole number")
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """Raise PersamError for values that no run can have."""
+    check_choice("label_type", parameters.label_type, LABEL_TYPES)
+    check_choice("mask_storage", parameters.mask_storage, MASK_STORAGE)
+    value = parameters.mask_value
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
+        raise PersamError(
+            f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
+        )
+    threshold = parameters.presence_threshold
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        raise PersamError(f"presence_threshold {threshold!r} is no number: give one of 0 to 1")
+    if not 0 <= threshold <= 1:
+        raise PersamError(f"presence_threshold {threshold!r} is out of range: give one of 0 to 1")
+
+
+def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: bool) -> bool:
+    """Whether the run is there already; raise unless it is free or may be gone on with."""
+    runs.check_name(fields.run)
+    if skip_existing and overwrite:
+        raise PersamError("skip_existing and overwrite contradict each other: choose one")
+    if fields.run not in runs.run_names(dataset):
+        runs.check_free(dataset, fields)
+        return False
+    if not (skip_existing or overwrite):
+        raise RunConflictError(
+            f"dataset {dataset.name!r} has a run {fields.run!r} already: go on with it with "
+            "skip_existing=True, replace it with overwrite=True, or choose another out_field"
+        )
+    present = runs.fields_of(fields.run, dataset.get_run_info(fields.run).config)
+    if present != fields:
+        raise RunConflictError(
+            f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
+            f"similarity={present.similarity}, prompts={present.prompts}): ask for the same, "
+            "delete the run, or choose another out_field"
+        )
+    return True
+
+
+def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
+    """Every photo of ``samples``, group by group."""
+    if group_by is None:
+        ids, paths = samples.values(["id", "filepath"])
+        return [PhotoTask(i, path) for i, path in zip(ids, paths, strict=True)]
+    if not isinstance(group_by, str) or not samples.has_field(group_by):
+        raise PersamError(
+            f"dataset {samples._root_dataset.name!r} has no field {group_by!r}: "
+            "group_by takes a field's name"
+        )
+    ids, paths, groups = samples.values(["id", "filepath", group_by])
+    unnamed = sum(group is None for group in groups)
+    if unnamed:
+        raise PersamError(f"{unnamed} photos have no value in {group_by!r}: set it or leave them")
+    rows = zip(ids, paths, groups, strict=True)
+    return sorted((PhotoTask(i, p, str(g)) for i, p, g in rows), key=lambda task: task.group)
+
+
+def choose_references(
+    dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
+) -> list[SampleReference]:
+    """The references of the groups that the photos are of."""
+    found = resolve_references(
+        dataset,
+        reference,
+        parameters.label_field,
+        parameters.group_by,
+        parameters.mask_value,
+    )
+    wanted = {task.group for task in tasks}
+    missing = sorted(wanted - {one.group for one in found})
+    if missing:
+        listed = ", ".join(repr(group) for group in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise BadReferenceError(
+            f"no reference for {listed}{more} in {parameters.group_by!r}: "
+            "give one per group, or leave these photos out"
+        )
+    return [one for one in found if one.group in wanted]
+
+
+def method_class(method: str) -> Any:
+    """The class behind a method's name."""
+    check_choice("method", method, METHODS)
+    from ..personalize import PerSAM, PerSAMF
+
+    return {"persam": PerSAM, "persam_f": PerSAMF}[method]
+
+
+def check_options(method: str, options: dict[str, Any]) -> None:
+    """Raise PersamError for options that a method does not have."""
+    known = inspect.signature(method_class(method)).parameters
+    names = [n for n in known if n not in ("sam", "presence_threshold")]
+    for option in options:
+        if option not in names:
+            raise PersamError(
+                f"{option!r} is no argument of segment() and no option of {method}: "
+                f"its options are {', '.join(names)}"
+            )
+
+
+def default_threshold(method: str) -> float:
+    """The presence threshold that a method has by itself."""
+    default = inspect.signature(method_class(method)).parameters["presence_threshold"].default
+    return float(default or 0.0)
+
+
+def fit(
+    method: str, sam: PromptableSam, parameters: Parameters, references: Sequence[SampleReference]
+) -> dict[str, Predictor]:
+    """One fitted predictor per group."""
+    build = method_class(method)
+    fitted: dict[str, Predictor] = {}
+    for group in dict.fromkeys(reference.group for reference in references):
+        loaded = [one.load() for one in references if one.group == group]
+        try:
+            predictor = build(
+                sam, presence_threshold=parameters.presence_threshold, **parameters.options
+            )
+            fitted[group] = predictor.fit(loaded if len(loaded) > 1 else loaded[0])
+        except TypeError as error:
+            raise PersamError(f"{method} cannot be set up: {error}") from error
+    return fitted
+
+
+def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> tuple[Path, str]:
+    """The folder of a run's masks, and the run's id."""
+    if exists:
+        config = dataset.get_run_info(name).config
+        folder = Path(config.masks_dir)
+        chosen = folder if masks_dir is None else Path(masks_dir).expanduser().absolute()
+        if chosen != folder:
+            raise RunConflictError(
+                f"run {name!r} keeps its masks in {folder}: leave masks_dir out, or delete the run"
+            )
+        if owns_folder(folder, dataset, config.run_id) or not folder.exists():
+            return folder, config.run_id
+        # A cloned dataset must not write into the folder of its original.
+    run_id = uuid.uuid4().hex
+    return choose_folder(dataset, name, masks_dir, run_id), run_id
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's results depend on."""
+    names = ("fiftyone-persam", "fiftyone", "torch", "segment-anything", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+            from .. import __version__
+
+            found[name] = __version__ if name == "fiftyone-persam" else "unknown"
+    return found

@@ -1,0 +1,323 @@
+"""Runs: what every call of `segment` leaves on its dataset, to be listed, loaded and deleted.
+
+A run is one of FiftyOne's own custom runs. Its key is the name of its main field; its config holds
+what it was asked for, its results what came of it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PersamError, RunConflictError
+from . import fields as run_fields
+from . import folders
+from .fields import RunFields
+from .lease import Lease, holder_of
+
+TOOL = "fiftyone-persam"
+
+RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
+
+
+class Summary(str):
+    """Text that a notebook or prompt shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a dataset, as it was when it was loaded.
+
+    Attributes:
+        dataset: the dataset.
+        name: the run's key, and its main field.
+        config: what it was asked for: ``method``, ``model``, ``checkpoint_sha256``,
+            ``references``, ``parameters``, ``versions``, ``device``, ``masks_dir``, ...
+        started: when it was registered (UTC).
+        counts: how many photos of the dataset are ``segmented`` (``absent`` among them) and
+            ``failed``, and how many of the last call's are ``remaining``.
+        timings: ``seconds``, ``photos`` and ``photos_per_second`` of the last call that ended, and
+            the seconds of each stage.
+        errors: sample id -> why that photo has no mask.
+    """
+
+    dataset: Any
+    name: str
+    config: Any
+    started: datetime.datetime
+    counts: dict[str, int]
+    timings: dict[str, float]
+    errors: dict[str, str]
+
+    @property
+    def state(self) -> str:
+        """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
+        state = str(self.config.state)
+        if state == RUNNING and holder_of(self.dataset, self.name) is None:
+            return INTERRUPTED
+        return state
+
+    @property
+    def fields(self) -> RunFields:
+        """The fields it writes."""
+        return fields_of(self.name, self.config)
+
+    @property
+    def masks_dir(self) -> Path:
+        """Where its mask files are."""
+        return Path(self.config.masks_dir)
+
+    def view(self) -> Any:
+        """The photos of the last call."""
+        return self.dataset.select(self.ids())
+
+    def ids(self) -> list[str]:
+        """The sample ids of the last call."""
+        results = self.dataset.load_run_results(self.name, cache=False, load_view=False)
+        return list(getattr(results, "ids", None) or [])
+
+    def summary(self) -> Summary:
+        """Counts, timings, and failures with their reasons, as text of several lines."""
+        references = self.config.references
+        first = references[0]
+        what = Path(first["filepath"]).name
+        if len(references) > 1:
+            groups = len({reference["group"] for reference in references})
+            what = f"{len(references)} photos" + (f" of {groups} objects" if groups > 1 else "")
+        lines = [
+            f"Run:        {self.name} ({self.state})",
+            f"Method:     {self.config.method} with {self.config.model} on {self.config.device}",
+            f"Reference:  {what}, labels in {first['label_field']!r}",
+            f"Photos:     {self._counted()}",
+            f"Time:       {self._timed()}",
+            f"Masks:      {self.config.masks_dir}",
+        ]
+        if self.config.state == FAILED and self.config.reason:
+            lines.append(f"Stopped by: {self.config.reason}")
+        shown = list(self.errors.items())[:20]
+        if shown:
+            lines.append("Failures:")
+            lines += [f"  {sample_id}  {reason}" for sample_id, reason in shown]
+        if len(self.errors) > len(shown):
+            lines.append(f"  ... and {len(self.errors) - len(shown)} more, see {self.name}_error")
+        return Summary("\n".join(lines))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self._counted()}"
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {self.state}, {self._counted()})"
+
+    def _counted(self) -> str:
+        parts = [f"{self.counts['segmented']} segmented"]
+        for name in ("absent", "failed", "remaining"):
+            if self.counts[name]:
+                parts.append(f"{self.counts[name]} {name}")
+        return ", ".join(parts)
+
+    def _timed(self) -> str:
+        if not self.timings:
+            return "not known"
+        rate = self.timings["photos_per_second"]
+        return f"{self.timings['seconds']:.1f} s, {rate:.2f} photos per second"
+
+
+def list_runs(samples: Any) -> list[Run]:
+    """The runs of a dataset, oldest first."""
+    dataset = root(samples)
+    dataset.reload()
+    return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
+
+
+def load_run(samples: Any, name: str) -> Run:
+    """Load one run.
+
+    Args:
+        samples: its dataset, or a view into it.
+        name: its name.
+
+    Raises:
+        PersamError: there is no such run.
+    """
+    dataset = root(samples)
+    dataset.reload()
+    require(dataset, name)
+    return load(dataset, name)
+
+
+def delete_run(samples: Any, name: str) -> None:
+    """Delete a run with every field and file it wrote, and its review.
+
+    Labels that were promoted from it, and evaluations of it, stay.
+
+    Raises:
+        PersamError: there is no such run.
+        RunConflictError: it is being written.
+    """
+    from .review import forget_review
+
+    dataset = root(samples)
+    dataset.reload()
+    require(dataset, name)
+    with Lease(dataset, name):
+        config = dataset.get_run_info(name).config
+        forget_review(dataset, name)
+        run_fields.delete(dataset, fields_of(name, config))
+        folders.remove_folder(Path(config.masks_dir), dataset, config.run_id)
+        dataset.delete_run(name)  # last: a deletion that was cut off can be repeated
+
+
+def rename_run(samples: Any, name: str, new_name: str) -> Run:
+    """Give a run, its fields and its review another name. Mask files stay where they are.
+
+    Raises:
+        PersamError: there is no such run, or the new name is taken or no name for a field.
+        RunConflictError: the run is being written.
+    """
+    from .review import rename_review
+
+    dataset = root(samples)
+    dataset.reload()
+    require(dataset, name)
+    config = dataset.get_run_info(name).config
+    old = fields_of(name, config)
+    new = RunFields(new_name, old.label_type, old.similarity, old.prompts)
+    check_name(new_name)
+    check_free(dataset, new)
+    with Lease(dataset, name), Lease(dataset, new_name):
+        rename_review(dataset, name, new_name)
+        run_fields.rename(dataset, old, new_name)
+        dataset.rename_run(name, new_name)
+    return load_run(dataset, new_name)
+
+
+# ----------------------------------------------------------------------------------------------
+# What the rest of this room needs
+
+
+def root(samples: Any) -> Any:
+    """The dataset behind a dataset or view.
+
+    Raises:
+        PersamError: it is neither.
+    """
+    dataset = getattr(samples, "_root_dataset", None)
+    if dataset is None:
+        raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
+    return dataset
+
+
+def run_names(dataset: Any) -> list[str]:
+    """Names of this package's runs on a dataset."""
+    found: list[str] = dataset.list_runs(tool=TOOL)
+    return found
+
+
+def require(dataset: Any, name: str) -> None:
+    """Raise PersamError if a dataset has no run of this name."""
+    names = run_names(dataset)
+    if name not in names:
+        listed = ", ".join(names) or "it has none"
+        raise PersamError(
+            f"dataset {dataset.name!r} has no run {name!r}: choose one of its runs ({listed})"
+        )
+
+
+def fields_of(name: str, config: Any) -> RunFields:
+    """The fields that a run writes."""
+    parameters = config.parameters
+    return RunFields(
+        name,
+        parameters.get("label_type", run_fields.SEGMENTATION),
+        bool(parameters.get("similarity")),
+        bool(parameters.get("prompts")),
+    )
+
+
+def check_name(name: Any) -> None:
+    """Raise PersamError if a run cannot have this name."""
+    plain = isinstance(name, str) and name.isascii() and name.isidentifier()
+    if not plain or name.startswith("_"):
+        raise PersamError(
+            f"out_field {name!r} cannot name a field: use letters, digits and underscores, "
+            "beginning with a letter"
+        )
+
+
+def check_free(dataset: Any, fields: RunFields) -> None:
+    """Raise if a new run would write into what is there already.
+
+    Raises:
+        RunConflictError: the name, or one of the fields, is another run's.
+        PersamError: one of the fields exists.
+    """
+    owners = {
+        field: run
+        for run in run_names(dataset)
+        for field in fields_of(run, dataset.get_run_info(run).config).types()
+    }
+    for field in fields.types():
+        if field in owners:
+            raise RunConflictError(
+                f"field {field!r} belongs to run {owners[field]!r}: choose another name"
+            )
+        if dataset.has_field(field):
+            raise PersamError(
+                f"dataset {dataset.name!r} has a field {field!r} that no run has written: "
+                "choose another out_field"
+            )
+    if dataset.has_run(fields.run):
+        raise RunConflictError(
+            f"dataset {dataset.name!r} has a run {fields.run!r} of another tool: "
+            "choose another out_field"
+        )
+
+
+def load(dataset: Any, name: str) -> Run:
+    """A run that is known to be there, as the dataset object has it."""
+    info = dataset.get_run_info(name)
+    results = dataset.load_run_results(name, cache=False, load_view=False)
+    fields = fields_of(name, info.config)
+    ids = list(getattr(results, "ids", None) or [])
+    return Run(
+        dataset=dataset,
+        name=name,
+        config=info.config,
+        started=info.timestamp,
+        counts=count(dataset, fields, ids, info.config.parameters.get("presence_threshold")),
+        timings=dict(getattr(results, "timings", None) or {}),
+        errors=errors_of(dataset, fields),
+    )
+
+
+def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
+    """Sample id -> reason, for every photo that failed."""
+    name = f"{fields.run}_error"
+    if not dataset.has_field(name):
+        return {}
+    ids, reasons = dataset.exists(name).values(["id", name])
+    return dict(zip(ids, reasons, strict=True))
+
+
+def count(
+    dataset: Any, fields: RunFields, ids: list[str], threshold: float | None
+) -> dict[str, int]:
+    """How many photos are in which state; see `Run.counts`."""
+    if not dataset.has_field(fields.run):
+        return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
+    done = dataset.exists(fields.run)
+    failed = dataset.exists(f"{fields.run}_error")
+    presence = [p for p in done.values(f"{fields.run}_presence") if p is not None]
+    ended = set(done.values("id")) | set(failed.values("id"))
+    living = set(dataset.select(ids).values("id")) if ids else set()
+    return {
+        "segmented": len(done),
+        "absent": sum(p < threshold for p in presence) if threshold else 0,
+        "failed": len(failed),
+        "remaining": len(living - ended),
+    }

@@ -1,0 +1,289 @@
+"""The main job: one labelled photo in, masks of its object in all photos of a view out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+
+from ..errors import BadReferenceError, PersamError, RunConflictError
+from . import plan as planning
+from . import runs
+from .execution import Progress, execute
+from .fields import RunFields
+from .plan import Parameters, Plan
+from .references import resolve_references
+
+if TYPE_CHECKING:
+    from ..engine import Backend, EmbeddingCache
+
+
+def segment(
+    samples: Any,
+    reference: Any,
+    label_field: str = "ground_truth",
+    method: str = "persam_f",
+    model: Any = "sam_lite",
+    out_field: str = "persam",
+    *,
+    group_by: str | None = None,
+    mask_value: int | str | None = None,
+    label_type: str = "segmentation",
+    mask_storage: str = "auto",
+    masks_dir: str | os.PathLike[str] | None = None,
+    similarity: bool = False,
+    prompts: bool = False,
+    presence_threshold: float | None = None,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: Any = "auto",
+    dtype: Any = "auto",
+    cache: EmbeddingCache | None = None,
+    backend: Backend | None = None,
+    progress: Progress = None,
+    **options: Any,
+) -> runs.Run:
+    """Find the object of one labelled photo in all photos of a dataset or view, and mask it.
+
+    Writes, for a run ``x``: the masks into ``x``, the predicted IoU into ``x_score``, how certainly
+    the object is in the photo into ``x_presence``, and for photos that could not be segmented the
+    reason into ``x_error``. One bad photo costs only itself. Nothing is written before everything
+    that was given has been checked; from then on the run is stored on the dataset, and whatever
+    stops it, `resume_run` goes on with it.
+
+    Args:
+        samples: dataset or view whose photos are segmented.
+        reference: what the object is: a sample, a sample id, a (sample or id, label id) pair for
+            one of several labels, a view of labelled samples, or a list of these. Several for one
+            object are used together.
+        label_field: the references' label field: Segmentation, Detection(s) with or without
+            masks, Polyline(s) or Keypoint(s).
+        method: "persam_f", which tunes two numbers to the reference, or "persam", which tunes none.
+        model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own.
+        out_field: name of the run and of its main field.
+        group_by: field that names each photo's object; the references then need one per value.
+        mask_value: which value of the references' segmentation masks is the object ("#rrggbb" in
+            colour masks); everything but background if None.
+        label_type: "segmentation": one `fo.Segmentation`, 255 is the object; "detections":
+            `fo.Detections` with instance masks, which the App can edit; "both": the former in ``x``
+            and the latter in ``x_instances``.
+        mask_storage: "file": PNG files; "inline": in the database; "auto": files, but inline up to
+            256 x 256 pixels.
+        masks_dir: folder of the files; by default one per run in FiftyOne's dataset folder.
+        similarity: write similarity maps into ``x_similarity``.
+        prompts: write the prompt points into ``x_prompts``.
+        presence_threshold: presence below which the object counts as absent: the photo gets an
+            empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; the method's
+            own if None.
+        skip_existing: go on with a run of this name: only photos without a mask.
+        overwrite: do these photos of a run of this name again; its other photos stay.
+        batch_size: photos encoded at once; by device if None.
+        num_workers: threads that load photos, and as many that write; by machine if None.
+        device: "auto", "cuda", "mps", "cpu", ...
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        cache: where embeddings are looked up and kept, so that another run needs no encoding.
+        backend: where the work is done; in this process by default.
+        progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
+            that is called with photos done and their total; what that raises stops the run.
+        **options: of the method, such as ``mode="reference"``; see `PerSAM` and `PerSAMF`.
+
+    Returns:
+        The run, with ``counts``, ``timings``, ``errors`` and a ``summary()``.
+
+    Raises:
+        PersamError: something that was given is wrong; the message says what.
+        BadReferenceError: the reference has no usable label, or a group has no reference.
+        RunConflictError: the field belongs to another run, or the run is being written.
+        CheckpointError: the model's checkpoint is not there.
+    """
+    dataset = planning.check_photos(samples)
+    dataset.reload()
+    planning.check_choice("method", method, planning.METHODS)
+    planning.check_options(method, options)
+    if presence_threshold is None:
+        presence_threshold = planning.default_threshold(method)
+    parameters = Parameters(
+        label_field=label_field,
+        group_by=group_by,
+        mask_value=mask_value,
+        label_type=label_type,
+        mask_storage=mask_storage,
+        similarity=bool(similarity),
+        prompts=bool(prompts),
+        presence_threshold=presence_threshold,
+        options=dict(options),
+    )
+    planning.check_parameters(parameters)
+    planning.check_count("batch_size", batch_size)
+    planning.check_count("num_workers", num_workers)
+    fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
+    exists = planning.check_run(dataset, fields, skip_existing, overwrite)
+    tasks = planning.choose_photos(samples, group_by)
+    references = planning.choose_references(dataset, reference, parameters, tasks)
+    folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
+    ids = [task.id for task in tasks]
+    if exists and skip_existing:
+        done = set(dataset.exists(out_field).values("id"))
+        tasks = [task for task in tasks if task.id not in done]
+        if not tasks:
+            return runs.load(dataset, out_field)
+
+    from ..sam import load_sam
+
+    sam = load_sam(model, device=device, dtype=dtype)
+    plan = Plan(
+        dataset=dataset,
+        name=out_field,
+        exists=exists,
+        method=method,
+        sam=sam,
+        parameters=parameters,
+        references=references,
+        predictors=planning.fit(method, sam, parameters, references),
+        tasks=tasks,
+        ids=ids,
+        overwrite=overwrite and exists,
+        masks_dir=folder,
+        run_id=run_id,
+    )
+    return _carry_out(plan, batch_size, num_workers, cache, backend, progress)
+
+
+def resume_run(
+    samples: Any,
+    name: str,
+    *,
+    model: Any = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: Any = "auto",
+    dtype: Any = None,
+    cache: EmbeddingCache | None = None,
+    backend: Backend | None = None,
+    progress: Progress = None,
+) -> runs.Run:
+    """Go on with a run that was stopped, killed or crashed: only its photos without a mask.
+
+    Photos that failed are tried again. Method, references and all parameters are those of the run.
+
+    Args:
+        samples: the run's dataset, or a view into it.
+        name: the run's name.
+        model: the model, if the run was given one of your own; else the run's.
+        batch_size: see `segment`.
+        num_workers: see `segment`.
+        device: see `segment`.
+        dtype: the run's own if None.
+        cache: see `segment`.
+        backend: see `segment`.
+        progress: see `segment`.
+
+    Raises:
+        PersamError: there is no such run.
+        BadReferenceError: a reference is gone, or its label has changed since.
+        RunConflictError: the run is being written.
+        CheckpointError: the model is not the one that the run began with.
+    """
+    run = runs.load_run(samples, name)
+    dataset, config = run.dataset, run.config
+    planning.check_count("batch_size", batch_size)
+    planning.check_count("num_workers", num_workers)
+    parameters = Parameters(**config.parameters)
+    ids = run.ids()
+    photos = dataset.select(ids)
+    tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
+    done = set(dataset.exists(name).values("id")) if dataset.has_field(name) else set()
+    tasks = [task for task in tasks if task.id not in done]
+    if not tasks and config.state == runs.DONE:
+        return run
+
+    references = _references_of(config)
+    folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
+    sam = _same_model(config, model, device, dtype)
+    plan = Plan(
+        dataset=dataset,
+        name=name,
+        exists=True,
+        method=config.method,
+        sam=sam,
+        parameters=parameters,
+        references=references,
+        predictors=planning.fit(config.method, sam, parameters, references),
+        tasks=tasks,
+        ids=ids,
+        overwrite=False,
+        masks_dir=folder,
+        run_id=run_id,
+    )
+    return _carry_out(plan, batch_size, num_workers, cache, backend, progress)
+
+
+def _carry_out(
+    plan: Plan,
+    batch_size: int | None,
+    num_workers: int | None,
+    cache: EmbeddingCache | None,
+    backend: Backend | None,
+    progress: Progress,
+) -> runs.Run:
+    from ..engine import Job, LocalBackend
+
+    job = Job(
+        tasks=plan.tasks,
+        sam=plan.sam,
+        predictors=plan.predictors,
+        output=plan.output,
+        batch_size=batch_size,
+        workers=num_workers,
+        cache=cache,
+    )
+    return execute(plan, job, backend or LocalBackend(), progress)
+
+
+def _references_of(config: Any) -> list[Any]:
+    """The references that a run began with, unchanged."""
+    found = []
+    for recorded in config.references:
+        name = os.path.basename(recorded["filepath"])
+        if not fo.dataset_exists(recorded["dataset"]):
+            raise BadReferenceError(
+                f"dataset {recorded['dataset']!r} of reference {name} is gone: start the run again "
+                "with overwrite=True and another reference"
+            )
+        home = fo.load_dataset(recorded["dataset"])
+        chosen: Any = recorded["sample_id"]
+        if recorded["label_id"] is not None:
+            chosen = (chosen, recorded["label_id"])
+        (one,) = resolve_references(
+            home, chosen, recorded["label_field"], None, recorded["mask_value"]
+        )
+        if one.prompt.fingerprint() != recorded["fingerprint"]:
+            raise BadReferenceError(
+                f"the label of reference {name} has changed since the run began: start it again "
+                "with overwrite=True, or put the label back"
+            )
+        found.append(replace(one, group=recorded["group"]))
+    return found
+
+
+def _same_model(config: Any, model: Any, device: Any, dtype: Any) -> Any:
+    from ..sam import list_models, load_sam
+
+    if model is None:
+        if config.model not in [info.name for info in list_models()]:
+            raise PersamError(
+                f"the run was made with a model of your own ({config.model}): "
+                "give it to resume_run(model=...)"
+            )
+        model = config.model
+    sam = load_sam(model, device=device, dtype=config.dtype if dtype is None else dtype)
+    if sam.checkpoint_sha256 != config.checkpoint_sha256:
+        raise RunConflictError(
+            f"model {sam.name} has other weights than the run began with: start the run again "
+            "with overwrite=True, or under another out_field"
+        )
+    return sam

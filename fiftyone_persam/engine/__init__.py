@@ -1,0 +1,47 @@
+"""Engine: load ahead, compute in batches, write behind. Knows nothing of FiftyOne.
+
+Names are resolved on first use, so looking at a job needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Backend": "job",
+    "EmbeddingCache": "cache",
+    "Job": "job",
+    "LocalBackend": "local",
+    "MemoryCache": "cache",
+    "OutputSettings": "job",
+    "PhotoResult": "job",
+    "PhotoTask": "job",
+    "WriteError": "writing",
+}
+
+__all__ = [
+    "Backend",
+    "EmbeddingCache",
+    "Job",
+    "LocalBackend",
+    "MemoryCache",
+    "OutputSettings",
+    "PhotoResult",
+    "PhotoTask",
+    "WriteError",
+]
+
+if TYPE_CHECKING:
+    from .cache import EmbeddingCache, MemoryCache
+    from .job import Backend, Job, OutputSettings, PhotoResult, PhotoTask
+    from .local import LocalBackend
+    from .writing import WriteError
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,176 @@
+"""What a back end is given and what it gives back: plain data, independent of FiftyOne."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ..sam import ImageEmbedding, PromptableSam
+    from .cache import EmbeddingCache
+
+AUTO, FILE, INLINE = "auto", "file", "inline"
+MASK_STORAGE = (AUTO, FILE, INLINE)
+INLINE_PIXELS = 256 * 256
+"""Masks of up to so many pixels are stored inline by "auto": small documents either way."""
+
+
+class Predictor(Protocol):
+    """A fitted method: PerSAM, PerSAMF, or anything with the same call."""
+
+    def predict_embeddings(self, embeddings: Sequence[ImageEmbedding]) -> list[Any]:
+        """One `Prediction` per embedding."""
+        ...
+
+
+@dataclass(frozen=True)
+class PhotoTask:
+    """One photo to segment.
+
+    Attributes:
+        id: names the result and its files; letters, digits, "_" and "-" only.
+        path: the photo's file.
+        group: which of the job's predictors to use.
+    """
+
+    id: str
+    path: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """What is kept of a prediction.
+
+    Attributes:
+        masks_dir: where mask files go.
+        storage: "file", "inline", or "auto": inline up to `INLINE_PIXELS`.
+        whole: keep the mask of the whole photo.
+        instances: keep the mask cropped to its box.
+        similarity: keep the similarity map.
+        prompts: keep the prompt points.
+        presence_threshold: below it the object counts as absent.
+    """
+
+    masks_dir: Path
+    storage: str = AUTO
+    whole: bool = True
+    instances: bool = False
+    similarity: bool = False
+    prompts: bool = False
+    presence_threshold: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMask:
+    """A mask as it was stored: in a file or as an array, never both."""
+
+    path: str | None = None
+    array: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StoredInstance:
+    """One object of a photo.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels around the mask, x1 and y1 exclusive.
+        mask: cropped to the box.
+        score: predicted IoU.
+    """
+
+    box: tuple[int, int, int, int]
+    mask: StoredMask
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoResult:
+    """What is written about one photo.
+
+    Attributes:
+        id: the task's id.
+        error: why there is no result, in one line; None if there is one.
+        score: predicted IoU.
+        presence: how certainly the object is in the photo.
+        agreement: IoU of the first pass's mask and the last one's.
+        absent: whether the presence is below the threshold.
+        stage: which pass of the method gave the mask.
+        size: (H, W) of the photo.
+        mask: (H, W) 0/255, if asked for; empty if the object is absent.
+        withheld: what the mask would be if the object were not counted as absent.
+        instances: what was found, absent or not, if asked for.
+        similarity: (h, w) uint8, 0 for a cosine of 0 or less and 255 for 1, if asked for.
+        points: (n, 2) x, y in pixels, if asked for.
+        labels: (n,) 1 for the object, 0 for what is not.
+    """
+
+    id: str
+    error: str | None = None
+    score: float | None = None
+    presence: float | None = None
+    agreement: float | None = None
+    absent: bool = False
+    stage: str | None = None
+    size: tuple[int, int] = (0, 0)
+    mask: StoredMask | None = None
+    withheld: StoredMask | None = None
+    instances: tuple[StoredInstance, ...] = ()
+    similarity: npt.NDArray[np.uint8] | None = None
+    points: npt.NDArray[np.float64] | None = None
+    labels: npt.NDArray[np.int64] | None = None
+
+
+@dataclass
+class Timings:
+    """Seconds the main thread spent on each stage."""
+
+    waiting_for_photos: float = 0.0
+    encoding: float = 0.0
+    decoding: float = 0.0
+    waiting_for_writers: float = 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Rounded to milliseconds."""
+        return {name: round(value, 3) for name, value in vars(self).items()}
+
+
+@dataclass
+class Job:
+    """Photos, a model, and one fitted predictor per group.
+
+    Attributes:
+        tasks: photos; those of one group are best next to each other.
+        sam: the model that all predictors use.
+        predictors: by group.
+        output: what to keep.
+        batch_size: photos encoded at once; None for the device's default.
+        workers: threads that load and as many that write; None for the machine's default.
+        cache: embeddings that are there already, and where new ones go.
+        timings: filled in while the job runs.
+    """
+
+    tasks: Sequence[PhotoTask]
+    sam: PromptableSam
+    predictors: Mapping[str, Predictor]
+    output: OutputSettings
+    batch_size: int | None = None
+    workers: int | None = None
+    cache: EmbeddingCache | None = None
+    timings: Timings = field(default_factory=Timings)
+
+
+class Backend(Protocol):
+    """Where a job runs."""
+
+    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+        """Yield the results of every task exactly once, a few at a time, in any order.
+
+        Closing the iterator stops the job. What was yielded is whole: its files are written.
+        """
+        ...

@@ -1,0 +1,160 @@
+"""The back end of this process: load ahead, encode in batches, decode, write behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import PersamError
+from ..sam.photos import Photo
+from .cache import embedding_key
+from .job import Job, PhotoResult, PhotoTask, Timings
+from .loading import load_ahead
+from .rendering import render
+from .writing import WriteBehind
+
+if TYPE_CHECKING:
+    from ..sam import ImageEmbedding
+
+BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class _Fresh:
+    """A photo that has to be encoded, and the key under which to keep its embedding."""
+
+    photo: Photo
+    size: tuple[int, int]
+    key: str | None
+
+
+class LocalBackend:
+    """Runs a job in this process, on the device of its model."""
+
+    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+        """See `Backend.run`."""
+        batch_size = job.batch_size or BATCH.get(job.sam.device.type, 4)
+        workers = job.workers or default_workers()
+        photos = load_ahead(job.tasks, lambda task: _load(job, task), workers, 2 * batch_size)
+        writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
+        with closing(photos), writers:  # type: ignore[type-var]
+            for batch in _batches(photos, batch_size, job.timings):
+                results: list[PhotoResult] = []
+                for task, outcome in _compute(job, batch):
+                    with _measure(job.timings, "waiting_for_writers"):
+                        results += writers.submit(_finish, job, task, outcome)
+                results += writers.ready()
+                yield results
+            with _measure(job.timings, "waiting_for_writers"):
+                rest = writers.drain()
+            yield rest
+
+
+def default_workers() -> int:
+    """Threads for loading, and as many for writing."""
+    return max(1, min(8, (os.cpu_count() or 2) // 2))
+
+
+def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
+    # The key comes first: a photo that changes while it is read is kept under its old state.
+    key = None if job.cache is None else embedding_key(job.sam, task.path)
+    known = job.cache.get(key) if job.cache is not None and key is not None else None
+    return known or _Fresh(*job.sam.load_and_resize(task.path), key)
+
+
+def _batches(photos: Iterator[Any], size: int, timings: Timings) -> Iterator[list[Any]]:
+    batch = []
+    while True:
+        with _measure(timings, "waiting_for_photos"):
+            entry = next(photos, None)
+        if entry is None:
+            break
+        batch.append(entry)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _compute(job: Job, batch: Sequence[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTask, Any]]:
+    """Predictions of a batch, or the exceptions that kept single photos from one."""
+    bad = [(task, loaded) for task, loaded in batch if isinstance(loaded, Exception)]
+    good = [(task, loaded) for task, loaded in batch if not isinstance(loaded, Exception)]
+    return bad + _compute_good(job, good)
+
+
+def _compute_good(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTask, Any]]:
+    if not batch:
+        return []
+    try:
+        return _predict(job, batch)
+    except torch.cuda.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise PersamError(
+                f"the {job.sam.device} has not enough memory for one photo with {job.sam.name}: "
+                "choose a smaller model or device='cpu'"
+            ) from error
+        torch.cuda.empty_cache()
+        halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+    except Exception as error:
+        if len(batch) == 1:
+            return [(batch[0][0], error)]
+        halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+    # Halving finds the photo that spoils a batch, and a batch that fits into memory.
+    return [outcome for half in halves for outcome in _compute_good(job, half)]
+
+
+def _predict(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTask, Any]]:
+    with _measure(job.timings, "encoding"):
+        embeddings = _encode(job, batch)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, (task, _) in enumerate(batch):
+        groups[task.group].append(index)
+    outcomes: dict[int, Any] = {}
+    with _measure(job.timings, "decoding"):
+        for group, indices in groups.items():
+            chosen = [embeddings[index] for index in indices]
+            predictions = job.predictors[group].predict_embeddings(chosen)
+            outcomes.update(zip(indices, predictions, strict=True))
+    return [(task, outcomes[index]) for index, (task, _) in enumerate(batch)]
+
+
+def _encode(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[ImageEmbedding]:
+    fresh = [loaded for _, loaded in batch if isinstance(loaded, _Fresh)]
+    encoded = job.sam.encode_resized([f.photo for f in fresh], [f.size for f in fresh])
+    new: dict[Any, ImageEmbedding] = dict(zip(fresh, encoded, strict=True))
+    for loaded in fresh:
+        if job.cache is not None and loaded.key is not None:
+            job.cache.put(loaded.key, new[loaded])
+    return [new.get(loaded, loaded) for _, loaded in batch]
+
+
+def _finish(job: Job, task: PhotoTask, outcome: Any) -> PhotoResult:
+    if isinstance(outcome, Exception):
+        return PhotoResult(id=task.id, error=describe(outcome))
+    return render(task.id, outcome, job.output)
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, PersamError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _measure(timings: Timings, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(timings, stage, getattr(timings, stage) + time.perf_counter() - start)

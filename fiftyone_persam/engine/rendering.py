@@ -1,0 +1,116 @@
+"""From a prediction to what is stored of it; runs in the writers' threads."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import PersamError
+from .job import AUTO, FILE, INLINE_PIXELS, OutputSettings, PhotoResult, StoredInstance, StoredMask
+from .writing import MASK_VALUE, write_mask
+
+if TYPE_CHECKING:
+    from ..personalize import Prediction
+
+BoolMask = npt.NDArray[np.bool_]
+
+ABSENT, INSTANCE = "absent", "instance"
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def file_name(photo_id: str, kind: str = "") -> str:
+    """The name of a mask file; made of the photo's id alone, so it never leaves its folder.
+
+    Raises:
+        PersamError: the id has other characters than letters, digits, "_" and "-".
+    """
+    if not _ID.fullmatch(photo_id):
+        raise PersamError(f"photo id {photo_id!r} cannot name a file: use letters and digits")
+    return f"{photo_id}{f'.{kind}' if kind else ''}.png"
+
+
+def tight_box(mask: BoolMask) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 around a (H, W) mask, x1 and y1 exclusive; None if it is empty."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return None
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+    return int(columns[0]), top, int(columns[-1]) + 1, bottom
+
+
+def store_mask(
+    mask: BoolMask, photo_id: str, settings: OutputSettings, kind: str = ""
+) -> StoredMask:
+    """Keep a mask as the settings say."""
+    to_file = settings.storage == FILE or (settings.storage == AUTO and mask.size > INLINE_PIXELS)
+    if not to_file:
+        return StoredMask(array=mask.astype(np.uint8) * np.uint8(MASK_VALUE))
+    path = settings.masks_dir / file_name(photo_id, kind)
+    write_mask(np.ascontiguousarray(mask), path)
+    return StoredMask(path=str(path))
+
+
+def render(photo_id: str, prediction: Prediction, settings: OutputSettings) -> PhotoResult:
+    """Store what the settings ask for of one prediction.
+
+    Whether the object counts as absent is judged here, by the settings.
+
+    Args:
+        photo_id: names the files.
+        prediction: of one photo.
+        settings: what to keep, and the presence below which the object counts as absent.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    mask: BoolMask = np.ascontiguousarray(prediction.candidate, dtype=np.bool_)
+    absent = prediction.presence < settings.presence_threshold
+    stored = withheld = None
+    if settings.whole:
+        stored = store_mask(mask, photo_id, settings)
+        if absent:
+            withheld = stored
+            stored = store_mask(np.zeros_like(mask), photo_id, settings, ABSENT)
+    points = labels = None
+    if settings.prompts:
+        points = np.asarray(prediction.points, np.float64).reshape(-1, 2)
+        labels = np.asarray(prediction.labels, np.int64)
+    return PhotoResult(
+        id=photo_id,
+        score=float(prediction.score),
+        presence=float(prediction.presence),
+        agreement=float(prediction.agreement),
+        absent=absent,
+        stage=prediction.stage,
+        size=(mask.shape[0], mask.shape[1]),
+        mask=stored,
+        withheld=withheld,
+        instances=_instances(photo_id, prediction, settings) if settings.instances else (),
+        similarity=_heat(prediction.similarity) if settings.similarity else None,
+        points=points,
+        labels=labels,
+    )
+
+
+def _instances(
+    photo_id: str, prediction: Prediction, settings: OutputSettings
+) -> tuple[StoredInstance, ...]:
+    found = []
+    for number, one in enumerate(prediction.instances or (prediction,)):
+        mask = np.asarray(one.candidate, dtype=np.bool_)
+        box = tight_box(mask)
+        if box is None:
+            continue
+        crop = mask[box[1] : box[3], box[0] : box[2]]
+        stored = store_mask(crop, photo_id, settings, f"{INSTANCE}{number or ''}")
+        found.append(StoredInstance(box, stored, float(one.score)))
+    return tuple(found)
+
+
+def _heat(similarity: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    values = np.nan_to_num(np.asarray(similarity, np.float32))
+    return np.round(np.clip(values, 0.0, 1.0) * 255).astype(np.uint8)
