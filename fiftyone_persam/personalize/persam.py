@@ -1,0 +1,383 @@
+"""PerSAM: segment one object in any photo, without training (paper, section 3.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from ..errors import BadReferenceError, CheckpointError, PersamError
+from ..sam import ImageEmbedding, PhotoSource, Prompt, PromptableSam, load_sam
+from ..sam.model import DECODE_BATCH
+from . import presence as presence_room
+from . import prior
+from .cascade import Outcome, PriorBatch, run_cascade
+from .prediction import Prediction
+from .reference import Reference
+from .state import FittedState, load_state, save_state
+
+Mode = Literal["corrected", "reference"]
+SeveralReferences = Literal["max", "mean"]
+Self = TypeVar("Self", bound="PerSAM")
+
+ABSENT = "absent"
+
+
+class PerSAM:
+    """Training-free personalization of a promptable model.
+
+    Args:
+        sam: from `load_sam`, or a ``segment_anything.modeling.Sam``.
+        mode: "corrected", or "reference" for exactly what the released code computes.
+        negative_prior: also prompt with the least similar cell, as background.
+        guided_attention: bias the decoder's attention by the similarity map (eq. 8).
+        semantic_prompt: add the target feature to the decoder's tokens (eq. 10).
+        post_refinement: run the two further passes.
+        presence_threshold: an object whose presence is below it counts as absent and gets an empty
+            mask; 0 keeps every mask. None is 0.1 in corrected mode and 0 in reference mode.
+        several_references: how several references become one similarity map: "max" takes the most
+            similar one at each cell (views that look different), "mean" their mean.
+
+    Raises:
+        PersamError: an unknown mode or a threshold outside [0, 1].
+    """
+
+    method = "persam"
+
+    def __init__(
+        self,
+        sam: PromptableSam | Sam,
+        mode: Mode = "corrected",
+        *,
+        negative_prior: bool = True,
+        guided_attention: bool = True,
+        semantic_prompt: bool = True,
+        post_refinement: bool = True,
+        presence_threshold: float | None = None,
+        several_references: SeveralReferences = "max",
+    ) -> None:
+        if mode not in ("corrected", "reference"):
+            raise PersamError(f"mode {mode!r} is not known: use 'corrected' or 'reference'")
+        if several_references not in ("max", "mean"):
+            raise PersamError(
+                f"several_references {several_references!r} is not known: use 'max' or 'mean'"
+            )
+        if presence_threshold is None:
+            presence_threshold = presence_room.DEFAULT_THRESHOLD if mode == "corrected" else 0.0
+        if not 0 <= presence_threshold <= 1:
+            raise PersamError(f"presence_threshold {presence_threshold} is not between 0 and 1")
+        self.sam = sam if isinstance(sam, PromptableSam) else load_sam(sam)
+        self.mode = mode
+        self.negative_prior = negative_prior
+        self.guided_attention = guided_attention
+        self.semantic_prompt = semantic_prompt
+        self.post_refinement = post_refinement
+        self.presence_threshold = float(presence_threshold)
+        self.several_references = several_references
+        self._state: FittedState | None = None
+
+    @property
+    def state(self) -> FittedState:
+        """What `fit` found.
+
+        Raises:
+            PersamError: nothing has been fitted yet.
+        """
+        if self._state is None:
+            raise PersamError(
+                f"{type(self).__name__} knows no object yet: call fit(reference) first"
+            )
+        return self._state
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments except the model."""
+        return {
+            "mode": self.mode,
+            "negative_prior": self.negative_prior,
+            "guided_attention": self.guided_attention,
+            "semantic_prompt": self.semantic_prompt,
+            "post_refinement": self.post_refinement,
+            "presence_threshold": self.presence_threshold,
+            "several_references": self.several_references,
+        }
+
+    @torch.inference_mode()
+    def fit(
+        self: Self,
+        reference: Reference | Sequence[Reference],
+        embeddings: Sequence[ImageEmbedding] | None = None,
+    ) -> Self:
+        """Learn the object from one reference or several.
+
+        Args:
+            reference: the object, or several photos of the same object.
+            embeddings: the references' photos encoded by the same model, if they are at hand.
+
+        Raises:
+            BadReferenceError: no reference, or one that holds no object.
+        """
+        references = [reference] if isinstance(reference, Reference) else list(reference)
+        if not references or not all(isinstance(r, Reference) for r in references):
+            raise BadReferenceError("fit needs a Reference or a list of them")
+        if embeddings is None:
+            embeddings = self.sam.encode([r.photo for r in references])
+        if len(embeddings) != len(references):
+            raise PersamError(
+                f"{len(references)} references need as many embeddings, not {len(embeddings)}"
+            )
+        masks = [self._mask_of(r, e) for r, e in zip(references, embeddings, strict=True)]
+        cells = [
+            self._foreground(mask, r.mask_value, e)
+            for mask, r, e in zip(masks, references, embeddings, strict=True)
+        ]
+        raw = [prior.mean_feature(e.features, fg) for e, fg in zip(embeddings, cells, strict=True)]
+        targets = [self._target(e.features, fg) for e, fg in zip(embeddings, cells, strict=True)]
+        levels = [
+            presence_room.calibrate(
+                prior.similarity_maps(e.features[None], target[None])[0, 0],
+                fg,
+                prior.valid_cells([e], self.sam.device)[0],
+            )
+            for e, fg, target in zip(embeddings, cells, targets, strict=True)
+        ]
+        state = FittedState(
+            torch.stack(targets),
+            torch.stack(raw),
+            torch.tensor(levels, device=self.sam.device),
+        )
+        self._state = self._finish(state, embeddings, masks)
+        return self
+
+    def predict(
+        self, images: Sequence[PhotoSource], batch_size: int | None = None
+    ) -> list[Prediction]:
+        """Segment the object in photos of any size and mode.
+
+        Args:
+            images: paths, PIL images or arrays.
+            batch_size: photos encoded at once; by device if None.
+
+        Raises:
+            PhotoError: a photo cannot be read.
+        """
+        self.state  # noqa: B018 - fails before the encoder has worked for nothing
+        return self.predict_embeddings(self.sam.encode(images, batch_size))
+
+    @torch.inference_mode()
+    def predict_embeddings(
+        self, embeddings: Sequence[ImageEmbedding], batch_size: int | None = None
+    ) -> list[Prediction]:
+        """Segment the object in photos that are encoded already.
+
+        Args:
+            embeddings: from the same model's `encode`.
+            batch_size: photos decoded at once; by device if None.
+        """
+        step = batch_size or DECODE_BATCH.get(self.sam.device.type, 8)
+        predictions: list[Prediction] = []
+        for start in range(0, len(embeddings), step):
+            chunk = list(embeddings[start : start + step])
+            batch, best = self.locate(chunk)
+            outcome = run_cascade(
+                self.sam,
+                batch,
+                self._weights(),
+                self.post_refinement,
+                exact_boxes=self.mode == "reference",
+            )
+            predictions += self._predictions(batch, best, outcome)
+        return predictions
+
+    @torch.inference_mode()
+    def trace(self, embedding: ImageEmbedding) -> tuple[PriorBatch, Outcome]:
+        """Every intermediate of one photo: its location prior and all decoder passes."""
+        batch, _ = self.locate([embedding])
+        exact = self.mode == "reference"
+        return batch, run_cascade(self.sam, batch, self._weights(), self.post_refinement, exact)
+
+    def locate(self, embeddings: Sequence[ImageEmbedding]) -> tuple[PriorBatch, Tensor]:
+        """Location prior of photos (eq. 5 to 8), no decoding.
+
+        Returns:
+            The prior, and (B,) the reference that fits each photo best.
+        """
+        state, device = self.state, self.sam.device
+        expected = (self.sam.embed_dim, self.sam.grid_size, self.sam.grid_size)
+        for embedding in embeddings:
+            if tuple(embedding.features.shape) != expected:
+                raise PersamError(
+                    f"an embedding of shape {tuple(embedding.features.shape)} does not belong to "
+                    f"{self.sam.name}, whose embeddings are {expected}: encode with this model"
+                )
+        features = torch.stack([e.features.to(device) for e in embeddings])
+        valid = prior.valid_cells(embeddings, device)
+        maps = prior.similarity_maps(features, state.targets)
+        best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
+        several = self.several_references
+        similarity = maps.amax(dim=1) if several == "max" else maps.mean(dim=1)
+        points, bias = self._points_and_bias(similarity, valid, embeddings)
+        positives, labels = (2, [1, 0]) if self.negative_prior else (1, [1])
+        chosen = state.embeddings[best] if several == "max" else state.embeddings.mean(dim=0)
+        batch = PriorBatch(
+            embeddings,
+            features,
+            similarity,
+            points[:, :positives],
+            np.array(labels, dtype=np.int64),
+            bias if self.guided_attention else None,
+            chosen.expand(len(embeddings), -1) if self.semantic_prompt else None,
+        )
+        return batch, best
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Save the fitted object (a few kB): safetensors, with the settings as JSON in its header.
+
+        Returns:
+            The path written, ".safetensors" added where it was missing.
+        """
+        header = {
+            "method": self.method,
+            "settings": self.settings,
+            "model": self.sam.name,
+            "checkpoint_sha256": self.sam.checkpoint_sha256,
+            "embed_dim": self.sam.embed_dim,
+            "grid_size": self.sam.grid_size,
+            "image_size": self.sam.image_size,
+        }
+        return save_state(path, self.state, header)
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str], sam: PromptableSam | Sam) -> Self:
+        """Load what `save` wrote, with its settings.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of another method, or was fitted on
+                another model.
+        """
+        state, header = load_state(path)
+        if header.get("method") != cls.method:
+            raise CheckpointError(
+                f"fitted state {path} is of method {header.get('method')!r}, not {cls.method!r}: "
+                "load it with that method's class"
+            )
+        loaded = cls(sam, **cast("dict[str, Any]", header["settings"]))
+        model = loaded.sam
+        here = (model.embed_dim, model.grid_size, model.image_size)
+        there = tuple(header.get(k) for k in ("embed_dim", "grid_size", "image_size"))
+        hashes = (header.get("checkpoint_sha256"), model.checkpoint_sha256)
+        if here != there or (None not in hashes and hashes[0] != hashes[1]):
+            raise CheckpointError(
+                f"fitted state {path} was made with model {header.get('model')!r}, not with this "
+                f"{model.name!r}: load that model, or fit again"
+            )
+        loaded._state = state.to(model.device)
+        return loaded
+
+    # What PerSAM-F does otherwise.
+
+    def _target(self, features: Tensor, foreground: Tensor) -> Tensor:
+        mean = prior.mean_feature(features, foreground)
+        return mean / mean.norm().clamp_min(1e-12)
+
+    def _finish(
+        self,
+        state: FittedState,
+        embeddings: Sequence[ImageEmbedding],
+        masks: Sequence[npt.NDArray[np.bool_]],
+    ) -> FittedState:
+        return state
+
+    def _weights(self) -> Tensor | None:
+        return None
+
+    # Shared parts.
+
+    def _mask_of(self, reference: Reference, embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:
+        """The reference's mask; SAM makes it from a box or from points (paper, table 6)."""
+        if embedding.original_size != reference.size:
+            raise PersamError(
+                f"the embedding is of a photo of {embedding.original_size}, the reference of one "
+                f"of {reference.size} (height, width): encode the reference's own photo"
+            )
+        if reference.mask is not None:
+            return reference.mask
+        prompt = Prompt(embedding, reference.points, reference.labels, reference.box)
+        decoded = self.sam.decode([prompt])[0]
+        # One point may mean a part or the whole: the best scale decides. A box or several points
+        # leave no such doubt, and have the single-mask token.
+        lone = reference.points is not None and len(reference.points) == 1
+        token = 1 + int(decoded.scores[1:].argmax()) if lone else 0
+        mask = (self.sam.upscale(decoded.logits[token][None], embedding)[0] > 0).cpu().numpy()
+        if not mask.any():
+            raise BadReferenceError(
+                f"{self.sam.name} finds nothing at the reference's "
+                f"{'box' if reference.box is not None else 'points'}: give a mask instead"
+            )
+        return mask
+
+    def _foreground(
+        self, mask: npt.NDArray[np.bool_], value: int, embedding: ImageEmbedding
+    ) -> Tensor:
+        if self.mode == "reference":
+            return prior.released_foreground(self.sam, mask, value)
+        return prior.aligned_foreground(self.sam, mask, embedding)
+
+    def _points_and_bias(
+        self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
+    ) -> tuple[npt.NDArray[np.int64], Tensor]:
+        if self.mode == "reference":
+            both = [
+                prior.released_prior(self.sam, row, e)
+                for row, e in zip(similarity, embeddings, strict=True)
+            ]
+            return np.stack([p for p, _ in both]), torch.stack([b for _, b in both])
+        points = prior.aligned_points(similarity, valid, embeddings, self.sam.image_size)
+        return points, prior.aligned_attention(similarity, valid)
+
+    def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
+        valid = prior.valid_cells(batch.embeddings, self.sam.device)
+        levels = self.state.levels[best]
+        present = presence_room.presence(batch.similarity, outcome.logits, valid, levels)
+        presences = present.cpu().numpy()
+        scores = outcome.scores.cpu().numpy()
+        agreements = _overlap(outcome.passes[0].logits, outcome.logits).cpu().numpy()
+        maps = batch.similarity.float().cpu().numpy()
+        results = []
+        for i, embedding in enumerate(batch.embeddings):
+            full = self.sam.upscale(outcome.logits[i][None], embedding)[0]
+            candidate = (full > 0).cpu().numpy()
+            stage, mask = outcome.stages[i], candidate
+            if candidate.any() and presences[i] < self.presence_threshold:
+                stage, mask = ABSENT, np.zeros_like(candidate)
+            rows, columns = embedding.valid_grid
+            results.append(
+                Prediction(
+                    mask,
+                    float(scores[i]),
+                    float(presences[i]),
+                    maps[i, :rows, :columns].copy(),
+                    batch.points[i].copy(),
+                    batch.labels.copy(),
+                    outcome.boxes[i],
+                    stage,
+                    float(agreements[i]),
+                    candidate,
+                )
+            )
+        return results
+
+
+def _overlap(first: Tensor, last: Tensor) -> Tensor:
+    """(B, hm, wm) logits twice -> (B,) IoU of the masks; 1 where both are empty."""
+    a, b = first > 0, last > 0
+    union = (a | b).sum(dim=(1, 2))
+    both = (a & b).sum(dim=(1, 2))
+    return torch.where(union > 0, both / union.clamp_min(1), 1.0)

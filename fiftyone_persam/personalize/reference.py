@@ -1,0 +1,161 @@
+"""What the user points at: one photo, and the object in it as a mask, a box, or points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BadReferenceError
+from ..sam import Photo, PhotoSource, load_photo
+
+PERSEG_VALUE = 128
+
+
+class Reference:
+    """One photo of the object, with exactly one of mask, box and points.
+
+    Args:
+        image: path, PIL image or array; see `fiftyone_persam.sam.load_photo`.
+        mask: (H, W) at the photo's size, everything but 0 is the object; or (H, W, 3) as in
+            PerSeg's colour masks.
+        box: x0, y0, x1, y1 in pixels; SAM makes the mask from it (paper, table 6).
+        points: (n, 2) x, y in pixels; SAM makes the mask from them.
+        labels: (n,) 1 for points on the object, 0 for points beside it; all 1 if left out.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool or None.
+        mask_value: value of the object in the mask's first channel as given; 128, as PerSeg has
+            it, for bool masks. Only mode="reference" looks at it.
+        box: (4,) float64 or None.
+        points: (n, 2) float64 or None.
+        labels: (n,) int64 or None.
+
+    Raises:
+        BadReferenceError: none or several of mask, box and points; empty or of another size than
+            the photo; outside the photo.
+        PhotoError: the photo cannot be read.
+    """
+
+    def __init__(
+        self,
+        image: PhotoSource,
+        *,
+        mask: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        points: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+    ) -> None:
+        given = [n for n, v in (("mask", mask), ("box", box), ("points", points)) if v is not None]
+        if len(given) != 1:
+            raise BadReferenceError(
+                f"a reference needs exactly one of mask, box and points, not {given or 'none'}"
+            )
+        if labels is not None and points is None:
+            raise BadReferenceError("labels belong to points: give points, or leave labels out")
+        self.photo: Photo = load_photo(image)
+        self.mask: npt.NDArray[np.bool_] | None = None
+        self.mask_value = PERSEG_VALUE
+        self.box: npt.NDArray[np.float64] | None = None
+        self.points: npt.NDArray[np.float64] | None = None
+        self.labels: npt.NDArray[np.int64] | None = None
+        if mask is not None:
+            self.mask, self.mask_value = _check_mask(np.asarray(mask), self.size)
+        elif box is not None:
+            self.box = _check_box(_numbers(box, "box"), self.size)
+        elif points is not None:
+            self.points, self.labels = _check_points(points, labels, self.size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the photo."""
+        return self.photo.shape[0], self.photo.shape[1]
+
+    def __repr__(self) -> str:
+        kind = "mask" if self.mask is not None else "box" if self.box is not None else "points"
+        return f"Reference({self.size[1]} x {self.size[0]} photo, {kind})"
+
+
+def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], int]:
+    if mask.ndim == 3 and mask.shape[2] == 1:
+        mask = mask[:, :, 0]
+    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] != 3):
+        raise BadReferenceError(f"a mask is (H, W) or (H, W, 3), not an array of {mask.shape}")
+    if mask.shape[:2] != size:
+        raise BadReferenceError(
+            f"the mask is {mask.shape[1]} x {mask.shape[0]}, the photo {size[1]} x {size[0]}: "
+            "give the mask at the photo's own size (after EXIF rotation)"
+        )
+    if not (np.issubdtype(mask.dtype, np.number) or mask.dtype == np.bool_):
+        raise BadReferenceError(f"a mask of type {mask.dtype} cannot be used: pass bool or uint8")
+    if np.issubdtype(mask.dtype, np.floating) and not np.isfinite(mask).all():
+        raise BadReferenceError("the mask holds NaN or infinity: pass bool or uint8")
+    foreground = (mask != 0).any(axis=2) if mask.ndim == 3 else mask != 0
+    if not foreground.any():
+        raise BadReferenceError("the mask is empty: mark at least one pixel of the object")
+    if mask.dtype == np.bool_:
+        return foreground, PERSEG_VALUE
+    first = mask[:, :, 0] if mask.ndim == 3 else mask
+    value = int(np.clip(first.max(), 0, 255))
+    return foreground, value if value > 0 else PERSEG_VALUE
+
+
+def _check_box(box: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    if box.shape != (4,):
+        raise BadReferenceError(f"a box is x0, y0, x1, y1, not an array of {box.shape}")
+    x0, y0, x1, y1 = box
+    if not (x0 < x1 and y0 < y1):
+        raise BadReferenceError(
+            f"box {box.tolist()} is empty: it needs x0 < x1 and y0 < y1 in pixels"
+        )
+    height, width = size
+    clipped = np.clip(box, 0, [width, height, width, height])
+    if not (clipped[0] < clipped[2] and clipped[1] < clipped[3]):
+        raise BadReferenceError(
+            f"box {box.tolist()} lies outside the photo of {width} x {height} pixels"
+        )
+    if np.abs(clipped - box).max() > 1:
+        raise BadReferenceError(
+            f"box {box.tolist()} leaves the photo of {width} x {height} pixels: "
+            "give x0, y0, x1, y1 in pixels inside it"
+        )
+    if box.max() <= 1 and max(size) > 2:
+        raise BadReferenceError(
+            f"box {box.tolist()} looks relative: multiply by the photo's width and height"
+        )
+    return clipped
+
+
+def _check_points(
+    points: npt.ArrayLike, labels: npt.ArrayLike | None, size: tuple[int, int]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    xy = _numbers(points, "points")
+    if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0:
+        raise BadReferenceError(f"points are (n, 2) x, y, not an array of {xy.shape}")
+    height, width = size
+    outside = (xy < 0).any(axis=1) | (xy[:, 0] >= width) | (xy[:, 1] >= height)
+    if outside.any():
+        raise BadReferenceError(
+            f"point {xy[outside][0].tolist()} lies outside the photo of {width} x {height} pixels"
+        )
+    signs = np.ones(len(xy)) if labels is None else _numbers(labels, "labels")
+    if signs.shape != (len(xy),) or not np.isin(signs, (0, 1)).all():
+        raise BadReferenceError(
+            f"labels are {len(xy)} numbers, 1 for the object and 0 for the rest, not "
+            f"{signs.tolist()}"
+        )
+    if not (signs == 1).any():
+        raise BadReferenceError("no point is on the object: give at least one with label 1")
+    return xy, signs.astype(np.int64)
+
+
+def _numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise BadReferenceError(f"{name} are numbers in pixels, not {values!r}") from None
+    if not np.isfinite(array).all():
+        raise BadReferenceError(f"{name} hold NaN or infinity: give pixels")
+    return array

@@ -1,0 +1,106 @@
+"""What fitting leaves behind: a few vectors, saved as safetensors with JSON in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+FORMAT = "fiftyone-persam-state"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FittedState:
+    """One object, as R references show it.
+
+    Attributes:
+        targets: (R, C) normalised target features, for the similarity map.
+        embeddings: (R, C) raw mean features, for the semantic prompt.
+        levels: (R, 2) similarity of object and background in each reference.
+        weights: (3,) of the mask scales; None for PerSAM.
+        losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
+    """
+
+    targets: Tensor
+    embeddings: Tensor
+    levels: Tensor
+    weights: Tensor | None = None
+    losses: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, on the CPU."""
+        named = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {k: v.detach().cpu().contiguous() for k, v in named.items() if v is not None}
+
+    def to(self, device: torch.device) -> FittedState:
+        """The same state on another device."""
+        return FittedState(**{name: t.to(device) for name, t in self.tensors().items()})
+
+
+def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[str, Any]) -> Path:
+    """Write tensors and settings into one safetensors file; it appears whole or not at all.
+
+    Returns:
+        The path written, with ".safetensors" added where it was missing.
+    """
+    target = _with_suffix(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    header = {"format": FORMAT, "version": VERSION, **settings}
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    try:
+        save_file(state.tensors(), name, metadata={"persam": json.dumps(header, sort_keys=True)})
+        os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return target
+
+
+def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any]]:
+    """Read what `save_state` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or something else.
+    """
+    target = _with_suffix(path)
+    try:
+        with safe_open(target, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("persam", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"fitted state {target} does not exist: check its path") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"fitted state {target} cannot be read ({error}): fit and save it again"
+        ) from None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise CheckpointError(f"{target} is no fitted state of this package: save one with save()")
+    if header.get("version") != VERSION:
+        raise CheckpointError(
+            f"fitted state {target} has version {header.get('version')}, this package reads "
+            f"{VERSION}: fit and save it again"
+        )
+    try:
+        return FittedState(**tensors), header
+    except TypeError:
+        raise CheckpointError(
+            f"fitted state {target} lacks tensors: fit and save it again"
+        ) from None
+
+
+def _with_suffix(path: str | os.PathLike[str]) -> Path:
+    target = Path(path)
+    if target.suffix == ".safetensors":
+        return target
+    return target.with_name(target.name + ".safetensors")

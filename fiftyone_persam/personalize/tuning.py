@@ -1,0 +1,234 @@
+"""PerSAM-F's tuning of the three mask scales (paper, eq. 11).
+
+The loss (dice + focal) depends on two numbers, w1 and w2, through fixed logit maps: the decoder
+runs once. Even so 1000 optimiser steps over a photo's every pixel are slow, and needless: the loss
+is smooth, and the weights move by at most the learning rate per step. So the steps are taken on a
+Taylor expansion of the loss, of fourth order and over all pixels, which is renewed at the new
+weights after each short stretch. The renewal also measures the error of the old expansion's
+gradient; where it is not negligible the stretch is thrown away and repeated in shorter ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Vector = npt.NDArray[np.float64]
+
+FOCAL_ALPHA = 0.25
+DICE_SMOOTH = 1.0
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-4
+WEIGHT_DECAY = 0.01
+
+_ORDER = 4
+# Exponents of (w1 - anchor, w2 - anchor), by total order.
+_POWERS = [(m - j, j) for m in range(_ORDER + 1) for j in range(m + 1)]
+_PIXELS_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 15}
+_TOLERANCE = 1e-4
+_FIRST_REACH = 0.02
+_REACH_LIMITS = (0.002, 0.1)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Result of the tuning.
+
+    Attributes:
+        weights: of the three scales in the decoder's order, summing to 1.
+        losses: (step, dice, focal) before every hundredth step and before the last.
+    """
+
+    weights: tuple[float, float, float]
+    losses: tuple[tuple[int, float, float], ...]
+
+
+def tune_scales(
+    logits: Sequence[Tensor], targets: Sequence[Tensor], steps: int = 1000, lr: float = 1e-3
+) -> Tuning:
+    """Tune the weights of the mask scales on one or more reference photos.
+
+    AdamW (eps 1e-4, weight decay 0.01) with cosine annealing to 0; w1 = w2 = 1/3 at the start.
+
+    Args:
+        logits: per reference (3, H, W).
+        targets: per reference (H, W) bool. The loss is the mean over references.
+        steps: number of optimiser steps; 0 leaves the weights at 1/3.
+        lr: learning rate of the first step.
+    """
+    pixels = [_Pixels.of(maps, target) for maps, target in zip(logits, targets, strict=True)]
+    weights = np.full(2, 1 / 3)
+    optimiser = _AdamW(steps, lr)
+    expansion = _Expansion.at(weights, pixels)
+    losses: list[tuple[int, float, float]] = []
+    reach = _FIRST_REACH
+    while optimiser.step < steps:
+        saved, start, kept = optimiser.copy(), weights, len(losses)
+        while optimiser.step < steps and np.abs(weights - expansion.anchor).max() < reach:
+            dice, focal, gradient = expansion.loss(weights)
+            if optimiser.step % 100 == 0 or optimiser.step == steps - 1:
+                losses.append((optimiser.step, dice, focal))
+            weights = optimiser.update(weights, gradient)
+        renewed = _Expansion.at(weights, pixels)
+        exact, approximate = renewed.loss(weights)[2], expansion.loss(weights)[2]
+        error = np.abs(exact - approximate).max() / max(np.abs(exact).max(), ADAM_EPS)
+        if error > _TOLERANCE and reach > _REACH_LIMITS[0]:
+            optimiser, weights, losses = saved, start, losses[:kept]
+            reach = max(reach / 2, _REACH_LIMITS[0])
+            continue
+        if error < _TOLERANCE / 10:
+            reach = min(reach * 1.5, _REACH_LIMITS[1])
+        expansion = renewed
+    w1, w2 = (float(w) for w in weights)
+    return Tuning((1 - w1 - w2, w1, w2), tuple(losses))
+
+
+@dataclass
+class _AdamW:
+    """AdamW with decoupled weight decay and cosine annealing, on two numbers in float64."""
+
+    steps: int
+    lr: float
+    step: int = 0
+    mean: Vector = field(default_factory=lambda: np.zeros(2))
+    square: Vector = field(default_factory=lambda: np.zeros(2))
+
+    def copy(self) -> _AdamW:
+        return _AdamW(self.steps, self.lr, self.step, self.mean, self.square)
+
+    def update(self, weights: Vector, gradient: Vector) -> Vector:
+        lr = self.lr * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+        self.step += 1
+        first, second = ADAM_BETAS
+        self.mean = first * self.mean + (1 - first) * gradient
+        self.square = second * self.square + (1 - second) * gradient**2
+        spread = np.sqrt(self.square / (1 - second**self.step)) + ADAM_EPS
+        decayed = weights * (1 - lr * WEIGHT_DECAY)
+        return decayed - lr * self.mean / (1 - first**self.step) / spread
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """One reference's logits: base (n,), and slopes (2, n) along w1 and w2, object pixels first."""
+
+    base: Tensor
+    slopes: Tensor
+    positives: int
+
+    @classmethod
+    def of(cls, logits: Tensor, target: Tensor) -> _Pixels:
+        flat, inside = logits.float().flatten(1), target.flatten()
+        ordered = torch.cat([flat[:, inside], flat[:, ~inside]], dim=1)
+        return cls(ordered[0], ordered[1:] - ordered[0], int(inside.sum()))
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """Taylor coefficients of the sums that the loss is made of.
+
+    Attributes:
+        anchor: (2,) weights it was made at.
+        sums: per reference (3, terms): sigmoid over object pixels, sigmoid over all pixels, and
+            the mean focal loss.
+        positives: per reference the number of object pixels.
+    """
+
+    anchor: Vector
+    sums: list[Vector]
+    positives: list[int]
+
+    @classmethod
+    def at(cls, anchor: Vector, references: Sequence[_Pixels]) -> _Expansion:
+        sums = []
+        for pixels in references:
+            total = len(pixels.base)
+            inside = _moments(pixels, anchor, 0, pixels.positives, sign=1.0)
+            outside = _moments(pixels, anchor, pixels.positives, total, sign=-1.0)
+            focal = FOCAL_ALPHA * inside[1] + (1 - FOCAL_ALPHA) * outside[1]
+            sums.append(np.stack([inside[0], inside[0] + outside[0], focal / total]))
+        return cls(anchor, sums, [pixels.positives for pixels in references])
+
+    def loss(self, weights: Vector) -> tuple[float, float, Vector]:
+        """Dice and focal loss and the gradient of their sum, means over the references."""
+        terms, along1, along2 = _terms(weights - self.anchor)
+        dice = focal = 0.0
+        gradient = np.zeros(2)
+        for sums, positives in zip(self.sums, self.positives, strict=True):
+            inside, everywhere, focal_mean = sums @ terms
+            slopes = np.stack([sums @ along1, sums @ along2], axis=1)
+            numerator = 2 * inside + DICE_SMOOTH
+            denominator = everywhere + positives + DICE_SMOOTH
+            dice += 1 - numerator / denominator
+            focal += focal_mean
+            ratio = numerator / denominator**2
+            gradient += slopes[1] * ratio - 2 * slopes[0] / denominator + slopes[2]
+        count = len(self.sums)
+        return dice / count, focal / count, gradient / count
+
+
+def _terms(delta: Vector) -> tuple[Vector, Vector, Vector]:
+    """Monomials of the expansion at ``delta`` and their derivatives along w1 and w2."""
+    a, b = ([float(d) ** k for k in range(_ORDER + 1)] for d in delta)
+    values = [a[i] * b[j] for i, j in _POWERS]
+    along1 = [i * a[i - 1] * b[j] if i else 0.0 for i, j in _POWERS]
+    along2 = [j * a[i] * b[j - 1] if j else 0.0 for i, j in _POWERS]
+    return np.array(values), np.array(along1), np.array(along2)
+
+
+def _moments(
+    pixels: _Pixels, anchor: Vector, start: int, stop: int, sign: float
+) -> npt.NDArray[np.float64]:
+    """(2, terms) Taylor coefficients of sum(sigmoid(z)) and sum(focal(sign * z)) over a range."""
+    device = pixels.base.device
+    step = _PIXELS_AT_ONCE.get(device.type, 1 << 15)
+    total = torch.zeros((2, len(_POWERS)), dtype=torch.float64, device=device)
+    w1, w2 = (float(a) for a in anchor)
+    for begin in range(start, stop, step):
+        end = min(begin + step, stop)
+        d1, d2 = pixels.slopes[0, begin:end], pixels.slopes[1, begin:end]
+        z = pixels.base[begin:end] + w1 * d1 + w2 * d2
+        sigmoids, focals = _sigmoid_derivatives(z), _focal_derivatives(sign * z)
+        parts = []
+        products = [torch.ones_like(z)]  # d1^(m-j) d2^j of the current order m
+        for order in range(_ORDER + 1):
+            if order:
+                products = [p * d1 for p in products] + [products[-1] * d2]
+            pair = torch.stack([sigmoids[order], focals[order] * sign**order])
+            for j, product in enumerate(products):
+                factor = math.factorial(order - j) * math.factorial(j)
+                parts.append((pair @ product) / factor)
+        total += torch.stack(parts, dim=1)
+    return total.cpu().numpy()
+
+
+def _sigmoid_derivatives(z: Tensor) -> list[Tensor]:
+    """The sigmoid and its first four derivatives."""
+    p = torch.sigmoid(z)
+    u = p * (1 - p)
+    odd = 1 - 2 * p
+    return [p, u, u * odd, u * (1 - 6 * u), u * odd * (1 - 12 * u)]
+
+
+def _focal_derivatives(y: Tensor) -> list[Tensor]:
+    """(1 - p)^2 * -log(p) with p = sigmoid(y), and its first four derivatives."""
+    p = torch.sigmoid(y)
+    q = torch.sigmoid(-y)
+    log = F.softplus(-y)
+    # With p' = pq, q' = -pq and log' = -q. From the second derivative on all share the factor
+    # a = p q^2, whose own derivative is a (1 - 3p), times b = (6p - 2) log + 5q.
+    pq = p * q
+    a = pq * q
+    b = (6 * p - 2) * log + 5 * q
+    b1 = 6 * pq * log - 11 * pq + 2 * q
+    b2 = pq * (6 * (q - p) * log - 6 * q - 11 * (q - p) - 2)
+    c = 1 - 3 * p
+    third = c * b + b1
+    fourth = c * third + c * b1 + b2 - 3 * pq * b
+    return [q * q * log, -2 * a * log - q * q * q, a * b, a * third, a * fourth]
