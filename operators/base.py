@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import fiftyone as fo
@@ -112,7 +112,7 @@ class PersamOperator(foo.Operator):
             return self.run(ctx, Progress(on_report=lambda p: _report_delegated(ctx, p)))
         return self._stream(ctx)
 
-    def _stream(self, ctx: Context) -> Iterator[Any]:
+    def _stream(self, ctx: Context) -> Generator[Any, None, Any]:
         name = ctx.params.get("run") or ctx.params.get("out_field")
         try:
             result = yield from stream(ctx, lambda progress: self.run(ctx, progress))
@@ -123,6 +123,7 @@ class PersamOperator(foo.Operator):
             _RESULTS[token] = result
         yield from self.after(ctx, result) or ()
         _mark_shown(ctx, name)
+        return result
 
     def call(self, collection: Any, delegate: bool = False, **params: Any) -> Any:
         """Execute from Python: what the App's form does with these values.

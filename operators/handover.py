@@ -86,7 +86,7 @@ class PromoteMasks(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Promote."""
-        from fiftyone_persam.curation.promote import promote
+        from fiftyone_persam.curation.promotion import promote
 
         promotion = promote(
             ctx.dataset,

@@ -105,11 +105,11 @@ class ReviewPanel(foo.Panel):
         from fiftyone_persam.curation.review import review_queue, set_reviews
 
         run = ctx.panel.state.run
-        chosen = {d: ids for d, ids in decisions_from_thumbs(ctx).items() if ids}
+        chosen: dict[str | None, Any] = {d: i for d, i in decisions_from_thumbs(ctx).items() if i}
         if not chosen:
             ctx.ops.notify("Give photos a thumb first: click, or Alt+click for no.")
             return
-        if not self._try(ctx, lambda: set_reviews(ctx.dataset, run, dict(chosen))):
+        if not self._try(ctx, lambda: set_reviews(ctx.dataset, run, chosen)):
             return
         self._changed(ctx)
         ctx.panel.state.up = ctx.panel.state.down = 0
@@ -261,7 +261,7 @@ class ReviewPanel(foo.Panel):
         self.next_photo(ctx)
 
     def _show_bar(self, ctx: Context, what: str) -> None:
-        from fiftyone_persam.curation.review import between
+        from fiftyone_persam.curation.histograms import between
 
         run, index = ctx.panel.state.run, int(ctx.params.get("idx", 0))
         edges = ctx.panel.state.get(f"{what}_edges") or []

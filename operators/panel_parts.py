@@ -21,9 +21,9 @@ COLOUR = "#FF6D04"
 
 def read(ctx: Context, run: str) -> dict[str, Any]:
     """The panel's state for a run."""
+    from fiftyone_persam.curation.histograms import histogram_of
     from fiftyone_persam.curation.review import (
         presence_threshold,
-        review_histogram,
         review_table,
         undo_steps,
     )
@@ -45,7 +45,7 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
     if ctx.current_sample and state["photo"]:
         state["preview"] = _preview(ctx, run)
     for what, values in (("score", table.score), ("presence", table.presence)):
-        histogram = review_histogram(values)
+        histogram = histogram_of(values)
         state[f"{what}_edges"] = [float(e) for e in histogram.edges]
         state[f"plots.{what}_plot"] = _bars(histogram, what)
     entry = Board(ctx.dataset).entries().get(run)
@@ -195,21 +195,21 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         return
     low, high = min(0.0, edges[0]), max(1.0, edges[-1])
     row = panel.h_stack("absence", gap=2, align_y="center")
+    # Nothing here depends on where the slider stands: a changed schema would pull it from the hand.
     row.float(
         "threshold_slider",
-        default=state.threshold,
+        default=state.saved_threshold,
         min=low,
         max=high,
-        label=f"Absent below a presence of {state.threshold:.3f}",
-        view=types.SliderView(
-            min=low, max=high, value_precision=3, label_position="top", value_label_display="off"
-        ),
+        label="Absent below this presence",
+        view=types.SliderView(min=low, max=high, value_precision=3, label_position="bottom"),
         on_change=owner.move_threshold,
     )
     changed = state.threshold != state.saved_threshold
+    value, count = state.threshold or 0.0, state.changes or 0
     row.btn(
         "save_threshold",
-        label=f"Apply ({state.changes or 0} photos change)" if changed else "Apply",
+        label=f"Apply {value:.2f}: {count} photos change" if changed else f"Now {value:.2f}",
         on_click=owner.save_threshold,
         variant="outlined",
         disabled=not changed,
@@ -257,14 +257,14 @@ def _photo(table: Any, sample_id: str | None) -> dict[str, Any] | None:
 
 def _preview(ctx: Context, run: str) -> str | None:
     """The opened photo with its mask, so that the panel need not be split to see both."""
-    from fiftyone_persam.curation.picking import reference_thumbnail
+    from fiftyone_persam.curation.picking import mask_thumbnail
     from fiftyone_persam.errors import PersamError
 
     sample = ctx.dataset[ctx.current_sample]
     if sample[run] is None:
         return None
     try:
-        return reference_thumbnail(sample, run, side=520)
+        return mask_thumbnail(sample, run, side=520)
     except PersamError:
         return None
 

@@ -22,7 +22,8 @@ class _Decide(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run; what it is about is chosen in the grid."""
-        choose_run(ctx, inputs)
+        if choose_run(ctx, inputs) is None:
+            return
         if not ctx.params.get("ids") and not chosen_ids(ctx):
             refuse(inputs, "Select photos in the grid, or open one, first.")
 

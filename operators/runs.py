@@ -9,9 +9,9 @@ from .base import Context, choose, refuse
 
 def run_names(dataset: Any) -> list[str]:
     """Names of the runs, oldest first."""
-    import fiftyone_persam as fp
+    from fiftyone_persam.curation.runs import run_names as names
 
-    return [run.name for run in fp.list_runs(dataset)]
+    return names(dataset)
 
 
 def choose_run(ctx: Context, inputs: Any, label: str = "Run", newest: bool = True) -> str | None:

@@ -24,7 +24,7 @@ METHODS = {
     "persam_f": "PerSAM-F: tunes two numbers to the reference, most accurate",
     "persam": "PerSAM: no tuning at all",
 }
-OUTPUTS = {
+LABEL_TYPES = {
     "segmentation": "One mask per photo (Segmentation)",
     "detections": "Instances that can be edited in the App (Detections)",
     "both": "Both",
@@ -135,7 +135,7 @@ class SegmentFromReference(PersamOperator):
         method: str = "persam_f",
         model: str = "sam_lite",
         out_field: str = "object_masks",
-        output: str = "segmentation",
+        label_type: str = "segmentation",
         evaluate: bool = False,
         group_by: str | None = None,
         skip_existing: bool = False,
@@ -152,7 +152,7 @@ class SegmentFromReference(PersamOperator):
             method: ``"persam"`` or ``"persam_f"``
             model: see :func:`fiftyone_persam.list_models`
             out_field: the run's name and field
-            output: ``"segmentation"``, ``"detections"`` or ``"both"``
+            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
             evaluate: compare with ``label_field`` afterwards
             group_by: field that names each photo's object, for the evaluation
             skip_existing: segment only photos that have no mask of this run yet
@@ -171,7 +171,7 @@ class SegmentFromReference(PersamOperator):
             method=method,
             model=model,
             out_field=out_field,
-            output=output,
+            label_type=label_type,
             evaluate=evaluate,
             group_by=group_by,
             skip_existing=skip_existing,
@@ -203,8 +203,9 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "method": given.get("method", "persam_f"),
         "model": given.get("model", "sam_lite"),
         "out_field": given["out_field"],
-        "output": given.get("output", "segmentation"),
+        "label_type": given.get("label_type", "segmentation"),
         "skip_existing": bool(given.get("skip_existing")),
+        "overwrite": bool(given.get("overwrite")),
         "similarity": bool(given.get("similarity")),
         "prompts": bool(given.get("prompts")),
     }
@@ -318,7 +319,7 @@ def _output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
             label="Only photos that have no mask of this run yet",
             description="Off: the run's masks are replaced in the photos you chose",
         )
-    choose(inputs, "output", OUTPUTS, "Write masks as", default="segmentation")
+    choose(inputs, "label_type", LABEL_TYPES, "Write masks as", default="segmentation")
     inputs.bool("more", default=False, label="More options", view=types.SwitchView())
     if ctx.params.get("more"):
         inputs.bool(

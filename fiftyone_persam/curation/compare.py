@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import PersamError
 from ..metrics import iou
-from .label_masks import photo_size, union_mask
+from .label_masks import shown_mask
 from .review import Collection
 
 
@@ -97,15 +97,14 @@ def compare_runs(
     agreement: list[float] = []
     gain: list[float] = []
     for sample in collection.exists(run_a).exists(run_b).select_fields(fields):
-        size = photo_size(sample.filepath, sample.metadata)
-        a, b = (union_mask(sample[run], size) for run in (run_a, run_b))
+        a, b = shown_mask(sample, run_a), shown_mask(sample, run_b)
         ids.append(sample.id)
         agreement.append(float(iou(a, b)))
         if gt_field:
             if sample[gt_field] is None:
                 gain.append(np.nan)
             else:
-                truth = union_mask(sample[gt_field], size)
+                truth = shown_mask(sample, gt_field)
                 gain.append(float(iou(b, truth)) - float(iou(a, truth)))
     if out_field is not None and ids:
         if not dataset.has_field(out_field):

@@ -7,8 +7,9 @@ from typing import Any
 
 import fiftyone as fo
 
-from .label_masks import photo_size, union_mask
+from .label_masks import shown_mask
 from .review import Collection, edit_field, review_table
+from .runs import fields_of
 
 CHUNK = 128
 
@@ -18,7 +19,7 @@ def make_editable(
 ) -> str:
     """Prepare masks of a run for the App's Annotate mode.
 
-    A run written as ``Detections`` is offered as it is. Masks of a run written as one
+    A run's ``Detections`` are offered as they are. Masks of a run that has only one
     ``Segmentation`` per photo are copied into the field ``<run>_edit``, once each: photos that are
     there already keep their corrections.
 
@@ -36,8 +37,8 @@ def make_editable(
     """
     table = review_table(collection, run)
     dataset = collection._root_dataset
-    field = run
-    if dataset.get_field(run).document_type is not fo.Detections:
+    field = fields_of(run, dataset.get_run_info(run).config).instances
+    if field is None:
         field = edit_field(run)
         _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
     schema = dataset.generate_label_schemas(field)
@@ -60,7 +61,7 @@ def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> Non
     for start in range(0, len(todo), CHUNK):
         copies = {}
         for sample in dataset.select(todo[start : start + CHUNK]):
-            mask = union_mask(sample[run], photo_size(sample.filepath, sample.metadata))
+            mask = shown_mask(sample, run)
             objects = [fo.Detection.from_mask(mask, label=label)] if mask.any() else []
             copies[sample.id] = fo.Detections(detections=objects)
         dataset.set_values(field, copies, key_field="id")

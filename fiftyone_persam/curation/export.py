@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from ..errors import PersamError
-from .label_masks import photo_size, union_mask
+from .label_masks import photo_size, shown_mask
 from .review import ACCEPTED, Collection, review_view
 
 # Left in every exported folder, so that only such a folder is ever overwritten.
@@ -128,16 +128,21 @@ def _export_coco(view: Any, run: str, folder: Path, group_by: str | None) -> Non
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for sample in view:
-        size = photo_size(sample.filepath, sample.metadata)
+        height, width = photo_size(sample.filepath)
         name = names.of(sample.filepath)
         shutil.copyfile(sample.filepath, photos / name)
         images.append(
-            {"id": len(images) + 1, "file_name": name, "height": size[0], "width": size[1]}
+            {
+                "id": len(images) + 1,
+                "file_name": name,
+                "height": height,
+                "width": width,
+            }
         )
         label = sample[run]
         instances = list(label.detections) if isinstance(label, fo.Detections) else [label]
         for instance in instances:
-            mask = union_mask(instance, size)
+            mask = shown_mask(sample, run, instance)
             if not mask.any():
                 continue
             named = sample[group_by] if group_by else getattr(instance, "label", None)
@@ -163,7 +168,7 @@ def _export_folders(view: Any, run: str, folder: Path) -> None:
     names = _FileNames()
     for sample in view:
         name = names.of(sample.filepath)
-        mask = union_mask(sample[run], photo_size(sample.filepath, sample.metadata))
+        mask = shown_mask(sample, run)
         shutil.copyfile(sample.filepath, folder / "data" / name)
         Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(
             folder / "labels" / f"{Path(name).stem}.png"

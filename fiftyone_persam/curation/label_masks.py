@@ -1,84 +1,101 @@
-"""The union mask of whatever label a run has written."""
+"""The mask of whatever label a run or a person has put on a photo."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ..errors import PersamError, PhotoError
 
+EXIF_ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)
 
-def union_mask(label: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+_FIELD = object()
+
+
+def union_mask(label: Any, size: tuple[int, int], where: str = "the mask") -> npt.NDArray[np.bool_]:
     """(H, W) bool mask of everything a label covers; all False for no label.
 
     Args:
         label: a ``fo.Segmentation``, ``fo.Detections`` or ``fo.Detection`` (boxes without an
             instance mask count as full boxes), or None
-        size: (H, W) of the photo, in pixels
+        size: (H, W) of the upright photo, in pixels
+        where: how messages call the label
 
     Raises:
-        PersamError: for another label type, or a mask that is not of the photo's size
+        PersamError: for another label type, or a mask that fits another photo only
         PhotoError: if the mask's file cannot be read
     """
+    from .label_shapes import fit_mask, paste_instance
+
+    union = np.zeros(size, np.bool_)
     if label is None:
-        return np.zeros(size, bool)
+        return union
     if isinstance(label, fo.Segmentation):
         mask = _read(label)
-        if mask is None:
-            return np.zeros(size, bool)
-        mask = np.asarray(mask)
-        mask = mask.any(axis=2) if mask.ndim == 3 else mask > 0
-        if mask.shape != size:
-            raise PersamError(
-                f"mask is {mask.shape[1]}x{mask.shape[0]} pixels, its photo {size[1]}x{size[0]}: "
-                "write it at the photo's own size"
-            )
-        return mask
+        return union if mask is None else fit_mask(mask, size, where)
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
     if not isinstance(label, fo.Detections):
         raise PersamError(
-            f"a {type(label).__name__} has no mask: Segmentation or Detections is needed"
+            f"{where} is a {type(label).__name__}, which has none: "
+            "choose a field of Segmentation or Detections"
         )
-    union = np.zeros(size, bool)
-    for detection in label.detections:
-        _paste(union, detection)
+    height, width = size
+    for found in label.detections:
+        x, y, w, h = found.bounding_box
+        box = (x * width, y * height, (x + w) * width, (y + h) * height)
+        mask = _read(found) if found.has_mask else None
+        paste_instance(union, np.ones((1, 1), np.bool_) if mask is None else mask, box)
     return union
 
 
-def photo_size(filepath: str, metadata: Any) -> tuple[int, int]:
-    """(H, W) of a photo, from its metadata where it has some, else from the file's header.
+def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.bool_]:
+    """(H, W) mask, of the upright photo's size, of everything a label of a photo covers.
+
+    Args:
+        sample: the photo
+        field: where the label is
+        label: the label; default: what the field holds
+
+    Raises:
+        PersamError: see :func:`union_mask`
+        PhotoError: the photo or the mask cannot be read
+    """
+    label = sample[field] if label is _FIELD else label
+    where = f"the mask of {Path(sample.filepath).name} in {field!r}"
+    return union_mask(label, photo_size(sample.filepath), where)
+
+
+def photo_size(filepath: str) -> tuple[int, int]:
+    """(H, W) of a photo as it is shown, that is turned as its EXIF says, from the file's header.
+
+    FiftyOne's own metadata has the sides of the stored pixels, whatever EXIF says.
 
     Raises:
         PhotoError: if the file cannot be read
     """
-    if metadata is not None and metadata.height and metadata.width:
-        return int(metadata.height), int(metadata.width)
     try:
-        found = fo.ImageMetadata.build_for(filepath)
-    except Exception as error:
+        with Image.open(filepath) as photo:
+            width, height = photo.size
+            turned = photo.getexif().get(EXIF_ORIENTATION, 1) in TURNED
+    except Exception as error:  # Pillow's decoders raise many kinds
         raise PhotoError(f"{filepath}: cannot be read as a photo ({error})") from error
-    return int(found.height), int(found.width)
+    return (width, height) if turned else (height, width)
 
 
-def _read(label: Any) -> Any:
+def _read(label: Any) -> npt.NDArray[np.bool_] | None:
     try:
-        return label.get_mask()
-    except Exception as error:
+        mask = label.get_mask()
+    except Exception as error:  # OpenCV, storage and zlib each raise their own
         raise PhotoError(f"{label.mask_path}: cannot be read as a mask ({error})") from error
-
-
-def _paste(union: npt.NDArray[np.bool_], detection: Any) -> None:
-    height, width = union.shape
-    x, y, w, h = detection.bounding_box
-    left, top = round(x * width), round(y * height)
-    mask = _read(detection) if detection.has_mask else None
     if mask is None:
-        union[top : round((y + h) * height), left : round((x + w) * width)] = True
-        return
-    mask = np.asarray(mask) > 0
-    mask = mask[: max(0, height - top), : max(0, width - left)]
-    union[top : top + mask.shape[0], left : left + mask.shape[1]] |= mask
+        return None
+    array = np.asarray(mask)
+    hit = array.any(axis=2) if array.ndim == 3 else array > 0
+    return np.asarray(hit, dtype=np.bool_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from ..errors import PersamError, PhotoError
-from .label_masks import union_mask
+from ..errors import PersamError
+from ..sam.photos import load_photo
+from .label_masks import photo_size, shown_mask
+from .label_shapes import LabelPrompt, label_prompt
+from .runs import check_name, list_runs
 
 LABEL_TYPES = (
     fo.Segmentation,
@@ -57,60 +61,32 @@ def labels_of(sample: Any, field: str) -> dict[str, str]:
 
 
 def mask_values(sample: Any, field: str) -> dict[int, str]:
-    """The values above zero in a photo's segmentation mask, with their names where known."""
+    """The values above zero in a photo's segmentation mask, with their names where known.
+
+    Empty for other labels, for colour masks, and for masks that cannot be read.
+    """
     label = sample[field] if sample.has_field(field) else None
-    if not isinstance(label, fo.Segmentation):
+    if not isinstance(label, fo.Segmentation) or problem_with(sample, field):
         return {}
-    mask = _mask_of(sample, label, field)
+    mask = np.asarray(label.get_mask())
     if mask.ndim != 2 or mask.dtype.kind == "b":
         return {}
-    dataset = sample._dataset
+    dataset = sample._dataset._root_dataset
     targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
     values = [int(v) for v in np.unique(mask) if v > 0]
-    return {v: str(targets.get(v) or targets.get(str(v)) or f"value {v}") for v in values}
+    return {v: str(targets.get(v) or f"value {v}") for v in values}
 
 
 def problem_with(
-    sample: Any, field: str, label_id: str | None = None, mask_value: int | None = None
+    sample: Any, field: str, label_id: str | None = None, mask_value: int | str | None = None
 ) -> str | None:
     """What keeps a label from being a reference, in one line, or None if nothing does."""
-    name = Path(sample.filepath).name
-    if not sample.has_field(field):
-        return f"This dataset has no field {field!r}: choose another."
     if not Path(sample.filepath).is_file():
-        return f"The photo {name} is not on the disk: choose another reference."
-    label = sample[field]
-    instances = [] if label is None else _instances(label)
-    if not instances:
-        return f"{name} has no label in {field!r}: label the object there or choose another photo."
-    if label_id is not None:
-        instances = [one for one in instances if one.id == label_id]
-        if not instances:
-            return f"{name} has no label with id {label_id} in {field!r}: choose one of its labels."
-    elif len(instances) > 1:
-        return f"{name} has {len(instances)} labels in {field!r}: choose one of them."
+        return f"the photo {Path(sample.filepath).name} is not on the disk: choose another one"
     try:
-        return _problem_with_shape(sample, instances[0], field, mask_value)
+        label_prompt(sample, field, label_id, mask_value)
     except PersamError as error:
         return str(error)
-
-
-def _problem_with_shape(sample: Any, one: Any, field: str, mask_value: int | None) -> str | None:
-    name = Path(sample.filepath).name
-    if isinstance(one, fo.Segmentation):
-        mask = _mask_of(sample, one, field)
-        hit = mask > 0 if mask_value is None else mask == mask_value
-        if not hit.any():
-            what = "is empty" if mask_value is None else f"has no pixel of value {mask_value}"
-            return f"The mask of {name} in {field!r} {what}: choose another photo."
-    elif isinstance(one, fo.Detection):
-        width, height = one.bounding_box[2:]
-        if width <= 0 or height <= 0:
-            return f"The box of {name} in {field!r} has no area: choose another label."
-        if one.has_mask and not _mask_of(sample, one, field).any():
-            return f"The mask of {name} in {field!r} is empty: choose another label."
-    elif not getattr(one, "points", None):
-        return f"The label of {name} in {field!r} has no points: choose another label."
     return None
 
 
@@ -128,49 +104,90 @@ def free_name(dataset: Any, base: str = "object") -> str:
 
 
 def problem_with_name(dataset: Any, name: Any) -> str | None:
-    """What keeps ``name`` from being the field of a new run, in one line, or None."""
-    if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", name):
-        return "Use letters, digits and underscores, beginning with a letter."
-    if name in dataset.list_runs():
-        return None
-    if name in dataset.get_field_schema():
-        return f"The dataset has a field {name!r} that no run has written: choose another name."
+    """What keeps ``name`` from being the field of a run, in one line, or None."""
+    try:
+        check_name(name)
+    except PersamError as error:
+        return str(error)
+    if name in dataset.get_field_schema() and name not in dataset.list_runs():
+        return f"the dataset has a field {name!r} that no run has written: choose another name"
     return None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a run will take, judged by an earlier one on this machine."""
+
+    seconds: float
+    photos_per_second: float
+    device: str
+    run: str
+
+
+def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | None:
+    """How long ``photos`` photos will take, from the newest run of the same model.
+
+    A run of the same method is preferred. None where no such run has ended yet.
+    """
+    ended = [
+        run
+        for run in list_runs(dataset)
+        if run.config.model == model and run.timings.get("photos_per_second")
+    ]
+    same = [run for run in ended if run.config.method == method]
+    if not ended:
+        return None
+    run = (same or ended)[-1]
+    rate = float(run.timings["photos_per_second"])
+    return Estimate(photos / rate, rate, str(run.config.device), run.name)
 
 
 def reference_thumbnail(
     sample: Any,
     field: str,
     label_id: str | None = None,
-    mask_value: int | None = None,
+    mask_value: int | str | None = None,
     side: int = 220,
 ) -> str:
-    """The reference photo with its label drawn in, beside the object alone, as a ``data:`` URI.
+    """The photo with its label tinted, beside the labelled object alone, as a ``data:`` URI.
 
     Args:
-        sample: the reference
+        sample: the photo
         field: its label field
-        label_id: which instance; default: all
+        label_id: which instance, where there are several
         mask_value: which value of a segmentation mask; default: all above 0
-        side: height of the picture, in pixels
+        side: length of the photo's longer side in the picture, in pixels
 
     Raises:
-        PhotoError: if the photo cannot be read
+        BadReferenceError: the label is no reference, see :func:`problem_with`
+        PhotoError: the photo cannot be read
     """
-    from ..sam.photos import load_photo
+    prompt, _ = label_prompt(sample, field, label_id, mask_value)
+    return thumbnail(load_photo(sample.filepath), _drawn(prompt, sample.filepath), side)
 
-    photo = Image.fromarray(load_photo(sample.filepath))
-    scale = side / max(photo.size)
-    small = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))))
-    label = sample[field]
-    chosen = [one for one in _instances(label) if label_id in (None, one.id)]
-    mask = _drawn_mask(sample, chosen, field, mask_value, photo.size).resize(small.size)
 
-    tinted = Image.composite(Image.new("RGB", small.size, COLOUR), small, mask.point(_half))
-    alone = Image.composite(small, Image.new("RGB", small.size, (24, 24, 24)), mask)
-    canvas = Image.new("RGB", (2 * small.width + 8, small.height), (38, 38, 38))
+def mask_thumbnail(sample: Any, field: str, side: int = 220) -> str:
+    """The same for whatever a run has written into a photo, however many instances that is.
+
+    Raises:
+        PersamError: the field holds no masks
+        PhotoError: the photo or its mask cannot be read
+    """
+    return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side)
+
+
+def thumbnail(photo: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], side: int) -> str:
+    """(H, W, 3) photo and (H, W) mask, drawn as :func:`reference_thumbnail` says."""
+    whole = Image.fromarray(photo)
+    scale = side / max(whole.size)
+    size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
+    small = whole.resize(size)
+    inside = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size)
+    tinted = Image.composite(Image.new("RGB", size, COLOUR), small, inside.point(_half))
+    alone = Image.composite(small, Image.new("RGB", size, (24, 24, 24)), inside)
+    canvas = Image.new("RGB", (2 * size[0] + 8, size[1]), (38, 38, 38))
     canvas.paste(tinted, (0, 0))
-    canvas.paste(alone, (small.width + 8, 0))
+    canvas.paste(alone, (size[0] + 8, 0))
     buffer = io.BytesIO()
     canvas.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -190,46 +207,18 @@ def _instances(label: Any) -> list[Any]:
     return [label]
 
 
-def _mask_of(sample: Any, label: Any, field: str) -> npt.NDArray[Any]:
-    try:
-        mask = label.get_mask()
-    except Exception as error:
-        raise PhotoError(
-            f"The mask file of {Path(sample.filepath).name} in {field!r} cannot be read ({error})."
-        ) from error
-    if mask is None:
-        raise PhotoError(f"The label of {Path(sample.filepath).name} in {field!r} has no mask.")
-    return np.asarray(mask)
-
-
-def _drawn_mask(
-    sample: Any, chosen: list[Any], field: str, mask_value: int | None, size: tuple[int, int]
-) -> Image.Image:
-    """An "L" image of the photo's size with the label's shape in white."""
-    width, height = size
-    canvas = Image.new("L", size)
+def _drawn(prompt: LabelPrompt, filepath: str) -> npt.NDArray[np.bool_]:
+    """(H, W) of the photo: the mask, the box, or a dot for each point on the object."""
+    if prompt.mask is not None:
+        return prompt.mask
+    height, width = photo_size(filepath)
+    canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
-    for one in chosen:
-        if isinstance(one, fo.Segmentation):
-            mask = _mask_of(sample, one, field)
-            hit = mask > 0 if mask_value is None else mask == mask_value
-            if hit.ndim == 3:
-                hit = hit.any(axis=2)
-            canvas = Image.fromarray(np.where(hit, 255, 0).astype(np.uint8)).resize(size)
-        elif isinstance(one, fo.Detection):
-            union = union_mask(one, (height, width))
-            canvas = Image.fromarray(np.where(union, 255, 0).astype(np.uint8))
-        elif isinstance(one, fo.Polyline):
-            for shape in one.points:
-                corners = [(x * width, y * height) for x, y in shape]
-                if one.filled or one.closed:
-                    draw.polygon(corners, fill=255)
-                else:
-                    draw.line(corners, fill=255, width=max(2, width // 100))
-        else:
-            radius = max(3, max(size) / 60)
-            for x, y in one.points:
-                if x == x and y == y:  # missing keypoints are NaN
-                    cx, cy = x * width, y * height
-                    draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=255)
-    return canvas
+    if prompt.box is not None:
+        draw.rectangle(prompt.box, fill=1)
+    elif prompt.points is not None and prompt.labels is not None:
+        radius = max(3.0, max(width, height) / 60)
+        for x, y in prompt.points[prompt.labels == 1]:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
+    drawn: npt.NDArray[np.bool_] = np.asarray(canvas, dtype=np.bool_)
+    return drawn

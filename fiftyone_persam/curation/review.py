@@ -9,7 +9,7 @@ state     meaning
 accepted  somebody looked and said yes (``x_review`` is ``"accepted"``)
 rejected  somebody looked and said no (``x_review`` is ``"rejected"``)
 failed    not segmented; ``x_error`` says why
-absent    the object's presence is below the run's threshold
+absent    the object's presence is below the run's threshold; its mask is empty
 todo      has a mask that nobody has looked at
 ========  ==========================================================================
 """
@@ -18,15 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
-from fiftyone import ViewField as F
 from fiftyone.operators import ExecutionStore
 
 from ..errors import PersamError
+from .fields import withhold
+from .runs import fields_of, require, root
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 TODO, ABSENT, FAILED = "todo", "absent", "failed"
@@ -67,12 +69,14 @@ class ReviewTable:
         states: (N,) one of :data:`STATES`
         score: (N,) predicted IoU, NaN where there is none
         presence: (N,) NaN where there is none
+        agreement: (N,) IoU of the first and the last pass's mask, NaN where there is none
     """
 
     ids: list[str]
     states: npt.NDArray[np.str_]
     score: npt.NDArray[np.float64]
     presence: npt.NDArray[np.float64]
+    agreement: npt.NDArray[np.float64]
 
     def counts(self) -> ReviewCounts:
         """How many photos are in each state."""
@@ -91,7 +95,9 @@ class ReviewTable:
         """
         if not self.ids:
             return np.zeros(0)
-        return np.maximum(_rank_from_below(self.score), _rank_from_below(self.presence))
+        signals = (self.score, self.presence, self.agreement)
+        ranks: npt.NDArray[np.float64] = np.max([_rank_from_below(s) for s in signals], axis=0)
+        return ranks
 
 
 def review_field(run: str) -> str:
@@ -118,25 +124,29 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     _require_run(collection, run)
     if threshold is None:
         threshold = presence_threshold(collection, run)
-    names = ["id", *(f"{run}{suffix}" for suffix in ("_score", "_presence", "_error", "_review"))]
+    dataset = collection._root_dataset
+    if not dataset.has_field(review_field(run)):
+        # Somebody may have begun to review in the App: another process, another schema.
+        dataset.reload()
+    suffixes = ("score", "presence", "agreement", "error", "review")
     schema = collection.get_field_schema()
-    known = [name for name in names if name == "id" or name in schema]
-    columns = dict(zip(known, collection.values(known), strict=True))
-    ids = columns["id"]
+    known = [suffix for suffix in suffixes if f"{run}_{suffix}" in schema]
+    ids, *values = collection.values(["id", *(f"{run}_{suffix}" for suffix in known)])
+    columns = dict(zip(known, values, strict=True))
     blank: list[Any] = [None] * len(ids)
-    score, presence, error, review = (columns.get(name, blank) for name in names[1:])
-    score_values, presence_values = _floats(score), _floats(presence)
+    score, presence, agreement = (_floats(columns.get(name, blank)) for name in suffixes[:3])
+    error, review = (np.array(columns.get(name, blank), dtype=object) for name in suffixes[3:])
 
     states = np.full(len(ids), TODO, dtype="<U8")
-    states[presence_values < threshold] = ABSENT
-    states[[e is not None for e in error]] = FAILED
-    states[[r == ACCEPTED for r in review]] = ACCEPTED
-    states[[r == REJECTED for r in review]] = REJECTED
-    touched = ~np.isnan(score_values) | ~np.isnan(presence_values)
-    touched |= [e is not None or r is not None for e, r in zip(error, review, strict=True)]
-    rows = np.flatnonzero(touched)
+    states[presence < threshold] = ABSENT
+    states[error != None] = FAILED  # noqa: E711  (elementwise)
+    states[review == ACCEPTED] = ACCEPTED
+    states[review == REJECTED] = REJECTED
+    # A run writes a photo's main field last: without it the photo is not done.
+    done = set(collection.exists(run).values("id")) if run in schema else set()
+    rows = np.flatnonzero([i in done for i in ids] | (error != None))  # noqa: E711
     return ReviewTable(
-        [ids[i] for i in rows], states[rows], score_values[rows], presence_values[rows]
+        [ids[i] for i in rows], states[rows], score[rows], presence[rows], agreement[rows]
     )
 
 
@@ -160,7 +170,7 @@ def review_view(collection: Collection, run: str, *states: str) -> Any:
 def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO,)) -> Any:
     """The photos nobody has looked at yet, most doubtful first, as a view.
 
-    Doubtful: low score or low presence compared with the run's other photos.
+    Doubtful: low score, low presence, or passes that disagree, beside the run's other photos.
     """
     table = review_table(collection, run)
     order = np.argsort(-table.doubt(), kind="stable")
@@ -235,7 +245,7 @@ def undo_review(collection: Collection, run: str) -> int:
             _write(dataset, run, reviews)
         count = len(reviews)
     else:
-        count = presence_changes(dataset, run, step["threshold"])
+        count = _move_threshold(dataset, run, float(step["threshold"]))
         record["threshold"] = step["threshold"]
     _store(dataset).set(run, record)
     return count
@@ -265,7 +275,8 @@ def presence_changes(collection: Collection, run: str, threshold: float) -> int:
 def set_presence_threshold(collection: Collection, run: str, threshold: float) -> int:
     """Count photos whose presence is below ``threshold`` as absent, from now on. Can be undone.
 
-    No mask is touched: a photo that comes back has its mask as before.
+    Absent photos have an empty mask, and what the run found in them waits in ``<run>_withheld``: a
+    photo that comes back has its mask as before.
 
     Returns:
         how many photos changed their state
@@ -274,38 +285,13 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         raise PersamError(
             f"presence threshold {threshold} is not a number: give one between -1 and 1"
         )
-    count = presence_changes(collection, run, threshold)
     dataset = collection._root_dataset
+    _require_run(dataset, run)
     previous = presence_threshold(dataset, run)
+    count = _move_threshold(dataset, run, float(threshold))
     if previous != threshold:
         _remember(dataset, run, {"threshold": previous}, threshold=float(threshold))
     return count
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """(B + 1,) bin edges and (B,) counts of a number per photo."""
-
-    edges: npt.NDArray[np.float64]
-    counts: npt.NDArray[np.int64]
-
-
-def review_histogram(values: npt.NDArray[np.float64], bins: int = 20) -> Histogram:
-    """Histogram over the range of the finite ``values``; no bins where there are none."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return Histogram(np.zeros(0), np.zeros(0, np.int64))
-    low, high = float(finite.min()), float(finite.max())
-    if high - low < 1e-6:
-        low, high = low - 0.005, high + 0.005
-    counts, edges = np.histogram(finite, bins=bins, range=(low, high))
-    return Histogram(edges, counts)
-
-
-def between(collection: Collection, field: str, low: float, high: float, last: bool = False) -> Any:
-    """The photos with ``low <= field < high`` (``<= high`` for the last bin), as a view."""
-    upper = F(field) <= high if last else F(field) < high
-    return collection.match((F(field) >= low) & upper)
 
 
 def forget_review(dataset: Any, run: str) -> None:
@@ -338,10 +324,7 @@ def rename_review(dataset: Any, run: str, new_name: str) -> None:
 
 
 def _require_run(collection: Collection, run: str) -> None:
-    runs = collection._root_dataset.list_runs()
-    if run not in runs:
-        listed = ", ".join(sorted(runs)) or "none"
-        raise PersamError(f"dataset has no run {run!r}: choose from {listed}")
+    require(root(collection), run)
 
 
 def _floats(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
@@ -375,6 +358,19 @@ def _write(dataset: Any, run: str, decisions: dict[str, str | None]) -> None:
             field, fo.StringField, description=f"Decision about the mask of run {run!r}"
         )
     dataset.set_values(field, decisions, key_field="id")
+
+
+def _move_threshold(dataset: Any, run: str, threshold: float) -> int:
+    """Show or withhold the masks of photos whose state another threshold changes."""
+    before, after = review_table(dataset, run), review_table(dataset, run, threshold)
+    changes = list(zip(before.ids, before.states, after.states, strict=True))
+    gone = [i for i, old, new in changes if old != ABSENT and new == ABSENT]
+    back = [i for i, old, new in changes if old == ABSENT and new != ABSENT]
+    config = dataset.get_run_info(run).config
+    written = fields_of(run, config)
+    withhold(dataset, written, Path(config.masks_dir), gone, absent=True)
+    withhold(dataset, written, Path(config.masks_dir), back, absent=False)
+    return len(gone) + len(back)
 
 
 def _store(dataset: Any) -> Any:

@@ -93,6 +93,10 @@ class App:
         self.page.mouse.move(900, 700)  # off the buttons, whose tooltips would be in the way
         self.page.locator("[data-cy=new-panel-btn]").first.click()
         self.page.locator(f"[data-cy='new-panel-option-{name}']").click()
+        return self.panel(name)
+
+    def panel(self, name: str) -> Locator:
+        """An open panel beside the grid."""
         panel = self.page.locator(f"[data-cy='panel-content-{name}']").first
-        panel.wait_for(timeout=FAST)
+        panel.wait_for(timeout=SLOW)
         return panel

@@ -9,6 +9,9 @@ import fiftyone as fo
 import numpy as np
 from PIL import Image
 
+from fiftyone_persam.curation import runs
+from fiftyone_persam.curation.plan import Parameters
+
 SIZE = (40, 60)  # height, width
 RUN = "mine"
 
@@ -48,28 +51,60 @@ def reviewed_run(make: Callable[..., fo.Dataset], folder: Path, name: str = RUN)
     return dataset
 
 
-def add_run(dataset: fo.Dataset, folder: Path, name: str = RUN, shift: int = 2) -> None:
+def add_run(
+    dataset: fo.Dataset,
+    folder: Path,
+    name: str = RUN,
+    shift: int = 2,
+    label_type: str = "segmentation",
+) -> None:
     """Write what a run writes: masks as files, scores, presences, errors, the run itself."""
     masks = folder / name
     masks.mkdir(parents=True, exist_ok=True)
     for field, kind in (("score", fo.FloatField), ("presence", fo.FloatField)):
         dataset.add_sample_field(f"{name}_{field}", kind)
     dataset.add_sample_field(f"{name}_error", fo.StringField)
-    dataset.add_sample_field(name, fo.EmbeddedDocumentField, embedded_doc_type=fo.Segmentation)
+    kinds = {name: fo.Detections if label_type == "detections" else fo.Segmentation}
+    if label_type == "both":
+        kinds[f"{name}_instances"] = fo.Detections
+    for field, kind in kinds.items():
+        dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=kind)
     for index, sample in enumerate(dataset):
         score, presence, error = PHOTOS[sample.photo]
         if score is not None:
             mask = disc(20 + index + shift, 20)
             path = masks / f"{sample.id}.png"
             Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path)
-            sample[name] = fo.Segmentation(mask_path=str(path))
+            for field, kind in kinds.items():
+                sample[field] = (
+                    fo.Segmentation(mask_path=str(path))
+                    if kind is fo.Segmentation
+                    else fo.Detections(detections=[fo.Detection.from_mask(mask, label="disc")])
+                )
         sample[f"{name}_score"], sample[f"{name}_presence"] = score, presence
         sample[f"{name}_error"] = error
         sample.save()
     config = dataset.init_run()
-    config.method, config.model = "persam_f", "sam_lite"
-    config.parameters = {"presence_threshold": THRESHOLD}
+    values = {
+        "tool": runs.TOOL,
+        "method": "persam_f",
+        "model": "sam_lite",
+        "device": "cpu",
+        "references": [{"group": "", "filepath": "sure.png", "label_field": "ground_truth"}],
+        "parameters": Parameters(label_type=label_type, presence_threshold=THRESHOLD).to_dict(),
+        "masks_dir": str(masks),
+        "run_id": name,
+        "earlier": [],
+        "state": runs.DONE,
+        "reason": "",
+    }
+    for key, value in values.items():
+        setattr(config, key, value)
     dataset.register_run(name, config)
+    results = dataset.init_run_results(name)
+    results.ids = dataset.values("id")
+    results.timings = {"seconds": 3.0, "photos": 6, "photos_per_second": 2.0}
+    dataset.save_run_results(name, results)
 
 
 def ids_of(dataset: fo.Dataset, *photos: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from fiftyone_persam.curation.editing import make_editable
 from fiftyone_persam.errors import PersamError
 
-from .reviewed_run import RUN, ids_of, reviewed_run
+from .reviewed_run import RUN, add_run, ids_of, reviewed_run
 
 
 @pytest.fixture
@@ -37,13 +37,14 @@ def test_corrections_are_not_overwritten(album):
     assert album.count("mine_edit.detections") == 5
 
 
-def test_a_run_of_detections_is_edited_in_place(album):
-    boxes = [fo.Detections(detections=[fo.Detection(label="x", bounding_box=[0, 0, 1, 1])])]
-    album.add_sample_field("boxes", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    album.set_values("boxes", boxes * len(album))
-    album.register_run("boxes", album.init_run())
-    assert make_editable(album, "boxes") == "boxes"
-    assert not album.has_field("boxes_edit")
+@pytest.mark.parametrize(
+    ("label_type", "field"), [("detections", "second"), ("both", "second_instances")]
+)
+def test_instances_are_edited_in_place(album, tmp_path, label_type, field):
+    add_run(album, tmp_path, "second", label_type=label_type)
+    assert make_editable(album, "second") == field
+    assert field in album.active_label_schemas
+    assert not album.has_field("second_edit")
 
 
 def test_unknown_run(album):

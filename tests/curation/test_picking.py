@@ -57,9 +57,9 @@ def test_only_fields_of_labels_are_offered(sample):
         ("blank", "is empty"),
         ("lost", "cannot be read"),
         ("two", "choose one"),
-        ("flat", "no area"),
+        ("flat", "without area"),
         ("nothing", "no label"),
-        ("no_dots", "no points"),
+        ("no_dots", "no point"),
         ("unknown", "no field"),
     ],
 )

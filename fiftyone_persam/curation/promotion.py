@@ -13,8 +13,9 @@ import fiftyone as fo
 import numpy as np
 
 from ..errors import PersamError, RunConflictError
-from .label_masks import photo_size, union_mask
+from .label_masks import shown_mask
 from .review import ACCEPTED, Collection, edit_field, review_table
+from .runs import fields_of
 
 PROVENANCE = {
     "persam_run": fo.StringField,
@@ -56,7 +57,7 @@ def promote(
     in place of the run's. Each label carries its provenance as attributes: ``persam_run``,
     ``persam_score``, ``persam_presence`` and ``persam_review``. Photos that already have a label in
     the field keep it unless ``overwrite``; in a field of ``Detections`` the objects of this run are
-    replaced and all others stay. Mask files are copied, so deleting the run leaves the labels whole.
+    replaced and all others stay. Mask files are copied: deleting the run leaves the labels whole.
 
     Args:
         collection: a dataset or view
@@ -80,6 +81,8 @@ def promote(
     result = Promotion(label_field)
     if not chosen:
         return result
+    instances = fields_of(run, dataset.get_run_info(run).config).instances
+    editable = [edit_field(run), *([instances] if instances else [])]
     _declare(dataset, label_field, target)
     if not dataset.mask_targets.get(label_field) and dataset.mask_targets.get(run):
         dataset.mask_targets[label_field] = dataset.mask_targets[run]
@@ -94,12 +97,12 @@ def promote(
                 "persam_presence": sample.get_field(f"{run}_presence"),
                 "persam_review": states_of[sample.id],
             }
-            source, present = _latest(sample, run), sample[label_field]
+            source, present = _latest(sample, editable, run), sample[label_field]
             if source is None:
                 continue
             if target is fo.Detections:
-                objects = _detections(sample, source, label, provenance)
-                others = [d for d in _objects(present) if getattr(d, "persam_run", None) != run]
+                objects = _detections(sample, run, source, label, provenance)
+                others = [d for d in _objects(present) if _run_of(d) != run]
                 values[sample.id] = fo.Detections(detections=[*others, *objects])
             elif (
                 present is not None
@@ -110,13 +113,15 @@ def promote(
                 continue
             else:
                 folder = Path(masks_dir) if masks_dir is not None else None
-                values[sample.id] = _segmentation(sample, source, label_field, folder, provenance)
+                values[sample.id] = _segmentation(
+                    sample, run, source, label_field, folder, provenance
+                )
             result.promoted.append(sample.id)
         dataset.set_values(label_field, values, key_field="id")
     return result
 
 
-def _target_kind(dataset: Any, run: str, label_field: str, kind: str | None) -> type:
+def _target_kind(dataset: Any, run: str, label_field: str, kind: str | None) -> Any:
     kinds = {"segmentation": fo.Segmentation, "detections": fo.Detections}
     if kind is not None and kind not in kinds:
         raise PersamError(f"unknown kind {kind!r}: choose 'segmentation' or 'detections'")
@@ -137,7 +142,7 @@ def _target_kind(dataset: Any, run: str, label_field: str, kind: str | None) -> 
     return fo.Detections if found is fo.Detections else fo.Segmentation
 
 
-def _declare(dataset: Any, label_field: str, target: type) -> None:
+def _declare(dataset: Any, label_field: str, target: Any) -> None:
     if not dataset.has_field(label_field):
         dataset.add_sample_field(label_field, fo.EmbeddedDocumentField, embedded_doc_type=target)
     path = f"{label_field}.detections" if target is fo.Detections else label_field
@@ -146,18 +151,25 @@ def _declare(dataset: Any, label_field: str, target: type) -> None:
             dataset.add_sample_field(f"{path}.{name}", ftype)
 
 
-def _latest(sample: Any, run: str) -> Any:
-    """The label that somebody corrected by hand, else the run's."""
-    edited = edit_field(run)
-    corrected = sample[edited] if sample.has_field(edited) else None
-    return sample[run] if corrected is None else corrected
+def _latest(sample: Any, editable: list[str], run: str) -> Any:
+    """The label in which corrections by hand would be, else the run's."""
+    for name in editable:
+        if sample.has_field(name) and sample[name] is not None:
+            return sample[name]
+    return sample[run]
+
+
+def _run_of(label: Any) -> str | None:
+    return getattr(label, "persam_run", None)
 
 
 def _objects(label: Any) -> list[Any]:
     return [] if label is None else list(label.detections)
 
 
-def _detections(sample: Any, source: Any, label: str, provenance: dict[str, Any]) -> list[Any]:
+def _detections(
+    sample: Any, run: str, source: Any, label: str, provenance: dict[str, Any]
+) -> list[Any]:
     if isinstance(source, fo.Detections):
         copies = []
         for found in source.detections:
@@ -171,12 +183,17 @@ def _detections(sample: Any, source: Any, label: str, provenance: dict[str, Any]
                 )
             )
         return copies
-    mask = union_mask(source, photo_size(sample.filepath, sample.metadata))
+    mask = shown_mask(sample, run, source)
     return [fo.Detection.from_mask(mask, label=label, **provenance)] if mask.any() else []
 
 
 def _segmentation(
-    sample: Any, source: Any, label_field: str, folder: Path | None, provenance: dict[str, Any]
+    sample: Any,
+    run: str,
+    source: Any,
+    label_field: str,
+    folder: Path | None,
+    provenance: dict[str, Any],
 ) -> Any:
     if isinstance(source, fo.Segmentation) and source.mask_path:
         source_path = Path(source.mask_path)
@@ -185,7 +202,7 @@ def _segmentation(
         return fo.Segmentation(mask_path=str(copied), **provenance)
     if isinstance(source, fo.Segmentation):
         return fo.Segmentation(mask=source.mask, **provenance)
-    mask = union_mask(source, photo_size(sample.filepath, sample.metadata))
+    mask = shown_mask(sample, run, source)
     return fo.Segmentation(mask=np.where(mask, 255, 0).astype(np.uint8), **provenance)
 
 

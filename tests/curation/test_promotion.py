@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fiftyone_persam.curation import review
-from fiftyone_persam.curation.promote import promote
+from fiftyone_persam.curation.promotion import promote
 from fiftyone_persam.errors import PersamError, RunConflictError
 
 from .reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
@@ -84,6 +84,21 @@ def test_a_mask_corrected_by_hand_is_the_one_promoted(album):
     sample["mine_edit"] = fo.Detections(detections=[fo.Detection.from_mask(corrected, label="x")])
     sample.save()
     promote(album, RUN, "labels")
+    assert np.array_equal(album[sure]["labels"].get_mask() > 0, corrected)
+
+
+def test_instances_corrected_in_place_are_the_ones_promoted(album, tmp_path):
+    add_run(album, tmp_path, "second", label_type="both")
+    (sure,) = ids_of(album, "sure")
+    corrected = np.zeros((40, 60), bool)
+    corrected[5:15, 5:25] = True
+    sample = album[sure]
+    sample["second_instances"] = fo.Detections(
+        detections=[fo.Detection.from_mask(corrected, label="x")]
+    )
+    sample.save()
+    review.set_review(album, "second", "accepted", [sure])
+    promote(album, "second", "labels")
     assert np.array_equal(album[sure]["labels"].get_mask() > 0, corrected)
 
 

@@ -1,0 +1,92 @@
+"""One more reference, and another try at the photos of a run that are not accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import PersamError
+from .references import SampleReference, resolve_references
+from .review import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table, set_review
+from .runs import Run, load_run, require, root
+
+NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
+
+
+def segment_again(
+    samples: Any,
+    run: str,
+    reference: Any,
+    label_field: str = "ground_truth",
+    mask_value: int | str | None = None,
+    keep_references: bool = True,
+    progress: bool | Callable[[int, int], None] | None = None,
+) -> Run:
+    """Segment what is not accepted in a run again, with one more reference.
+
+    The run's method, model and settings stay. Accepted photos keep their masks; all others get new
+    ones, and count as not looked at. Where the new reference's label is the run's own mask, its
+    photo counts as accepted from now on.
+
+    Args:
+        samples: the run's dataset, or a view of the photos to try again.
+        run: the run's name.
+        reference: see `segment`; a mask of this run, too.
+        label_field: where the reference's label is.
+        mask_value: which value of a segmentation mask.
+        keep_references: use the run's earlier references as well.
+        progress: see `segment`.
+
+    Raises:
+        BadReferenceError: the reference cannot be used; nothing has changed then.
+        PersamError: there is no such run, it has one reference per group, or everything is
+            accepted.
+        RunConflictError: the run is being written.
+    """
+    from .segmentation import segment
+
+    dataset = root(samples)
+    require(dataset, run)
+    config = load_run(dataset, run).config
+    if any(earlier["group"] for earlier in config.references):
+        raise PersamError(
+            f"run {run!r} has one reference per group: segment the group alone to add another one"
+        )
+    new = resolve_references(dataset, reference, label_field, None, mask_value)
+    kept = _earlier(dataset, config.references) if keep_references else []
+    known = {(one.sample_id, one.label_id, one.label_field) for one in new}
+    references = [*(k for k in kept if (k.sample_id, k.label_id, k.label_field) not in known), *new]
+
+    if label_field == run:
+        set_review(dataset, run, ACCEPTED, [one.sample_id for one in new])
+    table = review_table(samples, run)
+    redo = table.of_state(*NOT_ACCEPTED)
+    if not redo:
+        raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
+    rejected = set(table.of_state(REJECTED)) & set(redo)
+    if rejected:
+        set_review(dataset, run, None, rejected)
+    parameters = dict(config.parameters)
+    return segment(
+        dataset.select(redo),
+        reference=references,
+        method=config.method,
+        model=config.model,
+        out_field=run,
+        overwrite=True,
+        progress=progress,
+        **{name: parameters[name] for name in _KEPT},
+        **parameters["options"],
+    )
+
+
+# Settings of a run that another try keeps; `segment` takes them under the same names.
+_KEPT = ("label_type", "similarity", "prompts", "presence_threshold", "mask_storage")
+
+
+def _earlier(dataset: Any, references: list[dict[str, Any]]) -> list[SampleReference]:
+    found: list[SampleReference] = []
+    for one in references:
+        pair = (one["sample_id"], one["label_id"]) if one["label_id"] else one["sample_id"]
+        found += resolve_references(dataset, pair, one["label_field"], None, one["mask_value"])
+    return found

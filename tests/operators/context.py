@@ -1,0 +1,95 @@
+"""Operators as the App calls them: real registry, real execution context, real database."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators.executor import ExecutionContext, Executor, ValidationContext
+
+PLUGIN = "@fiftyone-persam/persam"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def link_plugin() -> None:
+    """Put this checkout among the plugins of the tests' own FiftyOne home."""
+    link = Path(fo.config.plugins_dir) / "persam"
+    if not link.exists():
+        link.symlink_to(ROOT, target_is_directory=True)
+
+
+def operator(name: str) -> Any:
+    return foo.get_operator(f"{PLUGIN}/{name}")
+
+
+def context(dataset: Any, name: str, params: dict[str, Any] | None = None, **request: Any) -> Any:
+    """What the App sends with an operator: dataset, view, selection, parameters."""
+    given = {"dataset_name": None, **request, "params": params or {}}
+    if dataset is not None:
+        given["dataset_name"] = dataset._root_dataset.name
+        given["view"] = dataset.view()._serialize()
+    return ExecutionContext(given, executor=Executor(), operator_uri=f"{PLUGIN}/{name}")
+
+
+class Form:
+    """An operator's form, filled in as the App does: defaults first, then what was typed."""
+
+    def __init__(
+        self, dataset: Any, name: str, params: dict[str, Any] | None = None, **request: Any
+    ) -> None:
+        self.operator = operator(name)
+        typed = dict(params or {})
+        for _ in range(3):  # defaults of one input can bring up further inputs
+            self.ctx = context(dataset, name, typed, **request)
+            self.inputs = self.operator.resolve_type(self.ctx, "inputs")
+            defaults = {
+                key: prop.default
+                for key, prop in self.inputs.type.properties.items()
+                if prop.default is not None
+            }
+            if all(key in typed for key in defaults):
+                break
+            typed = {**defaults, **typed}
+        self.params = typed
+
+    @property
+    def errors(self) -> list[str]:
+        """What keeps the form from being executed."""
+        found = ValidationContext(self.ctx, self.inputs, self.operator).errors
+        return [f"{error.path}: {error.reason}" for error in found]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.inputs.type.properties
+
+    def __getitem__(self, name: str) -> Any:
+        return self.inputs.type.properties[name]
+
+    def texts(self) -> str:
+        """Every label in the form, to look for what it says."""
+        return "\n".join(
+            str(getattr(prop.view, "label", "")) for prop in self.inputs.type.properties.values()
+        )
+
+    def execute(self) -> tuple[Any, list[Any]]:
+        """Run it: (result, requests to the App)."""
+        assert not self.errors, self.errors
+        outcome = self.operator.execute(self.ctx)
+        if inspect.isgenerator(outcome):
+            outcome = _exhaust(outcome)
+        return outcome, self.ctx.executor.to_json()["requests"]
+
+
+def _exhaust(generator: Any) -> Any:
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
+
+
+def uris(requests: list[dict[str, Any]]) -> list[str]:
+    """The operators of the App that were called."""
+    return [request["operator_uri"].rsplit("/", 1)[-1] for request in requests]

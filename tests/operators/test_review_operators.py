@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+
+import fiftyone as fo
+import pytest
+
+from fiftyone_persam.curation import review
+
+from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
+from .context import Form, operator, uris
+
+
+@pytest.fixture
+def album(dataset, tmp_path) -> fo.Dataset:
+    return reviewed_run(dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "decision"), [("accept_masks", "accepted"), ("reject_masks", "rejected")]
+)
+def test_selected_photos_are_decided(album, name, decision):
+    form = Form(album, name, selected=ids_of(album, "sure", "good"))
+    result, messages = form.execute()
+    assert result["changed"] == 2
+    assert set(photos_of(review.review_view(album, RUN, decision))) == {"sure", "good"}
+    assert "reload_dataset" in uris(messages)
+
+
+def test_the_opened_photo_comes_before_the_selection(album):
+    (low,) = ids_of(album, "low_score")
+    Form(album, "reject_masks", selected=ids_of(album, "sure"), current_sample=low).execute()
+    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+
+
+def test_deciding_needs_a_selection(album):
+    assert "Select photos" in Form(album, "accept_masks").errors[0]
+
+
+def test_undo(album):
+    assert "nothing to undo" in Form(album, "undo_review").errors[0]
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    result, _ = Form(album, "undo_review").execute()
+    assert result["changed"] == 1
+    assert review.review_counts(album, RUN).accepted == 0
+
+
+def test_the_threshold_s_form_says_what_would_change(album):
+    form = Form(album, "set_presence_threshold", {"threshold": 0.5})
+    assert "1 photos change" in form.texts()
+    form.execute()
+    assert review.presence_threshold(album, RUN) == 0.5
+
+
+def test_threshold_must_be_a_presence(album):
+    assert Form(album, "set_presence_threshold", {"threshold": 7}).errors
+
+
+def test_compare_shows_the_strongest_disagreement_first(album, tmp_path):
+    assert "Two runs are needed" in Form(album, "compare_runs").errors[0]
+    add_run(album, tmp_path, "second", shift=-5)
+    result, messages = Form(album, "compare_runs").execute()
+    assert result["summary"]["photos"] == 5
+    assert len(result["ids"]) == 5
+    assert {"set_view", "set_active_fields"} <= set(uris(messages))
+
+
+def test_promote(album):
+    assert "no mask that is accepted" in Form(album, "promote_masks").errors[0]
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    form = Form(album, "promote_masks", {"label_field": "labels"})
+    result, messages = form.execute()
+    assert (result["promoted"], result["kept"]) == (1, 0)
+    assert photos_of(album.exists("labels")) == ["sure"]
+    assert "notify" in uris(messages)
+
+
+def test_promote_refuses_a_run_s_own_field(album):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    errors = Form(album, "promote_masks", {"label_field": RUN}).errors
+    assert any("belongs to a run" in e for e in errors)
+
+
+def test_export(album, tmp_path):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    folder = tmp_path / "out"
+    form = Form(
+        album, "export_masks", {"format": "coco", "export_dir": {"absolute_path": str(folder)}}
+    )
+    result, _ = form.execute()
+    assert result == {"exported": 2, "folder": str(folder)}
+    assert len(json.loads((folder / "labels.json").read_text())["annotations"]) == 2
+    again = Form(album, "export_masks", {"export_dir": {"absolute_path": str(folder)}})
+    assert any("not empty" in e for e in again.errors)
+
+
+def test_failures_with_reasons(album):
+    result, messages = Form(album, "show_failures").execute()
+    assert [row["reason"] for row in result["failures"]] == [
+        "broken.jpg: cannot be read as a photo"
+    ]
+    assert "set_view" in uris(messages)
+
+
+def test_edit_masks(album):
+    result, messages = Form(album, "edit_masks").execute()
+    assert result["field"] == "mine_edit"
+    assert album.count("mine_edit.detections") == 5
+    assert "set_active_fields" in uris(messages)
+
+
+def test_the_sdk_does_what_the_forms_do(album, tmp_path):
+    """Every operator of the review, called from Python."""
+    operator("accept_masks")(album, RUN, ids=ids_of(album, "sure", "good"))
+    operator("reject_masks")(album.select(ids_of(album, "low_score")), RUN)
+    assert str(review.review_counts(album, RUN)).startswith("1 todo, 2 accepted, 1 rejected")
+    operator("undo_review")(album, RUN)
+    assert review.review_counts(album, RUN).rejected == 0
+    operator("set_presence_threshold")(album, RUN, 0.5)
+    assert review.presence_threshold(album, RUN) == 0.5
+    promoted = operator("promote_masks")(album, RUN, "labels").result
+    assert promoted["promoted"] == 2
+    exported = operator("export_masks")(album, RUN, str(tmp_path / "out"), format="masks").result
+    assert exported["exported"] == 2
+    failed = operator("show_failures")(album, RUN).result["failures"]
+    assert len(failed) == 1
+    add_run(album, tmp_path, "second")
+    compared = operator("compare_runs")(album, RUN, "second", gt_field="ground_truth").result
+    assert compared["summary"]["photos"] == 5
+    assert operator("edit_masks")(album, RUN).result == {"field": "mine_edit"}
+
+
+def test_no_run_yet(dataset, tmp_path):
+    empty = dataset([fo.Sample(str(tmp_path / "photo.jpg"))])
+    for name in ("accept_masks", "undo_review", "promote_masks", "export_masks", "edit_masks"):
+        assert any("no run" in e for e in Form(empty, name).errors), name
