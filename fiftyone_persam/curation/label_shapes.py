@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import BadReferenceError
+from ..errors import BadReferenceError, PersamError
 from ..sam.photos import load_photo
 from .label_masks import photo_size
 
@@ -102,9 +102,21 @@ def label_mask(
         size: (H, W) to scale the mask to; a segmentation keeps its own if None.
 
     Raises:
-        BadReferenceError: the mask cannot be read, or has other proportions than ``size``.
+        PersamError: the mask cannot be read, or has other proportions than ``size``.
         PhotoError: the size is needed and the photo cannot be read.
     """
+    try:
+        return _label_mask(sample, label, where, value, size)
+    except BadReferenceError as error:  # here it is no reference
+        raise PersamError(str(error)) from error
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _label_mask(
+    sample: Any, label: Any, where: str, value: int | str | None, size: tuple[int, ...] | None
+) -> BoolMask:
     raw = _read(label, where) if isinstance(label, fo.Segmentation) else None
     if raw is not None:
         mask = foreground_of(raw, value, where)
@@ -116,9 +128,6 @@ def label_mask(
     for instance in label.detections if isinstance(label, fo.Detections) else ():
         mask |= _instance_mask(instance, (height, width), where)
     return mask
-
-
-# ----------------------------------------------------------------------------------------------
 
 
 def _one_label(sample: Any, field: str, label_id: str | None, name: str) -> Any:

@@ -6,7 +6,7 @@ import importlib.metadata
 import inspect
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ class Parameters:
         mask_storage: "auto", "file" or "inline".
         similarity: whether to write heatmaps.
         prompts: whether to write prompt points.
-        presence_threshold: presence below which the object counts as absent; 0 for never.
+        presence_threshold: presence below which the object counts as absent; 0 for never, None
+            for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
     """
 
@@ -46,7 +47,7 @@ class Parameters:
     mask_storage: str = "auto"
     similarity: bool = False
     prompts: bool = False
-    presence_threshold: float = 0.0
+    presence_threshold: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Plan:
             instances=self.fields.instances is not None,
             similarity=p.similarity,
             prompts=p.prompts,
-            presence_threshold=p.presence_threshold,
+            presence_threshold=p.presence_threshold or 0.0,
         )
 
     def object_name(self, group: str) -> str:
@@ -162,6 +163,8 @@ def check_parameters(parameters: Parameters) -> None:
             f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
         )
     threshold = parameters.presence_threshold
+    if threshold is None:
+        return
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
         raise PersamError(f"presence_threshold {threshold!r} is no number: give one of 0 to 1")
     if not 0 <= threshold <= 1:
@@ -252,28 +255,25 @@ def check_options(method: str, options: dict[str, Any]) -> None:
             )
 
 
-def default_threshold(method: str) -> float:
-    """The presence threshold that a method has by itself."""
-    default = inspect.signature(method_class(method)).parameters["presence_threshold"].default
-    return float(default or 0.0)
-
-
 def fit(
     method: str, sam: PromptableSam, parameters: Parameters, references: Sequence[SampleReference]
-) -> dict[str, Predictor]:
-    """One fitted predictor per group."""
+) -> tuple[dict[str, Predictor], Parameters]:
+    """One fitted predictor per group, and the parameters with all of the method's defaults."""
     build = method_class(method)
     fitted: dict[str, Predictor] = {}
+    settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
         loaded = [one.load() for one in references if one.group == group]
         try:
             predictor = build(
                 sam, presence_threshold=parameters.presence_threshold, **parameters.options
             )
-            fitted[group] = predictor.fit(loaded if len(loaded) > 1 else loaded[0])
         except TypeError as error:
             raise PersamError(f"{method} cannot be set up: {error}") from error
-    return fitted
+        fitted[group] = predictor.fit(loaded)
+        settings = predictor.settings
+    threshold = settings.pop("presence_threshold")
+    return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 
 def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> tuple[Path, str]:

@@ -125,7 +125,8 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
     elif isinstance(reference, str):
         yield _by_id(dataset, reference), None
     elif isinstance(reference, fo.core.collections.SampleCollection):
-        yield from ((sample, None) for sample in reference)
+        # A copy: the view itself may remember the fields of another time.
+        yield from ((sample, None) for sample in reference.view())
     elif _is_pair(reference):
         for choice in _choices(dataset, reference[0]):
             if isinstance(choice, SampleReference):

@@ -104,8 +104,6 @@ def segment(
     dataset.reload()
     planning.check_choice("method", method, planning.METHODS)
     planning.check_options(method, options)
-    if presence_threshold is None:
-        presence_threshold = planning.default_threshold(method)
     parameters = Parameters(
         label_field=label_field,
         group_by=group_by,
@@ -135,6 +133,7 @@ def segment(
     from ..sam import load_sam
 
     sam = load_sam(model, device=device, dtype=dtype)
+    predictors, parameters = planning.fit(method, sam, parameters, references)
     plan = Plan(
         dataset=dataset,
         name=out_field,
@@ -143,7 +142,7 @@ def segment(
         sam=sam,
         parameters=parameters,
         references=references,
-        predictors=planning.fit(method, sam, parameters, references),
+        predictors=predictors,
         tasks=tasks,
         ids=ids,
         overwrite=overwrite and exists,
@@ -204,6 +203,7 @@ def resume_run(
     references = _references_of(config)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(config, model, device, dtype)
+    predictors, parameters = planning.fit(config.method, sam, parameters, references)
     plan = Plan(
         dataset=dataset,
         name=name,
@@ -212,7 +212,7 @@ def resume_run(
         sam=sam,
         parameters=parameters,
         references=references,
-        predictors=planning.fit(config.method, sam, parameters, references),
+        predictors=predictors,
         tasks=tasks,
         ids=ids,
         overwrite=False,

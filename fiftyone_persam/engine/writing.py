@@ -49,17 +49,17 @@ def write_bytes(content: bytes, path: Path) -> None:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        part.unlink(missing_ok=True)
         reason = error.strerror or type(error).__name__
         raise WriteError(
             f"cannot write {path}: {reason}. Mend that, then resume the run"
         ) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 class WriteBehind(Generic[T]):
