@@ -58,7 +58,7 @@ def evaluate(
             its photo's proportions. Nothing has been written then.
     """
     dataset = runs.root(samples)
-    dataset.reload()
+    runs.refresh(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         _check_label_field(dataset, argument, name)
     if group_by is not None and not (isinstance(group_by, str) and dataset.has_field(group_by)):

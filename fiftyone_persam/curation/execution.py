@@ -40,7 +40,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> runs.
         BaseException: whatever stopped it; the run can be resumed then.
     """
     with Lease(plan.dataset, plan.name) as lease:
-        plan.dataset.reload()
+        runs.refresh(plan.dataset)
         if (plan.name in runs.run_names(plan.dataset)) != plan.exists:
             raise RunConflictError(
                 f"run {plan.name!r} was made or deleted by somebody else in this moment: try again"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,5 +124,9 @@ def _check_writable(folder: Path) -> None:
         there = there.parent
     if not there.is_dir():
         raise PersamError(f"masks cannot be written into {folder}: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PersamError(f"masks cannot be written into {folder}: {there} is not writable")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PersamError(f"masks cannot be written into {folder}: {there}: {reason}") from None

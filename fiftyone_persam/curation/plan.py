@@ -153,6 +153,14 @@ def check_count(name: str, value: Any) -> None:
         raise PersamError(f"{name} {value!r} is not a positive whole number")
 
 
+def check_progress(progress: Any) -> None:
+    """Raise PersamError unless this is True, False, None or a function."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise PersamError(
+            f"progress {progress!r} is neither True, False, None nor a function of done and total"
+        )
+
+
 def check_parameters(parameters: Parameters) -> None:
     """Raise PersamError for values that no run can have."""
     check_choice("label_type", parameters.label_type, LABEL_TYPES)

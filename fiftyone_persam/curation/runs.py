@@ -130,7 +130,7 @@ class Run:
 def list_runs(samples: Any) -> list[Run]:
     """The runs of a dataset, oldest first."""
     dataset = root(samples)
-    dataset.reload()
+    refresh(dataset)
     return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
 
 
@@ -145,7 +145,7 @@ def load_run(samples: Any, name: str) -> Run:
         PersamError: there is no such run.
     """
     dataset = root(samples)
-    dataset.reload()
+    refresh(dataset)
     require(dataset, name)
     return load(dataset, name)
 
@@ -162,7 +162,7 @@ def delete_run(samples: Any, name: str) -> None:
     from .review import forget_review
 
     dataset = root(samples)
-    dataset.reload()
+    refresh(dataset)
     require(dataset, name)
     with Lease(dataset, name):
         config = dataset.get_run_info(name).config
@@ -182,7 +182,7 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
     from .review import rename_review
 
     dataset = root(samples)
-    dataset.reload()
+    refresh(dataset)
     require(dataset, name)
     config = dataset.get_run_info(name).config
     old = fields_of(name, config)
@@ -210,6 +210,18 @@ def root(samples: Any) -> Any:
     if dataset is None:
         raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
     return dataset
+
+
+def refresh(dataset: Any) -> None:
+    """See what other processes have done to a dataset.
+
+    A full reload makes views unusable that somebody has already looked through, so it is kept for
+    when another process has changed the fields.
+    """
+    dataset._reload()
+    stored = {field.name for field in dataset._doc.sample_fields}
+    if {name for name in stored if not name.startswith("_")} != set(dataset.get_field_schema()):
+        dataset.reload()
 
 
 def run_names(dataset: Any) -> list[str]:

@@ -101,7 +101,7 @@ def segment(
         CheckpointError: the model's checkpoint is not there.
     """
     dataset = planning.check_photos(samples)
-    dataset.reload()
+    runs.refresh(dataset)
     planning.check_choice("method", method, planning.METHODS)
     planning.check_options(method, options)
     parameters = Parameters(
@@ -118,6 +118,7 @@ def segment(
     planning.check_parameters(parameters)
     planning.check_count("batch_size", batch_size)
     planning.check_count("num_workers", num_workers)
+    planning.check_progress(progress)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     tasks = planning.choose_photos(samples, group_by)
@@ -191,6 +192,7 @@ def resume_run(
     dataset, config = run.dataset, run.config
     planning.check_count("batch_size", batch_size)
     planning.check_count("num_workers", num_workers)
+    planning.check_progress(progress)
     parameters = Parameters(**config.parameters)
     ids = run.ids()
     photos = dataset.select(ids)
