@@ -9,6 +9,7 @@ import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, choose, notice, refuse, show_fields
 from .runs import run_names
+from .segment import plain_metrics
 from .streaming import Progress
 
 NONE = ""
@@ -65,7 +66,7 @@ class Evaluate(PersamOperator):
             eval_key=ctx.params["eval_key"],
             group_by=ctx.params.get("group_by") or None,
         )
-        return {"eval_key": ctx.params["eval_key"], "metrics": results.metrics()}
+        return {"eval_key": ctx.params["eval_key"], "metrics": plain_metrics(results)}
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the numbers and the panel that has all of them."""

@@ -7,6 +7,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context
+from .reviewing import decisions_from_thumbs
 from .streaming import RUNNING, Board
 
 STATES = {
@@ -31,6 +32,7 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
     table = review_table(ctx.dataset, run)
     counts = table.counts()
     threshold = presence_threshold(ctx.dataset, run)
+    thumbs = decisions_from_thumbs(ctx)
     state: dict[str, Any] = {
         "counts": {s: getattr(counts, s) for s in STATES},
         "total": counts.total,
@@ -38,8 +40,8 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
         "threshold": threshold,
         "saved_threshold": threshold,
         "changes": 0,
-        "up": len([s for s in ctx.selected_samples if s.get("type") != "alt"]),
-        "down": len([s for s in ctx.selected_samples if s.get("type") == "alt"]),
+        "up": len(thumbs["accepted"]),
+        "down": len(thumbs["rejected"]),
         "photo": _photo(table, ctx.current_sample),
     }
     if ctx.current_sample and state["photo"]:
@@ -202,7 +204,9 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         min=low,
         max=high,
         label="Absent below this presence",
-        view=types.SliderView(min=low, max=high, value_precision=3, label_position="bottom"),
+        view=types.SliderView(
+            min=low, max=high, value_precision=3, label_position="top", value_label_display="off"
+        ),
         on_change=owner.move_threshold,
     )
     changed = state.threshold != state.saved_threshold

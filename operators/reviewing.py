@@ -10,7 +10,7 @@ from .base import Context, PersamOperator, notice, refuse, show_fields
 from .runs import choose_run
 from .streaming import Progress
 
-THUMBS_UP, THUMBS_DOWN = "default", "alt"
+THUMBS_DOWN = "alt"
 
 
 class _Decide(PersamOperator):
@@ -186,7 +186,9 @@ def chosen_ids(ctx: Context) -> list[str]:
 
 
 def decisions_from_thumbs(ctx: Context) -> dict[str, list[str]]:
-    """What was marked with thumbs up and thumbs down in the grid."""
+    """What was marked in the grid, where ticks have been turned into thumbs."""
+    if ctx.sample_selection_style.get("default") != "thumbsup":
+        return {"accepted": [], "rejected": []}
     up = [s["id"] for s in ctx.selected_samples if s.get("type") != THUMBS_DOWN]
     down = [s["id"] for s in ctx.selected_samples if s.get("type") == THUMBS_DOWN]
     return {"accepted": up, "rejected": down}

@@ -100,6 +100,7 @@ class SegmentFromReference(PersamOperator):
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
                 result |= evaluate_run(ctx, view, name)
+                result["summary"] += f", mIoU {result['metrics']['mIoU']:.3f}"
         except StoppedError as stopped:
             progress.finish(STOPPED, str(stopped))
             raise
@@ -113,6 +114,7 @@ class SegmentFromReference(PersamOperator):
         """Show the new masks and say what happened."""
         result = result or {}
         triggers = [
+            ctx.ops.clear_selected_samples(),
             ctx.ops.reload_dataset(),
             show_fields(ctx, *result["fields"]),
             ctx.ops.notify(result["summary"], variant="success"),
@@ -163,7 +165,7 @@ class SegmentFromReference(PersamOperator):
         return self.call(
             sample_collection,
             delegate=delegate,
-            reference=reference.id if isinstance(reference, fo.Sample) else reference,
+            reference=getattr(reference, "id", reference),
             label_field=label_field,
             label_id=label_id,
             mask_value=None if mask_value is None else str(mask_value),
@@ -240,7 +242,12 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
         eval_key=f"{name}_eval",
         group_by=ctx.params.get("group_by"),
     )
-    return {"eval_key": f"{name}_eval", "metrics": results.metrics()}
+    return {"eval_key": f"{name}_eval", "metrics": plain_metrics(results)}
+
+
+def plain_metrics(results: Any) -> dict[str, float]:
+    """An evaluation's numbers, as numbers that JSON knows."""
+    return {name: float(value) for name, value in results.metrics().items() if value is not None}
 
 
 def _group_inputs(ctx: Context, inputs: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import fiftyone as fo
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, notice, refuse, show_fields
@@ -82,6 +81,7 @@ class SegmentAgain(PersamOperator):
         """Show the new masks."""
         result = result or {}
         return [
+            ctx.ops.clear_selected_samples(),
             ctx.ops.reload_dataset(),
             show_fields(ctx, *result["fields"]),
             ctx.ops.notify(result["summary"], variant="success"),
@@ -108,7 +108,7 @@ class SegmentAgain(PersamOperator):
             sample_collection,
             delegate=delegate,
             run=run,
-            reference=reference.id if isinstance(reference, fo.Sample) else reference,
+            reference=getattr(reference, "id", reference),
             label_field=label_field,
             label_id=label_id,
             keep=keep,

@@ -23,11 +23,23 @@ SOURCE_WEIGHTS = {
     "cutouts_openclipart": 0.18,
 }
 # Photographs of buildings are nearly missing from the data, so what shows buildings is drawn more often.
-BUILDING = re.compile(r"building|house|castle|church|tower|condominio|^1f3(d[7-9a]|db|df|e[0-9a-f]|f0)|^26ea|^1f54[b-d]|^1f5f[c-d]")
+BUILDING = re.compile(
+    r"building|house|castle|church|tower|condominio|^1f3(d[7-9a]|db|df|e[0-9a-f]|f0)|^26ea|^1f54[b-d]|^1f5f[c-d]"
+)
 BUILDING_BOOST = 4.0
 # How often objects, and backgrounds, come from each folder of photos; fashion photos are many and alike.
-OBJECT_SHARES = {"coco_small": 0.5, "clothing_coparsing": 0.28, "feral_cats": 0.22, "backgrounds": 0.0}
-BACKGROUND_SHARES = {"coco_small": 0.45, "clothing_coparsing": 0.2, "feral_cats": 0.1, "backgrounds": 0.25}
+OBJECT_SHARES = {
+    "coco_small": 0.5,
+    "clothing_coparsing": 0.28,
+    "feral_cats": 0.22,
+    "backgrounds": 0.0,
+}
+BACKGROUND_SHARES = {
+    "coco_small": 0.45,
+    "clothing_coparsing": 0.2,
+    "feral_cats": 0.1,
+    "backgrounds": 0.25,
+}
 PERSON_CUTOUT_WEIGHT = 0.2
 MIN_OBJECT = 0.003  # of the photo's area
 
@@ -69,7 +81,9 @@ def load_bank(archive: Path, device: torch.device | str = "cpu", limit: int | No
     with zipfile.ZipFile(archive) as file:
         listed = file.namelist()
         for folder in (*PHOTO_FOLDERS, "backgrounds"):
-            for name in [n for n in listed if n.startswith(f"{folder}/") and n.endswith(".webp")][:limit]:
+            for name in [n for n in listed if n.startswith(f"{folder}/") and n.endswith(".webp")][
+                :limit
+            ]:
                 photo = np.asarray(Image.open(io.BytesIO(file.read(name))).convert("RGB"))
                 id_map = np.zeros(photo.shape[:2], np.uint8)
                 if folder != "backgrounds":
@@ -77,7 +91,11 @@ def load_bank(archive: Path, device: torch.device | str = "cpu", limit: int | No
                 for lut in _objects(id_map, folder):
                     owners.append(len(photos))
                     luts.append(lut)
-                    cutout = _cut_out(photo, lut[id_map]) if folder != "clothing_coparsing" or lut[1:].all() else None
+                    cutout = (
+                        _cut_out(photo, lut[id_map])
+                        if folder != "clothing_coparsing" or lut[1:].all()
+                        else None
+                    )
                     if cutout is not None:
                         cutouts.append(cutout)
                         sources.append("photo")
@@ -169,13 +187,17 @@ def _boost(name: str) -> float:
 
 def _shares(folders: list[str], shares: dict[str, float]) -> Tensor:
     counts = {folder: folders.count(folder) for folder in shares}
-    return torch.tensor([shares[folder] / counts[folder] for folder in folders], dtype=torch.float64)
+    return torch.tensor(
+        [shares[folder] / counts[folder] for folder in folders], dtype=torch.float64
+    )
 
 
 def _views(names: list[str]) -> list[list[int]]:
     """For each cut-out the cut-outs of the same thing: ``trellismv__tiger_1`` and ``trellismv__tiger_2``, else itself."""
     stems: dict[str, list[int]] = {}
-    keys = [re.sub(r"_\d+$", "", name) if name.startswith("trellismv__") else name for name in names]
+    keys = [
+        re.sub(r"_\d+$", "", name) if name.startswith("trellismv__") else name for name in names
+    ]
     for index, key in enumerate(keys):
         stems.setdefault(key, []).append(index)
     return [stems[key] for key in keys]

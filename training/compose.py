@@ -31,7 +31,9 @@ class Scenes:
     present: Tensor
 
 
-def compose(bank: Bank, pairs: int, side: int, generator: torch.Generator, photo_share: float = 0.5) -> Scenes:
+def compose(
+    bank: Bank, pairs: int, side: int, generator: torch.Generator, photo_share: float = 0.5
+) -> Scenes:
     """A batch of ``2 * pairs`` scenes of ``side`` x ``side`` pixels."""
     images, coverage, valid = [], [], []
     for _ in range(pairs):
@@ -46,7 +48,7 @@ def compose(bank: Bank, pairs: int, side: int, generator: torch.Generator, photo
     inside = inside & frame
     image = image * inside[:, None] + 127.0 * ~inside[:, None]
     cells = functional.avg_pool2d(alpha * inside[:, None], 4)
-    present = cells.flatten(2).mean(2) > 0.003
+    present = cells.flatten(2).mean(2) > 0.004
     return Scenes(image, inside, cells, present)
 
 
@@ -63,7 +65,9 @@ def _photo_pair(bank: Bank, side: int, generator: torch.Generator) -> tuple[Tens
     source = bank.photos[photo].float().expand(2, -1, -1, -1)
     image = functional.grid_sample(source, grid, mode="bilinear", align_corners=False)
     masks = bank.object_ids[objects][:, bank.ids[photo].long()].float()
-    alpha = functional.grid_sample(masks.expand(2, -1, -1, -1), grid, mode="bilinear", align_corners=False)
+    alpha = functional.grid_sample(
+        masks.expand(2, -1, -1, -1), grid, mode="bilinear", align_corners=False
+    )
     limits = torch.tensor([width, height], device=grid.device) / bank.photos.shape[-1] * 2 - 1
     inside = ((grid > -1) & (grid < limits)).all(-1)
     if len(objects) < OBJECTS:
@@ -71,7 +75,9 @@ def _photo_pair(bank: Bank, side: int, generator: torch.Generator) -> tuple[Tens
     return relight(image, generator, strength=0.5), alpha, inside
 
 
-def _photo_grid(height: int, width: int, bank_side: int, side: int, generator: torch.Generator) -> Tensor:
+def _photo_grid(
+    height: int, width: int, bank_side: int, side: int, generator: torch.Generator
+) -> Tensor:
     """(1, side, side, 2) sampling grid of a view of the photo: whole and top left as at test time, or a closer look."""
     long_side = max(height, width)
     if _uniform(generator) < 0.4:
@@ -86,7 +92,10 @@ def _photo_grid(height: int, width: int, bank_side: int, side: int, generator: t
         angle = _uniform(generator, -0.25, 0.25) if _uniform(generator) < 0.5 else 0.0
     flip = -1.0 if _uniform(generator) < 0.5 else 1.0
     if flip < 0 and scale == 1.0:
-        center = (width - long_side / 2, long_side / 2)  # a flipped whole photo still starts top left
+        center = (
+            width - long_side / 2,
+            long_side / 2,
+        )  # a flipped whole photo still starts top left
     half = scale * long_side / bank_side
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = torch.tensor(
@@ -98,16 +107,21 @@ def _photo_grid(height: int, width: int, bank_side: int, side: int, generator: t
     return functional.affine_grid(matrix[None], [1, 1, side, side], align_corners=False)
 
 
-def _cutout_pair(bank: Bank, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _cutout_pair(
+    bank: Bank, side: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same cut-outs over two different backgrounds, among other things of their kind."""
     count = int(torch.randint(1, OBJECTS + 1, (1,), generator=generator))
     chosen = torch.multinomial(bank.cutout_weights, count, generator=generator).tolist()
     # A lookalike of the first object: a cut-out that stands near it in its source, where names are sorted by theme.
     if _uniform(generator) < 0.5:
         near = chosen[0] + int(torch.randint(-3, 4, (1,), generator=generator))
-        if 0 <= near < len(bank.cutouts) and bank.cutout_groups[near] == bank.cutout_groups[chosen[0]]:
+        if (
+            0 <= near < len(bank.cutouts)
+            and bank.cutout_groups[near] == bank.cutout_groups[chosen[0]]
+        ):
             chosen = [chosen[0], near, *chosen[1:]][:OBJECTS]
-    large = _uniform(generator) < 0.5
+    large = _uniform(generator) < 0.65
     images, alphas = [], []
     for _ in range(2):
         view = []
@@ -126,19 +140,34 @@ def _background(bank: Bank, side: int, generator: torch.Generator) -> Tensor:
     photo = int(torch.multinomial(bank.photo_weights, 1, generator=generator))
     height, width = (int(v) for v in bank.sizes[photo])
     span = min(height, width) * _uniform(generator, 0.5, 1.0)
-    x, y = _uniform(generator, span / 2, width - span / 2), _uniform(generator, span / 2, height - span / 2)
+    x, y = (
+        _uniform(generator, span / 2, width - span / 2),
+        _uniform(generator, span / 2, height - span / 2),
+    )
     bank_side = bank.photos.shape[-1]
     flip = -1.0 if _uniform(generator) < 0.5 else 1.0
     matrix = torch.tensor(
-        [[flip * span / bank_side, 0, 2 * x / bank_side - 1], [0, span / bank_side, 2 * y / bank_side - 1]]
+        [
+            [flip * span / bank_side, 0, 2 * x / bank_side - 1],
+            [0, span / bank_side, 2 * y / bank_side - 1],
+        ]
     )
-    grid = functional.affine_grid(matrix[None], [1, 1, side, side], align_corners=False).to(bank.device)
-    image = functional.grid_sample(bank.photos[photo][None].float(), grid, mode="bilinear", align_corners=False)
+    grid = functional.affine_grid(matrix[None], [1, 1, side, side], align_corners=False).to(
+        bank.device
+    )
+    image = functional.grid_sample(
+        bank.photos[photo][None].float(), grid, mode="bilinear", align_corners=False
+    )
     return relight(image, generator, strength=0.7)
 
 
 def _paste(
-    bank: Bank, background: Tensor, view: list[int], side: int, large: bool, generator: torch.Generator
+    bank: Bank,
+    background: Tensor,
+    view: list[int],
+    side: int,
+    large: bool,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Paste cut-outs, the first one lowest or highest at random; returns the image and (1, K, S, S) visible alphas."""
     image = background
@@ -154,7 +183,9 @@ def _paste(
             rgba = functional.avg_pool2d(_premultiplied(rgba), 2)
         else:
             rgba = _premultiplied(rgba)
-        placed = functional.grid_sample(rgba, _cutout_grid(size, side, generator).to(rgba.device), align_corners=False)
+        placed = functional.grid_sample(
+            rgba, _cutout_grid(size, side, generator).to(rgba.device), align_corners=False
+        )
         alpha = placed[:, 3:] / 255
         colour = relight(placed[:, :3], generator, strength=0.5, alpha=alpha)
         if _uniform(generator) < 0.4:
@@ -170,7 +201,11 @@ def _premultiplied(rgba: Tensor) -> Tensor:
 
 
 def _cutout_grid(size: float, side: int, generator: torch.Generator) -> Tensor:
-    angle = _uniform(generator, -0.4, 0.4) if _uniform(generator) < 0.7 else _uniform(generator, -3.1, 3.1)
+    angle = (
+        _uniform(generator, -0.4, 0.4)
+        if _uniform(generator) < 0.7
+        else _uniform(generator, -3.1, 3.1)
+    )
     if _uniform(generator) < 0.3:
         angle = 0.0
     flip = -1.0 if _uniform(generator) < 0.5 else 1.0
@@ -180,16 +215,23 @@ def _cutout_grid(size: float, side: int, generator: torch.Generator) -> Tensor:
     cos, sin, shear = math.cos(angle), math.sin(angle), _uniform(generator, -0.1, 0.1)
     linear = torch.tensor([[cos * flip * aspect, sin + shear], [-sin * flip, cos / aspect]]) / size
     offset = -linear @ torch.tensor([x, y])
-    return functional.affine_grid(torch.cat([linear, offset[:, None]], 1)[None], [1, 1, side, side], align_corners=False)
+    return functional.affine_grid(
+        torch.cat([linear, offset[:, None]], 1)[None], [1, 1, side, side], align_corners=False
+    )
 
 
 def _shadow(alpha: Tensor, side: int, generator: torch.Generator) -> Tensor:
     small = functional.avg_pool2d(alpha, 8)
     for _ in range(2):
         small = functional.avg_pool2d(small, 3, 1, 1)
-    shift = (int(_uniform(generator, -0.03, 0.06) * side / 8), int(_uniform(generator, -0.05, 0.05) * side / 8))
+    shift = (
+        int(_uniform(generator, -0.03, 0.06) * side / 8),
+        int(_uniform(generator, -0.05, 0.05) * side / 8),
+    )
     small = torch.roll(small, shift, (2, 3))
-    return _uniform(generator, 0.2, 0.6) * functional.interpolate(small, size=(side, side), mode="bilinear")
+    return _uniform(generator, 0.2, 0.6) * functional.interpolate(
+        small, size=(side, side), mode="bilinear"
+    )
 
 
 def _frames(count: int, side: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -11,7 +11,9 @@ from torch.nn import functional
 LUMA = (0.299, 0.587, 0.114)
 
 
-def relight(images: Tensor, generator: torch.Generator, strength: float, alpha: Tensor | None = None) -> Tensor:
+def relight(
+    images: Tensor, generator: torch.Generator, strength: float, alpha: Tensor | None = None
+) -> Tensor:
     """Change brightness, contrast, saturation and colour temperature of each image, and light it unevenly.
 
     Args:
@@ -22,7 +24,9 @@ def relight(images: Tensor, generator: torch.Generator, strength: float, alpha: 
     count, device = len(images), images.device
 
     def draw(scale: float, *shape: int) -> Tensor:
-        return ((torch.rand(count, *shape, generator=generator) * 2 - 1) * scale * strength).to(device)
+        return ((torch.rand(count, *shape, generator=generator) * 2 - 1) * scale * strength).to(
+            device
+        )
 
     weight = torch.tensor(LUMA, device=device)[:, None, None]
     grey = (images * weight).sum(1, keepdim=True)
@@ -31,7 +35,10 @@ def relight(images: Tensor, generator: torch.Generator, strength: float, alpha: 
     gain = torch.exp(draw(0.5, 1, 1, 1) + draw(0.15, 3, 1, 1))
     bias = draw(35.0, 1, 1, 1)
     ramp = torch.linspace(-1, 1, images.shape[-1], device=device)
-    slope = draw(0.35, 1, 1, 1) * ramp[None, None, None, :] + draw(0.35, 1, 1, 1) * ramp[None, None, :, None]
+    slope = (
+        draw(0.35, 1, 1, 1) * ramp[None, None, None, :]
+        + draw(0.35, 1, 1, 1) * ramp[None, None, :, None]
+    )
     images = images * gain * (1 + slope) + bias * (1.0 if alpha is None else alpha)
     limit = 255.0 if alpha is None else 255.0 * alpha
     return torch.minimum(images.clamp(min=0), torch.as_tensor(limit, device=device))
@@ -77,7 +84,9 @@ def _jpeg(images: Tensor, quality: float) -> Tensor:
     basis = torch.cos((2 * index[None] + 1) * index[:, None] * math.pi / 16) * math.sqrt(0.25)
     basis[0] = math.sqrt(0.125)
     height, width = images.shape[-2:]
-    blocks = (images - 128).unflatten(3, (width // 8, 8)).unflatten(2, (height // 8, 8))  # B 3 h 8 w 8
+    blocks = (
+        (images - 128).unflatten(3, (width // 8, 8)).unflatten(2, (height // 8, 8))
+    )  # B 3 h 8 w 8
     coefficients = torch.einsum("bchiwj,ui,vj->bchuwv", blocks, basis, basis)
     coarseness = (5000 / quality if quality < 50 else 200 - 2 * quality) / 100
     step = (coarseness * (12 + 9 * (index[:, None] + index[None])).float()).clamp(min=1)[:, None, :]

@@ -11,8 +11,16 @@ from segment_anything.modeling import Sam
 
 def export(sam: Sam, path: Path, image_size: int, steps: int) -> None:
     """Save the weights in float16, with what is needed to build the model again in the file's metadata."""
-    tensors = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in sam.state_dict().items()}
-    metadata = {"format": "sam_lite", "version": "1", "image_size": str(image_size), "steps": str(steps)}
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float16).contiguous()
+        for name, tensor in sam.state_dict().items()
+    }
+    metadata = {
+        "format": "sam_lite",
+        "version": "1",
+        "image_size": str(image_size),
+        "steps": str(steps),
+    }
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata=metadata)
     partial.replace(path)

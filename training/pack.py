@@ -28,9 +28,15 @@ def pack(source: Path, archive: Path, quality: int = 70) -> int:
         archive: the zip file to write.
         quality: WebP quality, 1 to 100.
     """
-    missing = [name for name in (*PHOTO_FOLDERS, *CUTOUT_FOLDERS, "backgrounds") if not (source / name).is_dir()]
+    missing = [
+        name
+        for name in (*PHOTO_FOLDERS, *CUTOUT_FOLDERS, "backgrounds")
+        if not (source / name).is_dir()
+    ]
     if missing:
-        raise SystemExit(f"{source} lacks {', '.join(missing)}: give the folder of the training data")
+        raise SystemExit(
+            f"{source} lacks {', '.join(missing)}: give the folder of the training data"
+        )
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_suffix(".partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
@@ -48,17 +54,26 @@ def _entries(source: Path, quality: int) -> Iterator[tuple[str, bytes]]:
                 photo = Image.open(path).convert("RGB")
                 ids = Image.open(mask_path)
                 size = _fitted(photo.size, PHOTO_SIDE)
-                yield f"{folder}/{path.stem}.webp", _webp(photo.resize(size, Image.Resampling.LANCZOS), quality)
+                yield (
+                    f"{folder}/{path.stem}.webp",
+                    _webp(photo.resize(size, Image.Resampling.LANCZOS), quality),
+                )
                 yield f"{folder}/{path.stem}.png", _png(ids.resize(size, Image.Resampling.NEAREST))
     for path in sorted((source / "backgrounds").glob("*.jpg")):
         photo = Image.open(path).convert("RGB")
         size = _fitted(photo.size, PHOTO_SIDE)
-        yield f"backgrounds/{path.stem}.webp", _webp(photo.resize(size, Image.Resampling.LANCZOS), quality)
+        yield (
+            f"backgrounds/{path.stem}.webp",
+            _webp(photo.resize(size, Image.Resampling.LANCZOS), quality),
+        )
     for folder in CUTOUT_FOLDERS:
         for path in sorted((source / folder).glob("*.webp")):
             cutout = Image.open(path).convert("RGBA")
             size = _fitted(cutout.size, CUTOUT_SIDE)
-            yield f"{folder}/{path.stem}.webp", _webp(cutout.resize(size, Image.Resampling.LANCZOS), quality)
+            yield (
+                f"{folder}/{path.stem}.webp",
+                _webp(cutout.resize(size, Image.Resampling.LANCZOS), quality),
+            )
 
 
 def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:

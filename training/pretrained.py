@@ -22,14 +22,25 @@ def load_pretrained(trunk: Trunk) -> None:
     convolutions: list[nn.Conv2d] = [trunk.stem]
     for block in (block for stage in trunk.stages for block in stage):
         if not isinstance(block, InvertedResidual):
-            raise TypeError(f"the trunk holds a {type(block).__name__} where an InvertedResidual was expected")
-        convolutions += [conv for conv in (block.expand, block.depthwise, block.project) if conv is not None]
+            raise TypeError(
+                f"the trunk holds a {type(block).__name__} where an InvertedResidual was expected"
+            )
+        convolutions += [
+            conv for conv in (block.expand, block.depthwise, block.project) if conv is not None
+        ]
     for index, convolution in enumerate(convolutions):
         _fold(convolution, *tensors[5 * index : 5 * index + 5])
 
 
 @torch.no_grad()
-def _fold(convolution: nn.Conv2d, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> None:
+def _fold(
+    convolution: nn.Conv2d,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+) -> None:
     scale = gamma / torch.sqrt(variance + BATCH_NORM_EPS)
     convolution.weight.copy_(weight * scale[:, None, None, None])
     if convolution.bias is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from segment_anything.modeling import Sam
@@ -14,8 +15,9 @@ from fiftyone_persam.sam.decoding import decode_batch
 from training.compose import Scenes
 from training.losses import decoding_loss, prior_hits, prior_loss
 
-KINDS = ("point", "box", "persam")
-SHARES = (0.25, 0.3, 0.45)
+KINDS = ("point", "box", "persam", "persam_f")
+SHARES = (0.2, 0.25, 0.3, 0.25)
+AFFINITY_CELLS = 4  # drawn from each object
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,23 @@ def location_prior(embeddings: Tensor, scenes: Scenes, photo: Tensor, slot: Tens
     cover = cells[reference, slot]
     threshold = torch.minimum(cover.amax(1, keepdim=True), torch.tensor(0.5, device=cover.device))
     weights = (cover >= threshold).float()
-    feature = torch.einsum("nci,ni->nc", features[reference], weights) / weights.sum(1, keepdim=True)
+    feature = torch.einsum("nci,ni->nc", features[reference], weights) / weights.sum(
+        1, keepdim=True
+    )
     directions = functional.normalize(features, dim=1)
     similarity = torch.einsum("nci,nc->ni", directions[photo], functional.normalize(feature, dim=1))
     return Prior(similarity, feature, cells[photo, slot], valid[photo])
 
 
 def rounds(
-    sam: Sam, embeddings: Tensor, scenes: Scenes, prompts: int, generator: torch.Generator
+    sam: Sam,
+    embeddings: Tensor,
+    scenes: Scenes,
+    prompts: int,
+    depth: int,
+    generator: torch.Generator,
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield (name, loss, figure in 0..1) of the prior and of each kind and round of prompts.
+    """Yield (name, loss, figure in 0..1) of the prior and of each kind and round of prompts, ``depth`` rounds of each kind.
 
     The weights of the losses sum to about one for each kind, in proportion to its share of the prompts.
     """
@@ -67,18 +76,50 @@ def rounds(
     if len(both):
         prior = location_prior(embeddings, scenes, both[:, 0], both[:, 1])
         loss = prior_loss(prior.similarity, prior.cells, prior.valid)
-        yield "prior", 0.5 * loss, prior_hits(prior.similarity, prior.cells, prior.valid).float().mean()
+        yield (
+            "prior",
+            0.5 * loss,
+            prior_hits(prior.similarity, prior.cells, prior.valid).float().mean(),
+        )
+    yield affinity(embeddings, scenes, present, generator)
     for kind, share in zip(KINDS, SHARES, strict=True):
-        pool = both if kind == "persam" else present
-        chosen = pool[torch.randperm(len(pool), generator=generator)[: round(share * prompts)].to(pool.device)]
+        pool = both if kind.startswith("persam") else present
+        chosen = pool[
+            torch.randperm(len(pool), generator=generator)[: round(share * prompts)].to(pool.device)
+        ]
         if len(chosen) == 0:
             continue
         photo, slot = chosen[:, 0], chosen[:, 1]
         targets = Targets(photo, slot, scenes.coverage[photo, slot])
-        run = _cascade(sam, embeddings, scenes, targets) if kind == "persam" else None
-        run = run or _interactive(sam, embeddings, targets, kind, generator)
-        for index, (loss, ious) in enumerate(run):
+        if kind.startswith("persam"):
+            run = _cascade(sam, embeddings, scenes, targets, guided=kind == "persam")
+        else:
+            run = _interactive(sam, embeddings, targets, kind, generator)
+        for index, (loss, ious) in enumerate(islice(run, depth)):
             yield f"{kind}{index + 1}", share * loss, ious
+
+
+def affinity(
+    embeddings: Tensor, scenes: Scenes, objects: Tensor, generator: torch.Generator
+) -> tuple[str, Tensor, Tensor]:
+    """Let any cell of an object find the object's other cells in its own photo: (name, loss, figure).
+
+    The prior compares photos by mean features alone; this makes an object one thing from edge to edge,
+    which the decoder needs to fill it.
+    """
+    grid = embeddings.shape[-2:]
+    photo = objects[:, 0]
+    cells = functional.adaptive_avg_pool2d(scenes.coverage, grid).flatten(2)[photo, objects[:, 1]]
+    valid = functional.adaptive_avg_pool2d(scenes.valid[:, None].float(), grid).flatten(1) > 0.5
+    drawn = torch.multinomial(cells.cpu() ** 4 + 1e-9, AFFINITY_CELLS, replacement=True, generator=generator)
+    directions = functional.normalize(embeddings.float().flatten(2), dim=1)[photo]
+    anchors = directions.gather(2, drawn.to(cells.device)[:, None].expand(-1, directions.shape[1], -1))
+    similarity = torch.einsum("nca,nci->nai", anchors, directions).flatten(0, 1)
+    cells = cells.repeat_interleave(AFFINITY_CELLS, 0)
+    valid = valid[photo].repeat_interleave(AFFINITY_CELLS, 0)
+    weak = similarity.detach().masked_fill(cells < 0.5, torch.inf).amin(1)
+    strong = similarity.detach().masked_fill((cells > 0.05) | ~valid, -torch.inf).amax(1)
+    return "affinity", 0.5 * prior_loss(similarity, cells, valid), (strong < weak).float().mean()
 
 
 def _interactive(
@@ -91,7 +132,10 @@ def _interactive(
         noise = float(torch.rand((), generator=generator)) * 0.08
         boxes = _boxes(targets.masks, noise, generator)
     else:
-        points, labels = _sampled(targets.masks, generator)[:, None], torch.ones(len(images), 1, device=images.device)
+        points, labels = (
+            _sampled(targets.masks, generator)[:, None],
+            torch.ones(len(images), 1, device=images.device),
+        )
     for _ in range(3):
         logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
         loss, ious = decoding_loss(logits, scores, targets.masks)
@@ -102,30 +146,49 @@ def _interactive(
         labels = label if labels is None else torch.cat([labels, label], 1)
 
 
-def _cascade(sam: Sam, embeddings: Tensor, scenes: Scenes, targets: Targets) -> Iterator[tuple[Tensor, Tensor]]:
-    """PerSAM as published: guided first pass, then the mask, then the mask and its box, with the prior's two points."""
+def _cascade(
+    sam: Sam, embeddings: Tensor, scenes: Scenes, targets: Targets, guided: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """PerSAM's three passes (guided), or PerSAM-F's, from the location prior of the other photo."""
     prior = location_prior(embeddings, scenes, targets.photo, targets.slot)
     images = embeddings[targets.photo]
-    points = _prior_points(prior, embeddings.shape[-1], sam.image_encoder.img_size)
-    labels = torch.tensor([[1.0, 0.0]], device=points.device).expand(len(points), -1)
+    count = 2 if guided else 1
+    points = _prior_points(prior, embeddings.shape[-1], sam.image_encoder.img_size)[:, :count]
+    labels = torch.tensor([[1.0, 0.0][:count]], device=points.device).expand(len(points), -1)
+    bias = _attention_bias(prior) if guided else None
+    offset = prior.feature.to(images.dtype) if guided else None
+    logits, scores = decode_batch(
+        sam, images, points, labels, attention_bias=bias, token_offset=offset
+    )
+    loss, ious = decoding_loss(logits, scores, targets.masks)
+    if guided:
+        yield loss, ious[:, 0].mean()
+        mask, boxes = logits[:, :1].detach().float(), None
+    else:
+        # PerSAM-F weighs the scales as the reference tells; equal weights are where it starts.
+        yield loss, _chosen_iou(ious, scores)
+        mask = logits[:, 1:].detach().float().mean(1, keepdim=True)
+        boxes = _mask_boxes(mask, targets.masks)
+    for _ in range(2):
+        logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
+        loss, ious = decoding_loss(logits, scores, targets.masks)
+        yield loss, _chosen_iou(ious, scores)
+        mask = _best(logits, scores)
+        boxes = _mask_boxes(mask, targets.masks)
+
+
+def _attention_bias(prior: Prior) -> Tensor:
+    """(n, h * w) sigmoid of the similarity, standardised over the photo; 0 on padding."""
     spread = prior.similarity.detach().masked_fill(~prior.valid, torch.nan)
     mean = spread.nanmean(1, keepdim=True)
     deviation = (spread - mean).square().nanmean(1, keepdim=True).sqrt().clamp(min=1e-6)
-    bias = torch.sigmoid((prior.similarity - mean) / deviation) * prior.valid
-    logits, scores = decode_batch(
-        sam, images, points, labels, attention_bias=bias, token_offset=prior.feature.to(images.dtype)
-    )
-    loss, ious = decoding_loss(logits, scores, targets.masks)
-    yield loss, ious[:, 0].mean()
-    mask = logits[:, :1].detach().float()
-    logits, scores = decode_batch(sam, images, points, labels, None, mask)
-    loss, ious = decoding_loss(logits, scores, targets.masks)
-    yield loss, _chosen_iou(ious, scores)
-    mask = _best(logits, scores)
-    boxes = _boxes(torch.where((mask[:, 0] > 0).flatten(1).any(1)[:, None, None], mask[:, 0] > 0, targets.masks))
-    logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
-    loss, ious = decoding_loss(logits, scores, targets.masks)
-    yield loss, _chosen_iou(ious, scores)
+    return torch.sigmoid((prior.similarity - mean) / deviation) * prior.valid
+
+
+def _mask_boxes(logits: Tensor, targets: Tensor) -> Tensor:
+    """(n, 4) boxes around masks (n, 1, h, w); around the target where a mask is empty."""
+    masks = logits[:, 0] > 0
+    return _boxes(torch.where(masks.flatten(1).any(1)[:, None, None], masks.float(), targets))
 
 
 def _prior_points(prior: Prior, grid: int, side: int) -> Tensor:
@@ -145,7 +208,9 @@ def _sampled(weights: Tensor, generator: torch.Generator) -> Tensor:
     return ((torch.stack([index % width, index // width], -1) + jitter) * 4).to(weights.device)
 
 
-def _corrective(logits: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _corrective(
+    logits: Tensor, targets: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """A point (n, 1, 2) inside the error region of each mask and its label (n, 1)."""
     masks, truth = logits > 0, targets > 0.5
     errors = (masks ^ truth).float()
@@ -159,7 +224,9 @@ def _corrective(logits: Tensor, targets: Tensor, generator: torch.Generator) -> 
 def _boxes(masks: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
     """(n, 4) boxes in input pixels around masks (n, S / 4, S / 4), each side moved by ``noise`` times the box's size."""
     inside = masks > 0.5
-    inside = torch.where(inside.flatten(1).any(1)[:, None, None], inside, masks >= masks.amax((1, 2), keepdim=True))
+    inside = torch.where(
+        inside.flatten(1).any(1)[:, None, None], inside, masks >= masks.amax((1, 2), keepdim=True)
+    )
     columns, rows = inside.any(1), inside.any(2)
 
     def ends(line: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +236,9 @@ def _boxes(masks: Tensor, noise: float = 0.0, generator: torch.Generator | None 
     boxes = torch.stack([x0, y0, x1, y1], 1).float() * 4
     if noise:
         sizes = torch.cat([boxes[:, 2:] - boxes[:, :2]] * 2, 1)
-        boxes = boxes + (torch.randn(boxes.shape, generator=generator).to(boxes.device) * noise) * sizes
+        boxes = (
+            boxes + (torch.randn(boxes.shape, generator=generator).to(boxes.device) * noise) * sizes
+        )
     return boxes
 
 

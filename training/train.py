@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
+from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
 from fiftyone_persam.sam.lite import STRIDE, build_sam_lite
@@ -32,25 +33,27 @@ from training.rounds import rounds
 EMA_DECAY = 0.998
 WARMUP = 100
 WEIGHT_DECAY = 0.05
+PHASES = ("256x1200x6x48x1", "352x2000x5x40x3", "512x1000x4x36x3+trunk")
 TRUNK_RATE = 0.1  # of the learning rate, for the trunk's stages above stride 8
 
 
 @dataclass(frozen=True)
 class Phase:
-    """``steps`` steps at ``side`` pixels with ``pairs`` pairs of photos and ``prompts`` prompts a step."""
+    """``steps`` steps at ``side`` pixels with ``pairs`` pairs of photos and ``prompts`` prompts of ``rounds`` rounds a step."""
 
     side: int
     steps: int
     pairs: int
     prompts: int
+    rounds: int
     train_trunk: bool
 
 
 def parse_phase(text: str) -> Phase:
-    """``352x3000x5x40`` or ``512x1500x4x32+trunk`` -> a Phase."""
+    """``256x1200x6x48x1`` or ``512x1500x4x32x3+trunk`` -> a Phase."""
     numbers, _, suffix = text.partition("+")
-    side, steps, pairs, prompts = (int(part) for part in numbers.split("x"))
-    return Phase(side, steps, pairs, prompts, suffix == "trunk")
+    side, steps, pairs, prompts, rounds = (int(part) for part in numbers.split("x"))
+    return Phase(side, steps, pairs, prompts, rounds, suffix == "trunk")
 
 
 def set_input_size(sam: Sam, side: int) -> None:
@@ -62,6 +65,33 @@ def set_input_size(sam: Sam, side: int) -> None:
     sam.prompt_encoder.mask_input_size = (4 * grid, 4 * grid)
 
 
+@torch.no_grad()
+def initialize_decoder(sam: Sam) -> None:
+    """Start the mask decoder with unit-scale signals and with attention that is already local.
+
+    PyTorch's defaults shrink a signal in every layer; the mask logits, a product of two shrunken signals, then start near
+    zero, and training rests on a plateau. And with equal query and key projections the inner product of two positional
+    encodings, which is large where they are near, survives the projection: a point attends to its surroundings from the start.
+    """
+    decoder = sam.mask_decoder
+    for module in decoder.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for head in (*decoder.output_hypernetworks_mlps, decoder.iou_prediction_head):
+        for layer in head.layers[:-1]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        head.layers[-1].weight.mul_(0.3)
+    for layer in decoder.output_upscaling:
+        if isinstance(layer, nn.ConvTranspose2d):
+            # Each output of a transposed convolution of stride 2 and size 2 sums over the input channels alone.
+            nn.init.normal_(layer.weight, std=(2 / layer.in_channels) ** 0.5)
+    for name, module in decoder.transformer.named_modules():
+        if isinstance(module, Attention) and not name.endswith("self_attn"):
+            module.q_proj.weight.mul_(1.5)
+            module.k_proj.weight.copy_(module.q_proj.weight)
+
+
 class Trainer:
     """The model, its moving average and its optimiser; `step` does one step of a phase."""
 
@@ -70,6 +100,7 @@ class Trainer:
         self.device = bank.device
         torch.manual_seed(seed)
         self.sam = build_sam_lite().to(self.device)
+        initialize_decoder(self.sam)
         load_pretrained(self.sam.image_encoder.trunk)
         self.sam.image_encoder.trunk.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.sam)
@@ -108,12 +139,19 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16):
             embeddings = self._encode(images, phase.train_trunk)
             loss = torch.zeros((), device=self.device)
-            for name, part, figure in rounds(self.sam, embeddings, scenes, phase.prompts, generator):
+            for name, part, figure in rounds(
+                self.sam, embeddings, scenes, phase.prompts, phase.rounds, generator
+            ):
                 loss = loss + part
                 figures[name] = float(figure.detach())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        trained = [
+            p
+            for group in self.optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
         nn.utils.clip_grad_norm_(trained, 1.0)
         rate = self._rate()
         for group in self.optimizer.param_groups:
@@ -133,7 +171,11 @@ class Trainer:
 
     def _rate(self) -> float:
         warm = min(1.0, (self.done + 1) / WARMUP)
-        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.done / self.total)))
+        return (
+            self.rate
+            * warm
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.done / self.total)))
+        )
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -172,7 +214,12 @@ def train(trainer: Trainer, work: Path, save_every: float, log_every: int, image
         if trainer.done % log_every == 0 or ended:
             pace = (time.monotonic() - started) / (trainer.done - first)
             means = {name: round(sum(values) / len(values), 3) for name, values in figures.items()}
-            line = {"step": trainer.done, "side": trainer.phase().side, "seconds": round(pace, 3), **means}
+            line = {
+                "step": trainer.done,
+                "side": trainer.phase().side,
+                "seconds": round(pace, 3),
+                **means,
+            }
             print(json.dumps(line), flush=True)
             with (work / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
@@ -184,18 +231,31 @@ def train(trainer: Trainer, work: Path, save_every: float, log_every: int, image
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the training photos, or an archive made by training.pack")
-    parser.add_argument("--work", type=Path, default=Path(".data/training"), help="folder for state, log and checkpoint")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of the training photos, or an archive made by training.pack",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(".data/training"),
+        help="folder for state, log and checkpoint",
+    )
     parser.add_argument("--phases", type=parse_phase, nargs="+",
-                        default=[parse_phase("352x3500x5x40"), parse_phase("512x1500x4x32+trunk")],
-                        help="SIDExSTEPSxPAIRSxPROMPTS, with +trunk to train the trunk above stride 8 as well")  # fmt: skip
+                        default=[parse_phase(text) for text in PHASES],
+                        help="SIDExSTEPSxPAIRSxPROMPTSxROUNDS, with +trunk to train the trunk above stride 8 as well")  # fmt: skip
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--save-every", type=float, default=180.0, help="seconds")
     parser.add_argument("--log-every", type=int, default=50, help="steps")
-    parser.add_argument("--init", type=Path, help="start from the weights of this state.pt, with a new schedule")
+    parser.add_argument(
+        "--init", type=Path, help="start from the weights of this state.pt, with a new schedule"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     archive = arguments.work / "train_pack.zip"
@@ -203,9 +263,13 @@ def main() -> None:
         archive = arguments.data
     elif not archive.exists():
         if arguments.data is None:
-            parser.error(f"{archive} does not exist: give --data, the folder of the training photos")
+            parser.error(
+                f"{archive} does not exist: give --data, the folder of the training photos"
+            )
         pack(arguments.data, archive)
-    trainer = Trainer(load_bank(archive, arguments.device), arguments.phases, arguments.rate, arguments.seed)
+    trainer = Trainer(
+        load_bank(archive, arguments.device), arguments.phases, arguments.rate, arguments.seed
+    )
     state = arguments.work / "state.pt"
     if state.exists():
         trainer.load(state)
@@ -213,7 +277,13 @@ def main() -> None:
         weights = torch.load(arguments.init, map_location=trainer.device, weights_only=True)
         trainer.sam.load_state_dict(weights["average"])
         trainer.average.load_state_dict(weights["average"])
-    train(trainer, arguments.work, arguments.save_every, arguments.log_every, arguments.phases[-1].side)
+    train(
+        trainer,
+        arguments.work,
+        arguments.save_every,
+        arguments.log_every,
+        arguments.phases[-1].side,
+    )
 
 
 if __name__ == "__main__":

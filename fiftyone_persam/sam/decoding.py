@@ -72,7 +72,9 @@ def embed_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Sparse (B, N', C) and dense (B, C, h, w) prompt embeddings; see `decode_batch` for the arguments."""
     if points is not None and labels is None:
-        raise ValueError("points were given without labels: pass one label (1, 0 or -1) for each point")
+        raise ValueError(
+            "points were given without labels: pass one label (1, 0 or -1) for each point"
+        )
     sparse, dense = encoder(
         points=None if points is None else (points.float(), labels),
         boxes=None if boxes is None else boxes.float(),
@@ -124,7 +126,9 @@ def _two_way_block(
 
     positioned_keys = keys + key_position
     attention = block.cross_attn_token_to_image
-    queries = queries + _biased_attention(attention, queries + query_position, positioned_keys, keys, bias)
+    queries = queries + _biased_attention(
+        attention, queries + query_position, positioned_keys, keys, bias
+    )
     queries = block.norm2(queries)
     queries = block.norm3(queries + block.mlp(queries))
 
@@ -133,7 +137,9 @@ def _two_way_block(
     return queries, block.norm4(keys)
 
 
-def _biased_attention(attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def _biased_attention(
+    attention: Attention, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None
+) -> Tensor:
     if bias is None:
         return attention(q=q, k=k, v=v)
     heads = attention.num_heads

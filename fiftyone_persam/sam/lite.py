@@ -73,7 +73,9 @@ class Trunk(nn.Module):
         for kernel, stride, expansion, channels, repeats in STAGES:
             blocks = []
             for index in range(repeats):
-                blocks.append(InvertedResidual(c_in, channels, kernel, stride if index == 0 else 1, expansion))
+                blocks.append(
+                    InvertedResidual(c_in, channels, kernel, stride if index == 0 else 1, expansion)
+                )
                 c_in = channels
             self.stages.append(nn.Sequential(*blocks))
 
@@ -102,7 +104,9 @@ class ConvNeXtBlock(nn.Module):
         self.depthwise = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.norm = LayerNorm2d(channels)
         self.mlp = nn.Sequential(
-            nn.Conv2d(channels, channels * expansion, 1), nn.GELU(), nn.Conv2d(channels * expansion, channels, 1)
+            nn.Conv2d(channels, channels * expansion, 1),
+            nn.GELU(),
+            nn.Conv2d(channels * expansion, channels, 1),
         )
         self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
 
@@ -120,7 +124,9 @@ class GlobalBlock(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.project = nn.Linear(channels, channels)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
+        )
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,16 +143,21 @@ class GlobalBlock(nn.Module):
 class Neck(nn.Module):
     """Strides 8, 16 and 32 -> the (B, EMBED_DIM, H / 16, W / 16) embedding."""
 
-    def __init__(self, width: int = 256, coarse_width: int = 256, blocks: int = 4, global_blocks: int = 2) -> None:
+    def __init__(
+        self, width: int = 256, coarse_width: int = 256, blocks: int = 4, global_blocks: int = 2
+    ) -> None:
         super().__init__()
         self.coarse = nn.Sequential(
-            nn.Conv2d(STAGES[6][3], coarse_width, 1), *[GlobalBlock(coarse_width) for _ in range(global_blocks)]
+            nn.Conv2d(STAGES[6][3], coarse_width, 1),
+            *[GlobalBlock(coarse_width) for _ in range(global_blocks)],
         )
         self.coarse_out = nn.Conv2d(coarse_width, width, 1)
         self.middle = nn.Conv2d(STAGES[4][3], width, 1)
         # A 2 x 2 convolution of stride 2 keeps where inside a cell an edge lies, which the decoder needs for fine masks.
         self.fine = nn.Conv2d(STAGES[2][3], width, 2, 2)
-        self.blocks = nn.Sequential(LayerNorm2d(width), *[ConvNeXtBlock(width) for _ in range(blocks)])
+        self.blocks = nn.Sequential(
+            LayerNorm2d(width), *[ConvNeXtBlock(width) for _ in range(blocks)]
+        )
         self.out = nn.Sequential(
             nn.Conv2d(width, EMBED_DIM, 1, bias=False),
             LayerNorm2d(EMBED_DIM),
@@ -156,7 +167,9 @@ class Neck(nn.Module):
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
         context = self.coarse_out(self.coarse(coarse))
-        context = functional.interpolate(context, middle.shape[-2:], mode="bilinear", align_corners=False)
+        context = functional.interpolate(
+            context, middle.shape[-2:], mode="bilinear", align_corners=False
+        )
         return cast(Tensor, self.out(self.blocks(self.fine(fine) + self.middle(middle) + context)))
 
 
@@ -180,12 +193,16 @@ def build_sam_lite(image_size: int = IMAGE_SIZE) -> Sam:
         image_size: side of the square input in pixels, a multiple of 32.
     """
     if image_size <= 0 or image_size % 32:
-        raise ValueError(f"image_size {image_size} is not a positive multiple of 32: choose 512, 640, ...")
+        raise ValueError(
+            f"image_size {image_size} is not a positive multiple of 32: choose 512, 640, ..."
+        )
     grid = image_size // STRIDE
     transformer = TwoWayTransformer(depth=2, embedding_dim=EMBED_DIM, mlp_dim=512, num_heads=8)
     sam = Sam(
         image_encoder=SamLiteEncoder(image_size),  # type: ignore[arg-type]
-        prompt_encoder=PromptEncoder(EMBED_DIM, (grid, grid), (image_size, image_size), mask_in_chans=16),
+        prompt_encoder=PromptEncoder(
+            EMBED_DIM, (grid, grid), (image_size, image_size), mask_in_chans=16
+        ),
         mask_decoder=MaskDecoder(
             num_multimask_outputs=3,
             transformer=transformer,

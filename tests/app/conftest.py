@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,10 @@ def session(browser: Any) -> Iterator[Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = fo.launch_app(remote=True, address="127.0.0.1", port=port)
+    deadline = time.monotonic() + 120
+    while not running._client.is_open or not running._client._connected:
+        assert time.monotonic() < deadline, "the App's server did not answer"
+        time.sleep(0.1)
     yield running
     running.close()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 # The first form after a start imports torch in the server: generous, since nothing waits in vain.
-SLOW = 120_000
-FAST = 30_000
+SLOW = 180_000
+FAST = 60_000
 
 
 class App:
@@ -52,11 +52,20 @@ class App:
             re.compile(rf"^{count}\b"), timeout=FAST
         )
 
+    def expect_shown(self, field: str) -> None:
+        """A field's labels are switched on: drawn over the photos."""
+        box = self.page.locator(f"[data-cy=checkbox-{field}] [data-testid=CheckBoxIcon]")
+        expect(box).to_be_visible(timeout=FAST)
+
     def open_photo(self, index: int) -> Locator:
         self.looker(index).click()
         modal = self.page.locator("[data-cy=modal]")
         modal.wait_for(timeout=FAST)
         return modal
+
+    def action(self, operator: str) -> Locator:
+        """An operator's button over the grid or over an opened photo."""
+        return self.page.locator(f"[data-item-id='@fiftyone-persam/persam/{operator}']").last
 
     # Operators ---------------------------------------------------------------------------------
 
@@ -75,17 +84,32 @@ class App:
         self.form.wait_for(timeout=SLOW)
         return self.form
 
+    def button(self, label: str) -> Locator:
+        """A button of the form."""
+        return self.form.locator("button", has_text=re.compile(rf"^{label}$")).first
+
     def submit(self, label: str) -> None:
-        button = self.form.locator("button", has_text=re.compile(rf"^{label}$")).first
-        expect(button).to_be_enabled(timeout=FAST)
-        button.click()
+        expect(self.button(label)).to_be_enabled(timeout=FAST)
+        self.button(label).click()
+
+    def schedule(self) -> None:
+        """Queue the operator for a worker, in place of running it in the App's server."""
+        self.form.locator("button.MuiButton-root").last.click()
+        self.page.locator("[role=menuitem]", has_text="Schedule").click()
+        self.submit("Schedule")
+        expect(self.page.get_by_text("Operation successfully scheduled")).to_be_visible()
+
+    def choose(self, shown: str, wanted: str) -> None:
+        """Change a drop-down of the form from one value to another."""
+        self.form.locator("[role=combobox]", has_text=shown).first.click()
+        self.page.locator("[role=option]", has_text=wanted).first.click()
 
     def close_form(self) -> None:
         """Finish the dialog of an operator that is done."""
-        button = self.form.locator("button", has_text=re.compile("^(Done|Close)$")).first
+        button = self.page.locator("button", has_text=re.compile("^(Done|Close)$")).first
         button.wait_for(timeout=SLOW)
         button.click()
-        expect(self.form).to_have_count(0, timeout=FAST)
+        expect(button).to_have_count(0)
 
     # The panel ---------------------------------------------------------------------------------
 

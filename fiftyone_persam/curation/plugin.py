@@ -1,0 +1,82 @@
+"""Putting the FiftyOne plugin where FiftyOne looks for plugins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from ..errors import PersamError
+
+NAME = "@fiftyone-persam/persam"
+FILES = ("fiftyone.yml", "operators")
+
+
+def plugin_source() -> Path:
+    """The folder with ``fiftyone.yml``: inside an installed package, or a checkout's root.
+
+    Raises:
+        PersamError: it is in neither place.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_plugin", package.parent):
+        if all((folder / name).exists() for name in FILES):
+            return folder
+    raise PersamError(f"the plugin's files are missing from {package}: install the package again")
+
+
+def install_plugin(plugins_dir: str | os.PathLike[str] | None = None, copy: bool = False) -> Path:
+    """Link the plugin into FiftyOne's plugins folder; safe to repeat.
+
+    Args:
+        plugins_dir: the folder; FiftyOne's own if None.
+        copy: copy the files, for systems without symbolic links.
+
+    Returns:
+        Where the plugin is now.
+
+    Raises:
+        PersamError: something else is in its place, or the folder cannot be written.
+    """
+    import fiftyone as fo
+
+    source = plugin_source()
+    base = Path(plugins_dir or fo.config.plugins_dir).expanduser().absolute()
+    target = base.joinpath(*NAME.split("/"))
+    try:
+        _clear(target)
+        target.mkdir(parents=True)
+        for name in FILES:
+            # Only these: a checkout's root holds far more than the plugin.
+            if not copy:
+                (target / name).symlink_to(source / name)
+            elif (source / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source / name, target / name, ignore=ignored)
+            else:
+                shutil.copyfile(source / name, target / name)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PersamError(f"the plugin cannot be put into {base}: {reason}") from error
+    return target
+
+
+def _clear(target: Path) -> None:
+    """Remove what an earlier installation left, and nothing else."""
+    if target.is_symlink():
+        target.unlink()
+        return
+    if not target.exists():
+        return
+    strangers = [path.name for path in target.iterdir() if path.name not in (*FILES, "__pycache__")]
+    if strangers:
+        raise PersamError(
+            f"{target} holds {strangers[0]!r}, which install-plugin has not put there: remove it"
+        )
+    for name in FILES:
+        path = target / name
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+    shutil.rmtree(target)

@@ -1,0 +1,158 @@
+"""The main job by mouse: pick a photo, run, see the masks; the same delegated to a worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+from playwright.sync_api import expect
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation import review
+
+from .driver import SLOW, App
+
+FORM = "Segment my object"
+
+
+@pytest.fixture
+def photos(dataset, album: Path) -> fo.Dataset:
+    """Three photos of a cat, the first one is the reference."""
+    return dataset(
+        fo.Dataset.from_dir(dataset_dir=str(album), dataset_type=fp.PerSegDataset, objects=["cat"])
+    )
+
+
+def test_pick_run_and_see(app: App, photos):
+    app.open(photos.name)
+    app.select(0)
+    app.action("segment_from_reference").click()
+    form = app.form
+    expect(form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    expect(form.get_by_text("3 photos will be segmented")).to_be_visible()
+    app.shot("segment-1-form")
+    app.submit("Segment")
+    expect(app.page.get_by_text("my_object: 3 segmented")).to_be_visible(timeout=SLOW)
+    app.shot("segment-2-done")
+    app.close_form()
+
+    photos.reload()
+    run = fp.load_run(photos, "my_object")
+    assert run.counts["segmented"] == 3
+    app.expect_shown("my_object")
+    panel = app.panel("review_masks")
+    expect(panel.get_by_role("button", name="To do 3")).to_be_enabled()
+    app.shot("segment-3-review")
+
+    app.start(FORM)
+    expect(app.form.get_by_text(re.compile("as in run 'my_object'"))).to_be_visible()
+
+
+def test_the_evaluation_panel_has_the_sdk_s_numbers(app: App, photos):
+    fp.segment(photos, reference=photos.first(), out_field="mine")
+    results = fp.evaluate(photos, "mine", eval_key="mine_eval")
+    photos.reload()
+    app.open(photos.name)
+    app.open_panel("model_evaluation_panel_builtin")
+    panel = app.panel("model_evaluation_panel_builtin")
+    panel.get_by_text("mine_eval", exact=True).first.click()
+    for name in ("mIoU", "bIoU"):
+        value = f"{results.metrics()[name]:.3f}".rstrip("0")  # as the panel writes numbers
+        row = panel.get_by_role("row").filter(has_text=re.compile(rf"^{name}:"))
+        expect(row.get_by_role("cell").last).to_have_text(value)
+    app.shot("evaluate-panel")
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen]:
+    """A real worker: `fiftyone delegated launch` in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fiftyone.core.cli", "delegated", "launch", "-t", "local"],
+        env=os.environ.copy(),
+        start_new_session=True,
+    )
+    yield process
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_delegated_to_a_worker(app: App, photos, worker):
+    app.open(photos.name)
+    app.select(0)
+    app.start(FORM)
+    expect(app.form.get_by_text("3 photos will be segmented")).to_be_visible(timeout=SLOW)
+    app.schedule()
+    expect(app.page.get_by_text("my_object: 3 segmented")).to_be_visible(timeout=SLOW)
+    app.shot("segment-4-delegated")
+    # The grid knows the new field without anybody reloading the page.
+    expect(app.page.locator("[data-cy=checkbox-my_object]")).to_be_visible()
+    photos.reload()
+    assert fp.load_run(photos, "my_object").counts["segmented"] == 3
+
+
+def test_again_with_a_second_reference(app: App, photos):
+    first, second, *_ = photos.values("id")
+    run = fp.segment(photos, reference=first, out_field="mine")
+    review.set_review(photos, "mine", "accepted", [first])
+    kept = photos[first]["mine"].mask_path
+    stamp = os.stat(kept).st_mtime_ns
+    app.open(photos.name)
+    panel = app.open_panel("review_masks")
+    expect(panel.get_by_role("button", name="Accepted 1")).to_be_enabled()
+    app.select(1)
+    panel.get_by_role("button", name="Another reference").click()
+    expect(app.form.get_by_text("2 photos will be segmented again")).to_be_visible(timeout=SLOW)
+    app.shot("again-1-form")
+    app.submit("Run again")
+    expect(app.page.get_by_text("mine: 3 segmented")).to_be_visible(timeout=SLOW)
+    app.close_form()
+    again = fp.load_run(photos, "mine")
+    assert [r["sample_id"] for r in again.config.references] == [first, second]
+    assert again.ids() != run.ids()
+    assert os.stat(kept).st_mtime_ns == stamp
+    counts = review.review_counts(photos, "mine")
+    assert (counts.accepted, counts.todo) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nothing selected", "Select the photo that shows your object"),
+        ("no label", "has no label in"),
+        ("empty mask", "is empty"),
+        ("two instances", "choose one"),
+        ("not downloaded", "is not on this machine"),
+    ],
+)
+def test_what_the_form_refuses(app: App, photos, fault, message):
+    if fault == "no label":
+        photos.clear_sample_field("ground_truth")
+    elif fault == "empty mask":
+        sample = photos.first()
+        sample["ground_truth"] = fo.Segmentation(mask=sample["ground_truth"].get_mask() * 0)
+        sample.save()
+    elif fault == "two instances":
+        box = fo.Detection(label="cat", bounding_box=[0.1, 0.1, 0.5, 0.5])
+        photos.delete_sample_field("ground_truth")
+        photos.set_values(
+            "boxes", [fo.Detections(detections=[box.copy(), box.copy()]) for _ in photos]
+        )
+    photos.set_values("role", ["target"] * len(photos))  # no group references to fall back on
+    app.open(photos.name)
+    if fault != "nothing selected":
+        app.select(0)
+    app.start(FORM)
+    if fault == "not downloaded":
+        expect(app.form.get_by_text("3 photos will be segmented")).to_be_visible(timeout=SLOW)
+        app.choose("sam_lite", "mobile_sam")
+        expect(app.form.get_by_text(re.compile("Download mobile_sam"))).to_be_visible()
+    expect(app.form.get_by_text(re.compile(message)).first).to_be_visible(timeout=SLOW)
+    expect(app.button("Segment")).to_be_disabled()
+    app.shot(f"refused-{fault.replace(' ', '-')}")
