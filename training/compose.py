@@ -1,7 +1,8 @@
 """Scenes for training, composed and augmented as tensors on the device that trains.
 
-`compose` makes pairs: photos ``2 i`` and ``2 i + 1`` of a batch show the same objects under another view, place, light and
-company. Half of the pairs are photos with annotated objects, half are cut-outs pasted over photos and wallpapers.
+`compose` makes pairs: photos ``2 i`` and ``2 i + 1`` of a batch show the same objects under another
+view, place, light and company. Half of the pairs are photos with annotated objects, half are
+cut-outs pasted over photos and wallpapers.
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ ASPECT_CROP = 0.5  # share of the photos that are not square
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images (B, 3, S, S) float 0..255, zero outside the photo; valid (B, S, S) bool; coverage (B, K, S / 4, S / 4) in 0..1
-    of each object where it is visible; present (B, K) bool where enough of it is."""
+    """A batch of B photos with K = `OBJECTS` places for objects.
+
+    images: (B, 3, S, S) float 0..255, mid-grey outside the photo.
+    valid: (B, S, S) bool, false outside the photo.
+    coverage: (B, K, S / 4, S / 4) in 0..1, how much of each cell an object visibly covers.
+    present: (B, K) bool, enough of the object is visible.
+    """
 
     images: Tensor
     valid: Tensor
@@ -78,7 +84,7 @@ def _photo_pair(bank: Bank, side: int, generator: torch.Generator) -> tuple[Tens
 def _photo_grid(
     height: int, width: int, bank_side: int, side: int, generator: torch.Generator
 ) -> Tensor:
-    """(1, side, side, 2) sampling grid of a view of the photo: whole and top left as at test time, or a closer look."""
+    """(1, side, side, 2) sampling grid of a view: whole and top left as at test time, or closer."""
     long_side = max(height, width)
     if _uniform(generator) < 0.4:
         scale, center, angle = 1.0, (long_side / 2, long_side / 2), 0.0
@@ -92,10 +98,8 @@ def _photo_grid(
         angle = _uniform(generator, -0.25, 0.25) if _uniform(generator) < 0.5 else 0.0
     flip = -1.0 if _uniform(generator) < 0.5 else 1.0
     if flip < 0 and scale == 1.0:
-        center = (
-            width - long_side / 2,
-            long_side / 2,
-        )  # a flipped whole photo still starts top left
+        # A flipped whole photo still starts top left.
+        center = (width - long_side / 2, long_side / 2)
     half = scale * long_side / bank_side
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = torch.tensor(
@@ -113,7 +117,8 @@ def _cutout_pair(
     """The same cut-outs over two different backgrounds, among other things of their kind."""
     count = int(torch.randint(1, OBJECTS + 1, (1,), generator=generator))
     chosen = torch.multinomial(bank.cutout_weights, count, generator=generator).tolist()
-    # A lookalike of the first object: a cut-out that stands near it in its source, where names are sorted by theme.
+    # A lookalike of the first object: a cut-out that stands near it in its source, where names are
+    # sorted by theme.
     if _uniform(generator) < 0.5:
         near = chosen[0] + int(torch.randint(-3, 4, (1,), generator=generator))
         if (
@@ -169,7 +174,10 @@ def _paste(
     large: bool,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Paste cut-outs, the first one lowest or highest at random; returns the image and (1, K, S, S) visible alphas."""
+    """Paste cut-outs, the first one lowest or highest at random.
+
+    Returns the image and the alphas (1, K, S, S) that are visible.
+    """
     image = background
     visible = torch.zeros(1, OBJECTS, side, side, device=bank.device)
     order = list(range(len(view)))
@@ -235,7 +243,7 @@ def _shadow(alpha: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _frames(count: int, side: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """(B, S, S) bool: photos that are not square leave the right or the lower part of the input empty."""
+    """(B, S, S) bool: photos that are not square leave the input's right or lower part empty."""
     frames = torch.ones(count, side, side, dtype=torch.bool)
     for frame in frames:
         if _uniform(generator) < ASPECT_CROP:

@@ -14,10 +14,11 @@ LUMA = (0.299, 0.587, 0.114)
 def relight(
     images: Tensor, generator: torch.Generator, strength: float, alpha: Tensor | None = None
 ) -> Tensor:
-    """Change brightness, contrast, saturation and colour temperature of each image, and light it unevenly.
+    """Change brightness, contrast, saturation and temperature of each image; light it unevenly.
 
     Args:
         images: colours, multiplied by ``alpha`` where alpha is given.
+        generator: where chance comes from.
         strength: 0 leaves the images alone, 1 is strong.
         alpha: (B, 1, S, S) in 0..1, so that an added brightness stays inside the object.
     """

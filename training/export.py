@@ -10,7 +10,14 @@ from segment_anything.modeling import Sam
 
 
 def export(sam: Sam, path: Path, image_size: int, steps: int) -> None:
-    """Save the weights in float16, with what is needed to build the model again in the file's metadata."""
+    """Save the weights in float16; the metadata tell what is needed to build the model again.
+
+    Args:
+        sam: the model.
+        path: the safetensors file; it appears whole or not at all.
+        image_size: side in pixels of the input the model is meant for.
+        steps: training steps so far.
+    """
     tensors = {
         name: tensor.detach().to("cpu", torch.float16).contiguous()
         for name, tensor in sam.state_dict().items()

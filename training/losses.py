@@ -12,9 +12,10 @@ TEMPERATURE = 0.07
 
 
 def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """2 : 1 cross-entropy and dice loss of each mask: (n, M, h, w) logits, (n, h, w) coverage -> (n, M).
+    """2 : 1 cross-entropy and dice loss of each mask.
 
-    SAM weighs a focal loss 20 : 1 with dice; with batches as small as here the cross-entropy leaves the first plateau sooner.
+    (n, M, h, w) logits and (n, h, w) coverage in 0..1 -> (n, M). SAM weighs a focal loss 20 : 1
+    with dice; with batches as small as here the cross-entropy leaves the first plateau sooner.
     """
     target = targets[:, None].expand_as(logits)
     probability = logits.sigmoid()
@@ -28,7 +29,7 @@ def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mask_ious(logits: Tensor, targets: Tensor) -> Tensor:
-    """IoU of each thresholded mask with the thresholded coverage: (n, M, h, w), (n, h, w) -> (n, M)."""
+    """IoU of each mask with the coverage, both thresholded: (n, M, h, w), (n, h, w) -> (n, M)."""
     masks, truth = logits > 0, (targets > 0.5)[:, None]
     return (masks & truth).sum((2, 3)) / (masks | truth).sum((2, 3)).clamp(min=1)
 
@@ -36,8 +37,8 @@ def mask_ious(logits: Tensor, targets: Tensor) -> Tensor:
 def decoding_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of one round and the masks' IoU (n, M).
 
-    The single-mask token and the best of the scales learn the mask (min-loss, which keeps part and whole apart); the score
-    of every mask learns its IoU.
+    The single-mask token and the best of the scales learn the mask (min-loss, which keeps part and
+    whole apart); the score of every mask learns its IoU.
     """
     logits, scores = logits.float(), scores.float()
     losses = mask_losses(logits, targets)

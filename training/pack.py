@@ -1,7 +1,9 @@
 """Pack the training photos into one small archive that can travel to another machine.
 
-The archive holds re-encoded photos (long side 512 px at most), their instance or semantic ids, and RGBA cut-outs; about
-55 MB for the whole of ``shared/data/train``. ``python -m training.pack SOURCE ARCHIVE``
+The archive holds re-encoded photos (long side 512 px at most), their instance or semantic ids, and
+RGBA cut-outs; about 55 MB for the whole of ``shared/data/train``.
+
+    python -m training.pack SOURCE ARCHIVE
 """
 
 from __future__ import annotations

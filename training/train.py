@@ -2,8 +2,9 @@
 
     python -m training.train --data ../shared/data/train --work .data/training
 
-It packs the photos if that has not been done, trains (on a GPU in bfloat16 where there is one, else on the CPU), writes a
-resumable state and an exported checkpoint every few minutes, and goes on where it stopped when called again.
+It packs the photos if that has not been done, trains (in bfloat16, on a GPU where there is one,
+else on the CPU), writes a resumable state and an exported checkpoint every few minutes, and goes on
+where it stopped when called again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ TRUNK_RATE = 0.1  # of the learning rate, for the trunk's stages above stride 8
 
 @dataclass(frozen=True)
 class Phase:
-    """``steps`` steps at ``side`` pixels with ``pairs`` pairs of photos and ``prompts`` prompts of ``rounds`` rounds a step."""
+    """``steps`` steps at ``side`` pixels with ``pairs`` pairs of photos.
+
+    A step takes ``prompts`` prompts through ``rounds`` rounds each.
+    """
 
     side: int
     steps: int
@@ -69,9 +73,10 @@ def set_input_size(sam: Sam, side: int) -> None:
 def initialize_decoder(sam: Sam) -> None:
     """Start the mask decoder with unit-scale signals and with attention that is already local.
 
-    PyTorch's defaults shrink a signal in every layer; the mask logits, a product of two shrunken signals, then start near
-    zero, and training rests on a plateau. And with equal query and key projections the inner product of two positional
-    encodings, which is large where they are near, survives the projection: a point attends to its surroundings from the start.
+    PyTorch's defaults shrink a signal in every layer; the mask logits, a product of two shrunken
+    signals, then start near zero, and training rests on a plateau. And with equal query and key
+    projections the inner product of two positional encodings, which is large where they are near,
+    survives the projection: a point attends to its surroundings from the start.
     """
     decoder = sam.mask_decoder
     for module in decoder.modules():
@@ -84,7 +89,8 @@ def initialize_decoder(sam: Sam) -> None:
         head.layers[-1].weight.mul_(0.3)
     for layer in decoder.output_upscaling:
         if isinstance(layer, nn.ConvTranspose2d):
-            # Each output of a transposed convolution of stride 2 and size 2 sums over the input channels alone.
+            # Each output of a transposed convolution of stride 2 and size 2 sums over the input
+            # channels alone.
             nn.init.normal_(layer.weight, std=(2 / layer.in_channels) ** 0.5)
     for name, module in decoder.transformer.named_modules():
         if isinstance(module, Attention) and not name.endswith("self_attn"):
@@ -245,9 +251,13 @@ def main() -> None:
         default=Path(".data/training"),
         help="folder for state, log and checkpoint",
     )
-    parser.add_argument("--phases", type=parse_phase, nargs="+",
-                        default=[parse_phase(text) for text in PHASES],
-                        help="SIDExSTEPSxPAIRSxPROMPTSxROUNDS, with +trunk to train the trunk above stride 8 as well")  # fmt: skip
+    parser.add_argument(
+        "--phases",
+        type=parse_phase,
+        nargs="+",
+        default=[parse_phase(text) for text in PHASES],
+        help="SIDExSTEPSxPAIRSxPROMPTSxROUNDS, +trunk to train the trunk above stride 8 as well",
+    )
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

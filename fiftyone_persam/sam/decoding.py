@@ -1,9 +1,10 @@
 """Guided mask decoding on the unmodified ``segment-anything`` modules.
 
-``segment_anything.modeling.MaskDecoder`` decodes one photo at a time and has no place for guidance. The functions here
-run the same modules (same weights, same arithmetic) on a batch of prompts that belong to different photos, and take two
-kinds of guidance as arguments: a bias that is added to the token-to-image attention, and an offset that is added to the
-query tokens. Everything is differentiable and nothing is changed in place.
+``segment_anything.modeling.MaskDecoder`` decodes one photo at a time and has no place for guidance.
+The functions here run the same modules (same weights, same arithmetic) on a batch of prompts that
+belong to different photos, and take two kinds of guidance as arguments: a bias that is added to the
+token-to-image attention, and an offset that is added to the query tokens. Everything is
+differentiable and nothing is changed in place.
 """
 
 from __future__ import annotations
@@ -37,13 +38,18 @@ def decode_batch(
         labels: (B, N) 1 positive, 0 negative, -1 padding; required with ``points``.
         boxes: (B, 4) x0, y0, x1, y1 in pixels of the model's square input, or None.
         masks: (B, 1, 4h, 4w) mask logits of an earlier pass, or None.
-        attention_bias: (B, h * w) added to the attention maps of every token-to-image cross-attention inside the decoder's
-            blocks, after the softmax; the sum goes through a second softmax (PerSAM, eq. 8). None leaves attention alone.
-        token_offset: (B, C) added to every query token before each block and to the query of the final attention
-            (PerSAM, eq. 10, as released), or None.
+        attention_bias: (B, h * w) added to the attention maps of every token-to-image
+            cross-attention inside the decoder's blocks, after the softmax; the sum goes through a
+            second softmax (PerSAM, eq. 8). None leaves attention alone.
+        token_offset: (B, C) added to every query token before each block and to the query of the
+            final attention (PerSAM, eq. 10, as released), or None.
 
     Returns:
-        Mask logits (B, M, 4h, 4w), M = 1 single-mask token followed by the scales, and predicted IoU (B, M).
+        Mask logits (B, M, 4h, 4w), M = 1 single-mask token followed by the scales, and predicted
+        IoU (B, M).
+
+    Raises:
+        ValueError: points without labels.
     """
     sparse, dense = embed_prompts(sam.prompt_encoder, len(embeddings), points, labels, boxes, masks)
     decoder = sam.mask_decoder
@@ -70,7 +76,7 @@ def embed_prompts(
     boxes: Tensor | None,
     masks: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Sparse (B, N', C) and dense (B, C, h, w) prompt embeddings; see `decode_batch` for the arguments."""
+    """Sparse (B, N', C) and dense (B, C, h, w) prompt embeddings; see `decode_batch`."""
     if points is not None and labels is None:
         raise ValueError(
             "points were given without labels: pass one label (1, 0 or -1) for each point"
@@ -94,8 +100,8 @@ def _two_way_transformer(
 ) -> tuple[Tensor, Tensor]:
     keys = image.flatten(2).transpose(1, 2)
     key_position = position.flatten(2).transpose(1, 2)
-    # The released code adds the offset in place to a tensor that is also the queries' positional encoding, so the first
-    # addition shows in every later use of that encoding.
+    # The released code adds the offset in place to a tensor that is also the queries' positional
+    # encoding, so the first addition shows in every later use of that encoding.
     query_position = tokens if offset is None else tokens + offset
     queries = query_position
     for index, block in enumerate(transformer.layers):

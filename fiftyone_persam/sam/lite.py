@@ -1,8 +1,8 @@
 """The small promptable model that ships with the package.
 
-An EfficientNet-Lite0 trunk (batch norms folded into the convolutions), a neck that fuses strides 8, 16 and 32 into one
-stride-16 embedding, and `segment_anything`'s own prompt encoder and mask decoder. Whatever works on a
-``segment_anything.modeling.Sam`` works on it.
+An EfficientNet-Lite0 trunk (batch norms folded into the convolutions), a neck that fuses strides 8,
+16 and 32 into one stride-16 embedding, and `segment_anything`'s own prompt encoder and mask
+decoder. Whatever works on a ``segment_anything.modeling.Sam`` works on it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ STAGES = (
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding, which the trunk was trained with: odd padding goes right and bottom."""
+    """A convolution with TensorFlow's "same" padding, which the trunk was trained with.
+
+    An odd number of padding pixels puts the odd one right and at the bottom.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, h, w) -> (B, c_out, ceil(h / stride), ceil(w / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         pad_h = max((-(-x.shape[-2] // stride) - 1) * stride + kernel - x.shape[-2], 0)
         pad_w = max((-(-x.shape[-1] // stride) - 1) * stride + kernel - x.shape[-1], 0)
@@ -57,13 +61,14 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
+        """Expand, filter each channel, project; shapes as in the class."""
         y = x if self.expand is None else functional.relu6(self.expand(x))
         y = self.project(functional.relu6(self.depthwise(y)))
         return x + y if self.residual else y
 
 
 class Trunk(nn.Module):
-    """EfficientNet-Lite0 without its classifier: (B, 3, H, W) -> features at strides 8, 16 and 32."""
+    """EfficientNet-Lite0 without its classifier: (B, 3, H, W) to strides 8, 16 and 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,17 +92,21 @@ class Trunk(nn.Module):
         return x
 
     def high(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The other stages: (B, 40, H / 8, W / 8) -> (B, 112, H / 16, W / 16) and (B, 320, H / 32, W / 32)."""
+        """The other stages on `low`'s features.
+
+        (B, 40, H / 8, W / 8) -> (B, 112, H / 16, W / 16) and (B, 320, H / 32, W / 32).
+        """
         middle = self.stages[4](self.stages[3](x))
         return middle, self.stages[6](self.stages[5](middle))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`low` and both of `high`."""
         low = self.low(x)
         return low, *self.high(low)
 
 
 class ConvNeXtBlock(nn.Module):
-    """Residual block of a wide depthwise convolution and a two-layer MLP: (B, C, h, w) -> (B, C, h, w)."""
+    """Residual block of a wide depthwise convolution and an MLP: (B, C, h, w) -> (B, C, h, w)."""
 
     def __init__(self, channels: int, kernel: int = 7, expansion: int = 2) -> None:
         super().__init__()
@@ -111,11 +120,15 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Filter each channel, mix the channels, add; shapes as in the class."""
         return x + self.scale * self.mlp(self.norm(self.depthwise(x)))
 
 
 class GlobalBlock(nn.Module):
-    """Self-attention over the whole grid, placed by a depthwise convolution: (B, C, h, w) -> (B, C, h, w)."""
+    """Self-attention over the whole grid: (B, C, h, w) -> (B, C, h, w).
+
+    A depthwise convolution tells each cell its place, so that any grid size works.
+    """
 
     def __init__(self, channels: int, heads: int = 8) -> None:
         super().__init__()
@@ -130,7 +143,8 @@ class GlobalBlock(nn.Module):
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
+        """Place, attend, mix; shapes as in the class."""
+        _, channels, height, width = x.shape
         tokens = (x + self.place(x)).flatten(2).transpose(1, 2)
         qkv = self.qkv(self.norm1(tokens)).unflatten(2, (3, self.heads, channels // self.heads))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -153,7 +167,8 @@ class Neck(nn.Module):
         )
         self.coarse_out = nn.Conv2d(coarse_width, width, 1)
         self.middle = nn.Conv2d(STAGES[4][3], width, 1)
-        # A 2 x 2 convolution of stride 2 keeps where inside a cell an edge lies, which the decoder needs for fine masks.
+        # A 2 x 2 convolution of stride 2 keeps where inside a cell an edge lies, which the decoder
+        # needs for fine masks.
         self.fine = nn.Conv2d(STAGES[2][3], width, 2, 2)
         self.blocks = nn.Sequential(
             LayerNorm2d(width), *[ConvNeXtBlock(width) for _ in range(blocks)]
@@ -166,6 +181,7 @@ class Neck(nn.Module):
         )
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
+        """Fuse the trunk's three maps at the middle one's size."""
         context = self.coarse_out(self.coarse(coarse))
         context = functional.interpolate(
             context, middle.shape[-2:], mode="bilinear", align_corners=False
@@ -174,7 +190,10 @@ class Neck(nn.Module):
 
 
 class SamLiteEncoder(nn.Module):
-    """(B, 3, S, S) normalised and padded photos -> (B, EMBED_DIM, S / 16, S / 16) embeddings; S a multiple of 32."""
+    """Normalised and padded photos to embeddings, S a multiple of 32.
+
+    (B, 3, S, S) -> (B, EMBED_DIM, S / 16, S / 16).
+    """
 
     def __init__(self, img_size: int = IMAGE_SIZE) -> None:
         super().__init__()
@@ -183,6 +202,7 @@ class SamLiteEncoder(nn.Module):
         self.neck = Neck()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Shapes as in the class."""
         return cast(Tensor, self.neck(*self.trunk(x)))
 
 
@@ -191,6 +211,9 @@ def build_sam_lite(image_size: int = IMAGE_SIZE) -> Sam:
 
     Args:
         image_size: side of the square input in pixels, a multiple of 32.
+
+    Raises:
+        ValueError: the side is not a positive multiple of 32.
     """
     if image_size <= 0 or image_size % 32:
         raise ValueError(
