@@ -49,7 +49,7 @@ BACKGROUND_SHARES = {
     "backgrounds": 0.25,
 }
 PERSON_CUTOUT_WEIGHT = 0.2
-MIN_OBJECT = 0.003  # of the photo's area
+MIN_OBJECT = 0.012  # of the photo's area
 
 
 @dataclass(frozen=True)

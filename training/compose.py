@@ -15,10 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.bank import Bank
+from training.bodies import blocks, patched, shaded
 from training.degrade import degrade, relight
 
 OBJECTS = 4  # per photo
 ASPECT_CROP = 0.5  # share of the photos that are not square
+BLOCKS_SHARE = 0.2  # of the cut-outs, replaced by a body of blocks
+PATCHED_SHARE = 0.3  # of the cut-outs, with patches of other material
+MIN_COVERAGE = 0.012  # of the scene, for an object that is prompted
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Scenes:
 
 
 def compose(
-    bank: Bank, pairs: int, side: int, generator: torch.Generator, photo_share: float = 0.5
+    bank: Bank, pairs: int, side: int, generator: torch.Generator, photo_share: float = 0.45
 ) -> Scenes:
     """A batch of ``2 * pairs`` scenes of ``side`` x ``side`` pixels."""
     images, coverage, valid = [], [], []
@@ -54,7 +58,7 @@ def compose(
     inside = inside & frame
     image = image * inside[:, None] + 127.0 * ~inside[:, None]
     cells = functional.avg_pool2d(alpha * inside[:, None], 4)
-    present = cells.flatten(2).mean(2) > 0.004
+    present = cells.flatten(2).mean(2) > MIN_COVERAGE
     return Scenes(image, inside, cells, present)
 
 
@@ -127,12 +131,22 @@ def _cutout_pair(
         ):
             chosen = [chosen[0], near, *chosen[1:]][:OBJECTS]
     large = _uniform(generator) < 0.65
+    # What makes an object its own is drawn once for both photos; views and light differ.
+    changes = [_uniform(generator) for _ in chosen]
+    seeds = [int(torch.randint(2**31, (1,), generator=generator)) for _ in chosen]
     images, alphas = [], []
     for _ in range(2):
         view = []
-        for index in chosen:
+        for index, change, seed in zip(chosen, changes, seeds, strict=True):
             options = bank.cutout_views[index]
-            view.append(options[int(torch.randint(len(options), (1,), generator=generator))])
+            option = options[int(torch.randint(len(options), (1,), generator=generator))]
+            rgba = bank.cutouts[option].float()
+            own = torch.Generator().manual_seed(seed)
+            if change < BLOCKS_SHARE:
+                rgba = blocks(bank, rgba.shape[-1], own)
+            elif change < BLOCKS_SHARE + PATCHED_SHARE:
+                rgba = patched(bank, rgba, own)
+            view.append(shaded(rgba, generator) if _uniform(generator) < 0.4 else rgba)
         background = _background(bank, side, generator)
         image, alpha = _paste(bank, background, view, side, large, generator)
         images.append(image)
@@ -169,12 +183,12 @@ def _background(bank: Bank, side: int, generator: torch.Generator) -> Tensor:
 def _paste(
     bank: Bank,
     background: Tensor,
-    view: list[int],
+    view: list[Tensor],
     side: int,
     large: bool,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Paste cut-outs, the first one lowest or highest at random.
+    """Paste cut-outs (4, Q, Q), the first one lowest or highest at random.
 
     Returns the image and the alphas (1, K, S, S) that are visible.
     """
@@ -184,7 +198,7 @@ def _paste(
     if _uniform(generator) < 0.5:
         order.reverse()
     for slot in order:
-        rgba = bank.cutouts[view[slot]][None].float()
+        rgba = view[slot][None]
         low = 0.45 if large and slot == 0 else 0.15
         size = math.exp(_uniform(generator, math.log(low), math.log(1.05 if slot == 0 else 0.6)))
         if size * side < rgba.shape[-1] / 2:

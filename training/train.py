@@ -22,6 +22,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fiftyone_persam.sam.lite import STRIDE, build_sam_lite
 from training.bank import Bank, load_bank
@@ -54,9 +55,21 @@ class Phase:
 
 
 def parse_phase(text: str) -> Phase:
-    """``256x1200x6x48x1`` or ``512x1500x4x32x3+trunk`` -> a Phase."""
+    """``256x1200x6x48x1`` or ``512x1500x4x32x3+trunk`` -> a Phase.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is no phase, or a number does not make sense.
+    """
     numbers, _, suffix = text.partition("+")
-    side, steps, pairs, prompts, rounds = (int(part) for part in numbers.split("x"))
+    try:
+        side, steps, pairs, prompts, rounds = (int(part) for part in numbers.split("x"))
+    except ValueError:
+        side = steps = pairs = prompts = rounds = 0
+    if min(side, steps, pairs, prompts, rounds) < 1 or side % 32 or suffix not in ("", "trunk"):
+        raise argparse.ArgumentTypeError(
+            f"phase {text!r} is not SIDExSTEPSxPAIRSxPROMPTSxROUNDS, such as {PHASES[0]}, or that "
+            "with +trunk; the side is a multiple of 32"
+        )
     return Phase(side, steps, pairs, prompts, rounds, suffix == "trunk")
 
 
@@ -169,11 +182,14 @@ class Trainer:
 
     def _encode(self, images: Tensor, train_trunk: bool) -> Tensor:
         encoder = self.sam.image_encoder
-        with torch.no_grad():
-            low = encoder.trunk.low(images)
-        with torch.set_grad_enabled(train_trunk):
-            high = encoder.trunk.high(low)
-        return encoder.neck(low, *high)
+        embeddings = []
+        for view in (images, functional.avg_pool2d(images, 2)):
+            with torch.no_grad():
+                low = encoder.trunk.low(view)
+            with torch.set_grad_enabled(train_trunk):
+                high = encoder.trunk.high(low)
+            embeddings.append(encoder.neck(low, *high))
+        return encoder.fuse(embeddings)
 
     def _rate(self) -> float:
         warm = min(1.0, (self.done + 1) / WARMUP)

@@ -1,8 +1,9 @@
 """The small promptable model that ships with the package.
 
-An EfficientNet-Lite0 trunk (batch norms folded into the convolutions), a neck that fuses strides 8,
-16 and 32 into one stride-16 embedding, and `segment_anything`'s own prompt encoder and mask
-decoder. Whatever works on a ``segment_anything.modeling.Sam`` works on it.
+An EfficientNet-Lite0 trunk (batch norms folded into the convolutions) over the photo at full and
+half size, a neck that fuses strides 8, 16 and 32 into one stride-16 embedding, and
+`segment_anything`'s own prompt encoder and mask decoder. Whatever works on a
+``segment_anything.modeling.Sam`` works on it.
 """
 
 from __future__ import annotations
@@ -192,7 +193,9 @@ class Neck(nn.Module):
 class SamLiteEncoder(nn.Module):
     """Normalised and padded photos to embeddings, S a multiple of 32.
 
-    (B, 3, S, S) -> (B, EMBED_DIM, S / 16, S / 16).
+    (B, 3, S, S) -> (B, EMBED_DIM, S / 16, S / 16). The photo is seen at full and at half
+    size by the same weights and the two embeddings are averaged: the half view takes in a large
+    object as a whole, the full view its outline, and it costs a quarter more time.
     """
 
     def __init__(self, img_size: int = IMAGE_SIZE) -> None:
@@ -203,7 +206,14 @@ class SamLiteEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as in the class."""
-        return cast(Tensor, self.neck(*self.trunk(x)))
+        views = (x, functional.avg_pool2d(x, 2))
+        return self.fuse([self.neck(*self.trunk(view)) for view in views])
+
+    def fuse(self, embeddings: list[Tensor]) -> Tensor:
+        """Average the views' embeddings at the first one's size."""
+        full, half = embeddings
+        size = full.shape[-2:]
+        return (full + functional.interpolate(half, size, mode="bilinear", align_corners=False)) / 2
 
 
 def build_sam_lite(image_size: int = IMAGE_SIZE) -> Sam:
