@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw
 
 from ..engine import MemoryCache
 from ..errors import PersamError
 from ..metrics import PerSegScores
-from ..sam import load_photo
 from . import runs
+from .demo_picture import draw_picture, save_picture
 from .evaluation import evaluate
-from .label_shapes import label_mask
+from .importing import import_perseg
 from .segmentation import segment
 
 DATASET = "persam-demo"
 METHODS = {"persam": "PerSAM", "persam_f": "PerSAM-F"}
 PUBLISHED = {"persam": (89.3, 71.7), "persam_f": (95.3, 77.9)}
 """mIoU and bIoU on PerSeg with ViT-H (Zhang et al. 2023, tables 1 and 4)."""
-
-TILE = 200
-GAP = 6
-ORANGE = np.array([255, 109, 4], np.float32)
+PICTURED = ("cat", "cup", "flower")
+"""Objects of the demo's own album in the picture: those whose photos state a free licence."""
+MADE_BY = f"{runs.TOOL} demo"
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,14 @@ class Demo:
     Attributes:
         dataset: name of the dataset, with both runs and evaluations.
         scores: by method.
-        table: the scores as text.
+        seconds: by method, for learning the objects and segmenting all photos.
+        table: scores and seconds as text.
         picture: file of the picture.
     """
 
     dataset: str
     scores: dict[str, PerSegScores]
+    seconds: dict[str, float]
     table: str
     picture: Path
 
@@ -56,6 +55,7 @@ def run_demo(
     device: str = "auto",
     name: str = DATASET,
     progress: bool | None = None,
+    say: Callable[[str], Any] = lambda text: None,
 ) -> Demo:
     """Build an album (or take PerSeg), segment it from one photo per object, and score it.
 
@@ -66,17 +66,29 @@ def run_demo(
         device: see `load_sam`.
         name: the dataset's name; one that an earlier demo left is replaced.
         progress: whether to show progress bars; FiftyOne's own setting if None.
+        say: is told what happens next, a line at a time.
 
     Raises:
         PersamError: a dataset of that name is there and not of a demo, or the album is unusable.
     """
+    from ..sam import load_sam
+
+    _earlier(name)
+    sam = load_sam(model, device=device)
     out = Path(out_dir).expanduser().absolute()
-    album = _album(out) if perseg_dir is None else Path(perseg_dir).expanduser().absolute()
-    dataset = _import(album, name)
+    if perseg_dir is None:
+        say(f"Album: {out / 'album'}, composed of photos that scikit-image and scikit-learn carry")
+        album = _album(out)
+    else:
+        album = Path(os.path.abspath(Path(perseg_dir).expanduser()))
+        say(f"Album: {album}")
+    dataset = _import(album, name, progress)
     references = dataset.match(fo.ViewField("role") == "reference")
     cache = MemoryCache()  # the second method needs no encoding
-    scores = {}
-    for method in METHODS:
+    scores, seconds = {}, {}
+    for method, called in METHODS.items():
+        say(f"{called}: {len(dataset)} photos, {len(references)} references, {model}, {sam.device}")
+        started = time.perf_counter()
         run = segment(
             dataset,
             references,
@@ -89,6 +101,7 @@ def run_demo(
             cache=cache,
             progress=progress,
         )
+        seconds[method] = time.perf_counter() - started
         if run.errors:
             reason = next(iter(run.errors.values()))
             raise PersamError(f"{len(run.errors)} photos of {album} failed, first: {reason}")
@@ -96,22 +109,26 @@ def run_demo(
             dataset, method, eval_key=f"{method}_eval", group_by="object", progress=False
         )
         scores[method] = results.scores
-    picture = out / "demo.png"
+    objects = PICTURED if perseg_dir is None else sorted(dataset.distinct("object"))[:6]
     out.mkdir(parents=True, exist_ok=True)
-    draw_picture(dataset, "persam_f").save(picture)
-    return Demo(name, scores, format_table(scores, published=perseg_dir is not None), picture)
+    picture = save_picture(draw_picture(dataset, "persam_f", objects), out / "demo.jpg")
+    table = format_table(scores, seconds, published=perseg_dir is not None)
+    return Demo(name, scores, seconds, table, picture)
 
 
-def format_table(scores: dict[str, PerSegScores], published: bool = False) -> str:
+def format_table(
+    scores: dict[str, PerSegScores], seconds: dict[str, float], published: bool = False
+) -> str:
     """IoU and boundary IoU of several methods side by side, in percent.
 
     Args:
         scores: by method.
+        seconds: by method.
         published: add the paper's numbers.
     """
     first = next(iter(scores.values()))
     names = [row.name for row in first.objects]
-    last = ["mean over objects", "mean over photos", "published (ViT-H)"]
+    last = ["mean over objects", "mean over photos", "published (ViT-H)", "seconds"]
     width = max(len(name) for name in [*names, *last])
     head = " " * width + "  photos" + "".join(f"{METHODS[m]:>18}" for m in scores)
     under = " " * (width + 8) + "".join(f"{'IoU':>10}{'bIoU':>8}" for _ in scores)
@@ -133,35 +150,11 @@ def format_table(scores: dict[str, PerSegScores], published: bool = False) -> st
     lines.append(line(last[1], str(first.photos), over_photos))
     if published:
         lines.append(line(last[2], "", [PUBLISHED[method] for method in scores]))
+    lines.append(f"{last[3]:<{width + 8}}" + "".join(f"{s:>18.1f}" for s in seconds.values()))
+    shared = " and ".join(METHODS[method] for method in list(seconds)[1:])
+    if shared:
+        lines.append(f"({shared} reused the encoded photos of {METHODS[next(iter(seconds))]})")
     return "\n".join(lines)
-
-
-def draw_picture(dataset: Any, run: str, targets: int = 3, objects: int = 6) -> Image.Image:
-    """One row per object: its reference, then photos with the mask found and the similarity map.
-
-    Args:
-        dataset: with ``object``, ``role`` and ``ground_truth``, as `PerSegDataset` gives them.
-        run: a run that has similarity maps.
-        targets: photos per object.
-        objects: rows at most.
-    """
-    rows = []
-    for name in sorted(dataset.distinct("object"))[:objects]:
-        photos = dataset.match(fo.ViewField("object") == name)
-        reference = photos.match(fo.ViewField("role") == "reference").first()
-        tiles = [_masked(reference, "ground_truth", f"{name}: reference")]
-        for sample in photos.match(fo.ViewField("role") != "reference").limit(targets):
-            score = sample[f"{run}_score"] or 0.0
-            tiles.append(_masked(sample, run, f"found, score {score:.2f}"))
-            tiles.append(_heat(sample, f"{run}_similarity"))
-        rows.append(tiles)
-    columns = max(len(tiles) for tiles in rows)
-    size = (columns * (TILE + GAP) + GAP, len(rows) * (TILE + GAP) + GAP)
-    canvas = Image.new("RGB", size, (255, 255, 255))
-    for row, tiles in enumerate(rows):
-        for column, tile in enumerate(tiles):
-            canvas.paste(tile, (GAP + column * (TILE + GAP), GAP + row * (TILE + GAP)))
-    return canvas
 
 
 # ----------------------------------------------------------------------------------------------
@@ -174,48 +167,32 @@ def _album(out: Path) -> Path:
     return album if (album / "Images").is_dir() else build_album(album)
 
 
-def _import(album: Path, name: str) -> Any:
-    from ..datasets import PerSegDataset
+def _earlier(name: str) -> Any:
+    """The dataset that an earlier demo left, or None.
 
-    made_by = {"made_by": f"{runs.TOOL} demo"}
-    if fo.dataset_exists(name):
-        old = fo.load_dataset(name)
-        if old.info.get("made_by") != made_by["made_by"]:
-            raise PersamError(f"there is a dataset {name!r} that no demo has made: rename it")
-        for run in runs.run_names(old):
-            runs.delete_run(old, run)
-        old.delete()
-    dataset = fo.Dataset.from_dir(dataset_dir=str(album), dataset_type=PerSegDataset, name=name)
-    dataset.info.update(made_by)
-    dataset.persistent = True
+    Raises:
+        PersamError: it is somebody else's.
+    """
+    if not fo.dataset_exists(name):
+        return None
+    old = fo.load_dataset(name)
+    if old.info.get("made_by") != MADE_BY:
+        raise PersamError(
+            f"there is a dataset {name!r} that no demo has made: rename or delete it first"
+        )
+    return old
+
+
+def _import(album: Path, name: str, progress: bool | None) -> Any:
+    """The album as a persistent dataset; an earlier demo's goes only when the new one is there."""
+
+    def make_room() -> None:
+        if (old := _earlier(name)) is not None:
+            for run in runs.run_names(old):
+                runs.delete_run(old, run)
+            old.delete()
+
+    dataset = import_perseg(album, name, before_naming=make_room, progress=progress)
+    dataset.info["made_by"] = MADE_BY
     dataset.save()
     return dataset
-
-
-def _masked(sample: Any, field: str, caption: str) -> Image.Image:
-    photo = load_photo(sample.filepath)
-    mask = label_mask(sample, sample[field], sample.filepath, size=photo.shape[:2])
-    tinted = photo.astype(np.float32)
-    tinted[mask] = 0.5 * tinted[mask] + 0.5 * ORANGE
-    return _tile(tinted.astype(np.uint8), caption)
-
-
-def _heat(sample: Any, field: str) -> Image.Image:
-    photo = load_photo(sample.filepath)
-    heat = np.asarray(sample[field].map, np.float32)
-    low, high = float(heat.min()), float(heat.max())
-    grey = (heat - low) / max(high - low, 1.0) * 255
-    full = Image.fromarray(grey.astype(np.uint8)).resize(photo.shape[1::-1])
-    weight = np.asarray(full, np.float32)[..., None] / 255
-    cold, hot = np.array([20, 30, 90], np.float32), np.array([255, 225, 60], np.float32)
-    colours = cold + (hot - cold) * weight
-    return _tile((0.3 * photo + 0.7 * colours).astype(np.uint8), "similarity")
-
-
-def _tile(pixels: npt.NDArray[np.uint8], caption: str) -> Image.Image:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((TILE, TILE - 16))
-    tile = Image.new("RGB", (TILE, TILE), (255, 255, 255))
-    tile.paste(picture, ((TILE - picture.width) // 2, 16 + (TILE - 16 - picture.height) // 2))
-    ImageDraw.Draw(tile).text((2, 2), caption, fill=(40, 40, 40))
-    return tile
