@@ -24,7 +24,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fiftyone_persam.sam.lite import STRIDE, build_sam_lite
+from fiftyone_persam.sam.lite import IMAGE_SIZE, STRIDE, build_sam_lite
 from training.bank import Bank, load_bank
 from training.compose import compose
 from training.export import export
@@ -35,7 +35,7 @@ from training.rounds import rounds
 EMA_DECAY = 0.998
 WARMUP = 100
 WEIGHT_DECAY = 0.05
-PHASES = ("256x1200x6x48x1", "352x2000x5x40x3", "512x1000x4x36x3+trunk")
+PHASES = ("256x1500x6x48x1", "320x1700x5x34x3+trunk", "448x560x4x26x3+trunk")
 TRUNK_RATE = 0.1  # of the learning rate, for the trunk's stages above stride 8
 
 
@@ -274,8 +274,14 @@ def main() -> None:
         default=[parse_phase(text) for text in PHASES],
         help="SIDExSTEPSxPAIRSxPROMPTSxROUNDS, +trunk to train the trunk above stride 8 as well",
     )
-    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=IMAGE_SIZE,
+        help="input side in pixels that the exported model is meant for",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--save-every", type=float, default=180.0, help="seconds")
     parser.add_argument("--log-every", type=int, default=50, help="steps")
@@ -308,7 +314,7 @@ def main() -> None:
         arguments.work,
         arguments.save_every,
         arguments.log_every,
-        arguments.phases[-1].side,
+        arguments.image_size,
     )
 
 
