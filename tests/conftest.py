@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import mongod
+
 # FiftyOne reads its settings while it is imported, so they are set before any test module is.
 # A person's own database, plugins and models are never touched.
 _HOME = Path(tempfile.mkdtemp(prefix="fiftyone-persam-tests-"))
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
 def _remove_home() -> None:
     if os.getpid() == _OWNER:  # not in forked workers
         shutil.rmtree(_HOME, ignore_errors=True)
+
+
+# After that: what is registered last runs first, and the database ends before its folder goes.
+os.environ.pop("FIFTYONE_PRIVATE_DATABASE_PORT", None)
+if (_port := mongod.start(_HOME / "database")) is not None:
+    os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(_port)
 
 
 @pytest.fixture(scope="session")

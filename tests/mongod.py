@@ -1,0 +1,65 @@
+"""The tests' own database: FiftyOne would attach to whichever one the same user has running."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+def start(folder: Path) -> int | None:
+    """Start FiftyOne's mongod on a free port, until this process ends.
+
+    Does not wait for it: clients retry until it answers.
+
+    Args:
+        folder: where the data go; an empty one
+
+    Returns:
+        the port, or None where FiftyOne has brought no mongod along
+    """
+    program = _mongod()
+    if program is None:
+        return None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [str(program), "--dbpath", str(folder), "--port", str(port)]
+    command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the tests, which still delete their datasets
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+    owner = os.getpid()
+
+    def stop() -> None:
+        if os.getpid() == owner:  # not in forked workers
+            process.terminate()
+            process.wait()
+
+    atexit.register(stop)
+    return port
+
+
+def _mongod() -> Path | None:
+    spec = importlib.util.find_spec("fiftyone")  # finds it without importing it
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        program = Path(folder) / "db" / "bin" / "mongod"
+        if program.is_file():
+            return program
+    return None
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
