@@ -46,7 +46,8 @@ def models_verify(options: Options) -> int:
     from . import sam
 
     failed = 0
-    for name in options.names or [model.name for model in sam.list_models() if model.available]:
+    here = [model.name for model in sam.list_models() if model.path and model.path.exists()]
+    for name in options.names or here:
         try:
             sam.load_sam(name, device="cpu", dtype="float32", download=False)
             print(f"{name}: ok")

@@ -101,7 +101,8 @@ def _begin(plan: Plan) -> Any:
         dataset.update_run_config(plan.name, config)
         folders.remove_parts(plan.masks_dir, dataset, plan.run_id)
     else:
-        dataset.register_run(plan.name, config)
+        # On the photos of the call, so that a run that is killed right now can still be resumed.
+        plan.samples.register_run(plan.name, config)
     _save_results(plan, ids=plan.ids, timings={})
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
@@ -191,6 +192,7 @@ def _end(
         "seconds": round(seconds, 3),
         "photos": done,
         "photos_per_second": round(done / seconds, 3) if seconds > 0 else 0.0,
+        "fitting": round(plan.fitting, 3),
         **job.timings.to_dict(),
     }
     _save_results(plan, ids=plan.ids, timings=timings)

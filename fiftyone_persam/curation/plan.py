@@ -61,6 +61,7 @@ class Plan:
 
     Attributes:
         dataset: the dataset.
+        samples: the photos of the call, as they were given.
         name: the run's name.
         exists: whether the run is there already and goes on.
         method: "persam" or "persam_f".
@@ -73,9 +74,11 @@ class Plan:
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
         run_id: marks the folder.
+        fitting: seconds that learning the objects took.
     """
 
     dataset: Any
+    samples: Any
     name: str
     exists: bool
     method: str
@@ -88,6 +91,7 @@ class Plan:
     overwrite: bool
     masks_dir: Path
     run_id: str
+    fitting: float = 0.0
 
     @property
     def fields(self) -> RunFields:

@@ -45,16 +45,18 @@ def install_plugin(plugins_dir: str | os.PathLike[str] | None = None, copy: bool
     target = base.joinpath(*NAME.split("/"))
     try:
         _clear(target)
-        target.mkdir(parents=True)
-        for name in FILES:
-            # Only these: a checkout's root holds far more than the plugin.
-            if not copy:
-                (target / name).symlink_to(source / name)
-            elif (source / name).is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(source / name, target / name, ignore=ignored)
-            else:
-                shutil.copyfile(source / name, target / name)
+        if not copy:
+            # The folder as a whole: FiftyOne wants the files inside the plugin's real folder.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source, target_is_directory=True)
+        else:
+            target.mkdir(parents=True)
+            for name in FILES:  # only these: a checkout's root holds far more than the plugin
+                if (source / name).is_dir():
+                    ignored = shutil.ignore_patterns("__pycache__")
+                    shutil.copytree(source / name, target / name, ignore=ignored)
+                else:
+                    shutil.copyfile(source / name, target / name)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise PersamError(f"the plugin cannot be put into {base}: {reason}") from error

@@ -78,8 +78,7 @@ class Run:
 
     def ids(self) -> list[str]:
         """The sample ids of the last call."""
-        results = self.dataset.load_run_results(self.name, cache=False, load_view=False)
-        return list(getattr(results, "ids", None) or [])
+        return ids_of(self.dataset, self.name, results_of(self.dataset, self.name))
 
     def summary(self) -> Summary:
         """Counts, timings, and failures with their reasons, as text of several lines."""
@@ -293,9 +292,9 @@ def check_free(dataset: Any, fields: RunFields) -> None:
 def load(dataset: Any, name: str) -> Run:
     """A run that is known to be there, as the dataset object has it."""
     info = dataset.get_run_info(name)
-    results = dataset.load_run_results(name, cache=False, load_view=False)
+    results = results_of(dataset, name)
     fields = fields_of(name, info.config)
-    ids = list(getattr(results, "ids", None) or [])
+    ids = ids_of(dataset, name, results)
     return Run(
         dataset=dataset,
         name=name,
@@ -305,6 +304,19 @@ def load(dataset: Any, name: str) -> Run:
         timings=dict(getattr(results, "timings", None) or {}),
         errors=errors_of(dataset, fields),
     )
+
+
+def results_of(dataset: Any, name: str) -> Any:
+    """What a run has stored beside its config; None if it was killed before that."""
+    return dataset.load_run_results(name, cache=False, load_view=False)
+
+
+def ids_of(dataset: Any, name: str, results: Any) -> list[str]:
+    """The sample ids of a run's last call."""
+    ids = getattr(results, "ids", None)
+    if ids is None:
+        ids = dataset.load_run_view(name).values("id")
+    return list(ids)
 
 
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:

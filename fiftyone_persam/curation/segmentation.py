@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,9 +135,11 @@ def segment(
     from ..sam import load_sam
 
     sam = load_sam(model, device=device, dtype=dtype)
+    started = time.perf_counter()
     predictors, parameters = planning.fit(method, sam, parameters, references)
     plan = Plan(
         dataset=dataset,
+        samples=samples,
         name=out_field,
         exists=exists,
         method=method,
@@ -149,6 +152,7 @@ def segment(
         overwrite=overwrite and exists,
         masks_dir=folder,
         run_id=run_id,
+        fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, cache, backend, progress)
 
@@ -205,9 +209,11 @@ def resume_run(
     references = _references_of(config)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(config, model, device, dtype)
+    started = time.perf_counter()
     predictors, parameters = planning.fit(config.method, sam, parameters, references)
     plan = Plan(
         dataset=dataset,
+        samples=photos,
         name=name,
         exists=True,
         method=config.method,
@@ -220,6 +226,7 @@ def resume_run(
         overwrite=False,
         masks_dir=folder,
         run_id=run_id,
+        fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, cache, backend, progress)
 
