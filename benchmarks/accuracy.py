@@ -2,9 +2,10 @@
 
     python -m benchmarks.accuracy ../shared/data/perseg_dev --model sam_lite
 
-For each object the first photo is the reference and the others are measured: PerSAM and PerSAM-F in both modes (IoU and
-boundary IoU summed over the object's photos, then averaged over objects), masks from one point inside the object and from
-its box, how often the location prior's two points are right, and seconds per photo.
+For each object the first photo is the reference and the others are measured: PerSAM and PerSAM-F in
+both modes (IoU and boundary IoU summed over the object's photos, then averaged over objects), masks
+from one point inside the object and from its box, how often the location prior's two points are
+right, and seconds per photo.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ METHODS = {
 def prompted_mask(
     sam: PromptableSam, embedding: ImageEmbedding, truth: npt.NDArray[np.bool_], kind: str
 ) -> npt.NDArray[np.bool_]:
-    """The mask from one point (the best of three scales) or from the tight box (the single mask)."""
+    """The mask from one point (the best of three scales) or the tight box (the single mask)."""
     if kind == "point":
         distance = cv2.distanceTransform(np.pad(truth, 1).astype(np.uint8), cv2.DIST_L2, 5)[
             1:-1, 1:-1

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from fiftyone_persam.errors import DatasetLayoutError
+from fiftyone_persam.datasets.layout import AlbumPhoto, scan_album
+from fiftyone_persam.datasets.mask_files import read_mask
+from fiftyone_persam.sam import load_photo
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,14 @@ class Photo:
 
 def read_album(folder: Path, objects: list[str] | None = None) -> Iterator[list[Photo]]:
     """Yield one list of photos for each object, the reference (00) first."""
-    images = folder / "Images"
-    if not images.is_dir():
-        raise DatasetLayoutError(f"{folder} has no folder Images: give an album in PerSeg's layout")
-    for path in sorted(images.iterdir()):
-        if path.is_dir() and (objects is None or path.name in objects):
-            yield [
-                Photo(
-                    path.name,
-                    photo.stem,
-                    np.asarray(Image.open(photo).convert("RGB")),
-                    np.asarray(
-                        Image.open(
-                            folder / "Annotations" / path.name / f"{photo.stem}.png"
-                        ).convert("RGB")
-                    ).max(2)
-                    > 0,
-                )
-                for photo in sorted(path.glob("*.jpg"))
-            ]
+    groups: dict[str, list[AlbumPhoto]] = {}
+    for entry in scan_album(folder, objects):
+        # The reference comes first, whatever its name.
+        place = 0 if entry.role == "reference" else len(groups.get(entry.object, []))
+        groups.setdefault(entry.object, []).insert(place, entry)
+    for entries in groups.values():
+        yield [
+            Photo(e.object, e.photo.stem, load_photo(e.photo), read_mask(e.mask))
+            for e in entries
+            if e.mask is not None
+        ]

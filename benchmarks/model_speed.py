@@ -3,8 +3,8 @@
     python -m benchmarks.model_speed ../shared/data/perseg_dev
 
 One photo is encoded and decoded by PerSAM with either model in turn, several times; the medians and
-their ratio are printed. MobileSAM's weights are random where its checkpoint is not there: speed does
-not depend on them.
+their ratio are printed. MobileSAM's weights are random where its checkpoint is not there: speed
+does not depend on them.
 """
 
 from __future__ import annotations

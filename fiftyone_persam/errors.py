@@ -1,5 +1,7 @@
-"""Errors that a caller may want to catch. Each message is one line: what was wrong, with which
-input, and what to do about it."""
+"""Errors that a caller may want to catch.
+
+Each message is one line: what was wrong, with which input, and what to do about it.
+"""
 
 from __future__ import annotations
 
