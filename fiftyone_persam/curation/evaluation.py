@@ -13,6 +13,7 @@ import fiftyone as fo
 from ..errors import PersamError
 from ..metrics import DILATION_RATIO
 from . import runs
+from .fields import photos_of
 from .perseg_evaluation import (
     PerSegEvaluation,
     PerSegEvaluationConfig,
@@ -92,7 +93,8 @@ def without_references(samples: Any, pred_field: str) -> Any:
     if pred_field in runs.run_names(dataset):
         used = {one["sample_id"] for one in dataset.get_run_info(pred_field).config.references}
         if used:
-            view = view.exclude([i for i in used if i in set(dataset.select(used).values("id"))])
+            living = photos_of(dataset).select(used).values("id")
+            view = view.exclude(living)
     role = dataset.get_field("role")
     if isinstance(role, fo.StringField):
         view = view.match(fo.ViewField("role") != "reference")

@@ -88,6 +88,13 @@ DESCRIPTIONS = {
 }
 
 
+def photos_of(dataset: Any) -> Any:
+    """All photos of a dataset: a grouped one shows only one of its slices by itself."""
+    if dataset.media_type != "group":
+        return dataset
+    return dataset.select_group_slices(media_type="image")
+
+
 def declare(dataset: Any, fields: RunFields, target: str) -> None:
     """Add a run's fields to the dataset's schema where they are missing."""
     for name in fields.types():
@@ -100,7 +107,7 @@ def declare(dataset: Any, fields: RunFields, target: str) -> None:
 
 def clear(dataset: Any, fields: RunFields, ids: Sequence[str]) -> None:
     """Empty a run's fields in some photos, the main one first: they count as not done."""
-    view = dataset.select(list(ids))
+    view = photos_of(dataset).select(list(ids))
     for name in reversed(fields.types()):
         if dataset.has_field(name):
             patiently(lambda name=name: view.clear_sample_field(name))  # type: ignore[misc]
@@ -160,7 +167,8 @@ def withhold(
         if name is None or not ids:
             continue
         _declare(dataset, fields, f"{name}{WITHHELD}")
-        shown, kept = dataset.select(ids, ordered=True).values([name, f"{name}{WITHHELD}"])
+        labels = [name, f"{name}{WITHHELD}"]
+        shown, kept = photos_of(dataset).select(ids, ordered=True).values(labels)
         pairs = zip(ids, shown, kept, strict=True)
         changed = [(i, s, k) for i, s, k in pairs if s is not None and (k is None) == absent]
         new = {i: _emptied(i, s, masks_dir) if absent else k for i, s, k in changed}

@@ -74,7 +74,7 @@ class Run:
 
     def view(self) -> Any:
         """The photos of the last call."""
-        return self.dataset.select(self.ids())
+        return run_fields.photos_of(self.dataset).select(self.ids())
 
     def ids(self) -> list[str]:
         """The sample ids of the last call."""
@@ -319,12 +319,19 @@ def ids_of(dataset: Any, name: str, results: Any) -> list[str]:
     return list(ids)
 
 
+def done_ids(dataset: Any, name: str) -> set[str]:
+    """The photos that have a mask of a run."""
+    if not dataset.has_field(name):
+        return set()
+    return set(run_fields.photos_of(dataset).exists(name).values("id"))
+
+
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
     name = f"{fields.run}_error"
     if not dataset.has_field(name):
         return {}
-    ids, reasons = dataset.exists(name).values(["id", name])
+    ids, reasons = run_fields.photos_of(dataset).exists(name).values(["id", name])
     return dict(zip(ids, reasons, strict=True))
 
 
@@ -334,11 +341,12 @@ def count(
     """How many photos are in which state; see `Run.counts`."""
     if not dataset.has_field(fields.run):
         return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
-    done = dataset.exists(fields.run)
-    failed = dataset.exists(f"{fields.run}_error")
+    photos = run_fields.photos_of(dataset)
+    done = photos.exists(fields.run)
+    failed = photos.exists(f"{fields.run}_error")
     presence = [p for p in done.values(f"{fields.run}_presence") if p is not None]
     ended = set(done.values("id")) | set(failed.values("id"))
-    living = set(dataset.select(ids).values("id")) if ids else set()
+    living = set(photos.select(ids).values("id")) if ids else set()
     return {
         "segmented": len(done),
         "absent": sum(p < threshold for p in presence) if threshold else 0,

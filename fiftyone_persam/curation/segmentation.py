@@ -127,7 +127,7 @@ def segment(
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = set(dataset.exists(out_field).values("id"))
+        done = runs.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
         if not tasks:
             return runs.load(dataset, out_field)
@@ -199,9 +199,9 @@ def resume_run(
     planning.check_progress(progress)
     parameters = Parameters(**config.parameters)
     ids = run.ids()
-    photos = dataset.select(ids)
+    photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = set(dataset.exists(name).values("id")) if dataset.has_field(name) else set()
+    done = runs.done_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
     if not tasks and config.state == runs.DONE:
         return run

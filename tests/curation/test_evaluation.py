@@ -73,6 +73,20 @@ def test_numbers(photos: fo.Dataset, field: str) -> None:
     assert metrics["photo_bIoU"] == pytest.approx(np.mean(bious))
 
 
+def test_without_groups_all_photos_show_one_object(photos: fo.Dataset) -> None:
+    results = fp.evaluate(photos, "pred", include_references=True)
+    pairs = [(sample.pred.mask > 0, sample.ground_truth.mask > 0) for sample in photos]
+    both = sum(int((pred & truth).sum()) for pred, truth in pairs)
+    either = sum(int((pred | truth).sum()) for pred, truth in pairs)
+    (row,) = results.scores.objects
+    assert (row.name, row.photos) == ("object", 6)
+    assert results.scores.miou == row.iou == pytest.approx(both / either)
+    covered = sum(int(truth.sum()) for _, truth in pairs)
+    assert row.accuracy == pytest.approx(both / covered)
+    assert results.classes.tolist() == ["background", "object"]
+    assert photos.list_evaluations() == []  # nothing is stored without a key
+
+
 def test_fiftyone_has_it_as_an_evaluation(photos: fo.Dataset) -> None:
     results = fp.evaluate(photos, "pred", eval_key="key", group_by="colour")
     assert photos.list_evaluations(type="segmentation", method="perseg") == ["key"]

@@ -272,6 +272,25 @@ def test_a_killed_run_is_resumed(dataset: Make, tmp_path: Path) -> None:
     assert not run.masks_dir.exists()
 
 
+def test_a_run_that_was_stopped_while_it_began(
+    photos: fo.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fiftyone_persam.curation.folders.claim_folder", stop)
+        patch.setattr("fiftyone.Dataset.save_run_results", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_on(photos.limit(2), model="sam_lite")
+    run = fp.load_run(photos, "x")
+    assert run.state == "interrupted" and run.ids() == photos.limit(2).values("id")
+    assert run.counts["remaining"] == 2
+    run = fp.resume_run(photos, "x")
+    assert run.state == "done" and run.counts["segmented"] == 2
+    assert len(photos.load_run_view("x")) == 2
+
+
 def test_a_resumed_run_keeps_to_its_reference(photos: fo.Dataset) -> None:
     def stop(done: int, total: int) -> None:
         if done:

@@ -378,7 +378,6 @@ def test_bad_collections(photos: fo.Dataset, dataset: Make, tmp_path: Path) -> N
         run_on(photos.limit(0))
     with pytest.raises(fp.PersamError, match="is empty"):
         segment(dataset(), photos.first())
-    photos.first()["boxes"] = fo.Detections()
     grouped = dataset()
     group = fo.Group()
     path = photos.first().filepath
@@ -397,3 +396,30 @@ def test_a_masks_dir_of_your_own(photos: fo.Dataset, tmp_path: Path) -> None:
         run_on(photos, masks_dir=tmp_path / "mine", out_field="y")
     fp.delete_run(photos, run.name)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_all_slices_of_a_grouped_dataset(photos: fo.Dataset, dataset: Make) -> None:
+    grouped = dataset()
+    grouped.add_group_field("group", default="left")
+    sides, paths = ("left", "right"), photos.values("filepath")
+    for pair in (paths[:2], paths[2:]):
+        group = fo.Group()
+        named = zip(sides, pair, strict=True)
+        grouped.add_samples([fo.Sample(path, group=group.element(side)) for side, path in named])
+    view = grouped.select_group_slices(["left", "right"])
+    given = {"model": tiny_sam(), "method": "persam", "presence_threshold": 0, "out_field": "x"}
+    run = segment(view, photos.first(), **given)
+    assert run.counts["segmented"] == len(run.view()) == len(view.exists("x")) == 4
+    right = grouped.select_group_slices("right")
+    right.clear_sample_field("x")
+    counts = {"segmented": 2, "absent": 0, "failed": 0, "remaining": 2}
+    assert fp.load_run(grouped, "x").counts == counts
+    again = segment(view, photos.first(), skip_existing=True, **given)
+    assert again.timings["photos"] == 2 and len(view.exists("x")) == 4
+    segment(right, photos.first(), overwrite=True, **given)
+    assert len(view.exists("x")) == 4
+    view.set_values("truth", [fo.Segmentation(mask=np.ones((4, 4), np.uint8))] * 4)
+    results = fp.evaluate(view, "x", gt_field="truth", eval_key="key")
+    assert results.scores.photos == 4 and None not in view.values("key_iou")
+    fp.delete_run(grouped, "x")
+    assert not grouped.has_field("x")
