@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import torch
 
-from .golden import (
+from .golden_record import (
     COPY,
     OBJECTS,
     PHOTOS,
@@ -31,7 +31,7 @@ _PLANES = 3
 
 
 def pack_tokens(tokens: Array) -> dict[str, Array]:
-    """(h, w, c) float -> what `unpack_tokens` in `golden` needs."""
+    """(h, w, c) float -> what `unpack_tokens` in `golden_record` needs."""
     flat = tokens.reshape(-1, tokens.shape[-1])
     mean = flat.mean(axis=0)
     _, _, basis = np.linalg.svd(flat - mean, full_matrices=False)
@@ -68,7 +68,7 @@ def main() -> int:
             tokens = golden.sam.sam.image_encoder.patch_embed(golden.sam.preprocess([resized]))
             for part, value in pack_tokens(tokens[0].numpy()).items():
                 copied[f"{name}/{photo}/tokens/{part}"] = value
-    np.savez_compressed(COPY, **copied)
+    np.savez_compressed(COPY, **copied)  # type: ignore[arg-type]
     print(f"{COPY.name}: {COPY.stat().st_size:,} bytes")
     return 0
 
