@@ -121,8 +121,8 @@ def test_wheel_carries_library_plugin_weights_and_outlines(wheel: Path) -> None:
         "fiftyone_persam/sam/weights/sam_lite.safetensors",
         "fiftyone_persam/sam/weights/README.md",
         "fiftyone_persam/datasets/outlines/cat.png",
-        "fiftyone_persam/zoo/model/manifest.json",
-        "fiftyone_persam/zoo/dataset/fiftyone.yml",
+        "fiftyone_persam/curation/zoo/model/manifest.json",
+        "fiftyone_persam/curation/zoo/dataset/fiftyone.yml",
     } <= names
     assert wheel.stat().st_size < LARGEST_WHEEL
 

@@ -16,10 +16,10 @@ import pytest
 from fiftyone.operators.executor import ExecutionContext, Executor
 
 import fiftyone_persam as fp
+from fiftyone_persam.curation.zoo import model as source
 from fiftyone_persam.curation.zoo_model import PersamModel, provide_checkpoint
 from fiftyone_persam.datasets import import_perseg
 from fiftyone_persam.sam.registry import BUNDLED_PATH, CHECKPOINTS
-from fiftyone_persam.zoo import model as source
 
 MODEL = "fiftyone-persam/sam_lite"
 MakeDataset = Callable[..., fo.Dataset]

@@ -11,6 +11,7 @@ dataset.apply_model(model, label_field="mine")
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,14 @@ def parse_parameters(model_name: str, ctx: Any, params: dict[str, Any]) -> None:
 
 def _find_library() -> None:
     """Make ``fiftyone_persam`` importable: installed by pip, or inside the downloaded plugin."""
-    try:
-        import fiftyone_persam  # noqa: F401
-    except ImportError:
-        import fiftyone as fo
+    if importlib.util.find_spec("fiftyone_persam") is not None:
+        return
+    import fiftyone as fo
 
-        plugin = Path(fo.config.plugins_dir) / "@fiftyone-persam" / "persam"
-        if not (plugin / "fiftyone_persam").is_dir():
-            raise ImportError(
-                "the library fiftyone-persam is missing: install it with pip, or its plugin with "
-                "`fiftyone plugins download`"
-            ) from None
-        sys.path.append(str(plugin))
+    plugin = Path(fo.config.plugins_dir) / "@fiftyone-persam" / "persam"
+    if not (plugin / "fiftyone_persam").is_dir():
+        raise ImportError(
+            "the library fiftyone-persam is missing: install it with pip, or its plugin with "
+            "`fiftyone plugins download`"
+        )
+    sys.path.append(str(plugin))
