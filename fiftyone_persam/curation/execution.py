@@ -204,6 +204,16 @@ def _save_results(plan: Plan, **values: Any) -> None:
 
     def save() -> None:
         results = dataset.init_run_results(plan.name, **values)
-        dataset.save_run_results(plan.name, results, cache=False)
+        # FiftyOne removes the old results before it writes the new ones; a process that dies in
+        # between would leave a run that nobody can load. So the old ones are set aside first.
+        stored = dataset._doc.runs[plan.name].results
+        old, stored.grid_id, stored.gridout = stored.grid_id, None, None
+        try:
+            dataset.save_run_results(plan.name, results, cache=False)
+        except BaseException:
+            stored.grid_id, stored.gridout = old, None
+            raise
+        if old is not None:
+            stored.fs.delete(old)
 
     patiently(save)
