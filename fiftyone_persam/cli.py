@@ -176,6 +176,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="photos encoded at once")
     parser.add_argument("--num-workers", type=int, help="threads that load photos")
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="keep encoded photos, so that another run over them needs no encoding",
+    )
 
 
 def _add_view(parser: argparse.ArgumentParser) -> None:

@@ -82,6 +82,7 @@ def segment(options: Options) -> int:
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         device=options.device,
+        cache=options.cache,
     )
     print(run.summary())
     return _verdict(run)
@@ -137,6 +138,7 @@ def runs_resume(options: Options) -> int:
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         device=options.device,
+        cache=options.cache,
     )
     print(run.summary())
     return _verdict(run)

@@ -73,7 +73,9 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
         *("--method", "persam", "--out-field", "mine", "--label-type", "both"),
         *("--similarity", "--prompts", "--mask-storage", "file", "--masks-dir", tmp_path / "m"),
         *("--presence-threshold", "0", "--device", "cpu", "--batch-size", "2"),
+        *("--cache", tmp_path / "cache"),
     )
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 6
     assert code == 0
     made = fp.load_run(photos, "mine")
     assert made.summary() in out and made.counts["segmented"] == 6

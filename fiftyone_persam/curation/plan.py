@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,7 @@ from .folders import choose_folder, owns_folder
 from .references import SampleReference, resolve_references
 
 if TYPE_CHECKING:
+    from ..engine import EmbeddingCache
     from ..sam import PromptableSam
 
 METHODS = ("persam", "persam_f")
@@ -267,22 +269,47 @@ def check_options(method: str, options: dict[str, Any]) -> None:
             )
 
 
+def choose_cache(cache: Any) -> EmbeddingCache | None:
+    """The cache that a ``cache`` argument means; see `segment`."""
+    from ..engine import DiskCache, EmbeddingCache
+
+    if cache is None or cache is False:
+        return None
+    if cache is True:
+        return DiskCache()
+    if isinstance(cache, (str, os.PathLike)) and str(cache):
+        return DiskCache(cache)
+    if isinstance(cache, EmbeddingCache):
+        return cache
+    raise PersamError(f"cache {cache!r} is no cache: give True, a folder, or a DiskCache")
+
+
 def fit(
-    method: str, sam: PromptableSam, parameters: Parameters, references: Sequence[SampleReference]
+    method: str,
+    sam: PromptableSam,
+    parameters: Parameters,
+    references: Sequence[SampleReference],
+    cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Predictor], Parameters]:
     """One fitted predictor per group, and the parameters with all of the method's defaults."""
+    from ..engine import encode_files
+
     build = method_class(method)
     fitted: dict[str, Predictor] = {}
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
-        loaded = [one.load() for one in references if one.group == group]
+        chosen = [one for one in references if one.group == group]
+        loaded = [one.load() for one in chosen]
+        encoded = None
+        if cache is not None:
+            encoded = encode_files(sam, [one.filepath for one in chosen], cache)
         try:
             predictor = build(
                 sam, presence_threshold=parameters.presence_threshold, **parameters.options
             )
         except TypeError as error:
             raise PersamError(f"{method} cannot be set up: {error}") from error
-        fitted[group] = predictor.fit(loaded)
+        fitted[group] = predictor.fit(loaded, encoded)
         settings = predictor.settings
     threshold = settings.pop("presence_threshold")
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)

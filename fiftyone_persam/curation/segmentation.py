@@ -43,7 +43,7 @@ def segment(
     num_workers: int | None = None,
     device: Any = "auto",
     dtype: Any = "auto",
-    cache: EmbeddingCache | None = None,
+    cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | None = None,
     progress: Progress = None,
     **options: Any,
@@ -86,7 +86,9 @@ def segment(
         num_workers: threads that load photos, and as many that write; by machine if None.
         device: "auto", "cuda", "mps", "cpu", ...
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
-        cache: where embeddings are looked up and kept, so that another run needs no encoding.
+        cache: where embeddings are looked up and kept, so that another reference or method over
+            the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
+            folder of your own, or a `DiskCache` with another limit than 10 GiB.
         backend: where the work is done; in this process by default.
         progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
             that is called with photos done and their total; what that raises stops the run.
@@ -120,6 +122,7 @@ def segment(
     planning.check_count("batch_size", batch_size)
     planning.check_count("num_workers", num_workers)
     planning.check_progress(progress)
+    embeddings = planning.choose_cache(cache)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     tasks = planning.choose_photos(samples, group_by)
@@ -136,7 +139,7 @@ def segment(
 
     sam = load_sam(model, device=device, dtype=dtype)
     started = time.perf_counter()
-    predictors, parameters = planning.fit(method, sam, parameters, references)
+    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(
         dataset=dataset,
         samples=samples,
@@ -154,7 +157,7 @@ def segment(
         run_id=run_id,
         fitting=time.perf_counter() - started,
     )
-    return _carry_out(plan, batch_size, num_workers, cache, backend, progress)
+    return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
 
 
 def resume_run(
@@ -166,7 +169,7 @@ def resume_run(
     num_workers: int | None = None,
     device: Any = "auto",
     dtype: Any = None,
-    cache: EmbeddingCache | None = None,
+    cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | None = None,
     progress: Progress = None,
 ) -> runs.Run:
@@ -197,6 +200,7 @@ def resume_run(
     planning.check_count("batch_size", batch_size)
     planning.check_count("num_workers", num_workers)
     planning.check_progress(progress)
+    embeddings = planning.choose_cache(cache)
     parameters = Parameters(**config.parameters)
     ids = run.ids()
     photos = run.view()
@@ -210,7 +214,7 @@ def resume_run(
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(config, model, device, dtype)
     started = time.perf_counter()
-    predictors, parameters = planning.fit(config.method, sam, parameters, references)
+    predictors, parameters = planning.fit(config.method, sam, parameters, references, embeddings)
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -228,7 +232,7 @@ def resume_run(
         run_id=run_id,
         fitting=time.perf_counter() - started,
     )
-    return _carry_out(plan, batch_size, num_workers, cache, backend, progress)
+    return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
 
 
 def _carry_out(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Backend": "job",
+    "DiskCache": "disk_cache",
     "EmbeddingCache": "cache",
     "Job": "job",
     "LocalBackend": "local",
@@ -18,10 +19,13 @@ _HOME = {
     "PhotoResult": "job",
     "PhotoTask": "job",
     "WriteError": "writing",
+    "default_cache_dir": "disk_cache",
+    "encode_files": "cache",
 }
 
 __all__ = [
     "Backend",
+    "DiskCache",
     "EmbeddingCache",
     "Job",
     "LocalBackend",
@@ -30,10 +34,13 @@ __all__ = [
     "PhotoResult",
     "PhotoTask",
     "WriteError",
+    "default_cache_dir",
+    "encode_files",
 ]
 
 if TYPE_CHECKING:
-    from .cache import EmbeddingCache, MemoryCache
+    from .cache import EmbeddingCache, MemoryCache, encode_files
+    from .disk_cache import DiskCache, default_cache_dir
     from .job import Backend, Job, OutputSettings, PhotoResult, PhotoTask
     from .local import LocalBackend
     from .writing import WriteError

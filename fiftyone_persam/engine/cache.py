@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+from .. import __version__
 
 if TYPE_CHECKING:
     from ..sam import ImageEmbedding, PromptableSam
 
+logger = logging.getLogger(__name__)
+
 # Part of every key: raise it when photos are read, resized or normalised in another way.
 PREPROCESSING = 1
 
+_WEIGHTS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
+
+@runtime_checkable
 class EmbeddingCache(Protocol):
     """Embeddings by `embedding_key`. Safe to use from several threads."""
 
@@ -27,23 +39,61 @@ class EmbeddingCache(Protocol):
 
 
 def embedding_key(sam: PromptableSam, path: str) -> str | None:
-    """Names the embedding of a photo file as it is now: file, checkpoint, preprocessing, dtype.
+    """Names the embedding of a photo file as it is now.
+
+    Made of the file's identity (path, inode, size, time of change), the model's weights and sizes,
+    the preprocessing and the dtype: whatever could change the embedding changes the key.
 
     Returns:
-        None where that cannot be told: no such file, or weights that have no hash.
+        None if there is no such file.
     """
-    if sam.checkpoint_sha256 is None:
-        return None
     try:
         status = os.stat(path)
     except OSError:
         return None
-    model = f"{sam.name}|{sam.checkpoint_sha256}|{sam.image_size}|{sam.dtype}|{PREPROCESSING}"
-    return f"{model}|{os.path.realpath(path)}|{status.st_size}|{status.st_mtime_ns}"
+    weights = sam.checkpoint_sha256 or _weights_sha256(sam)
+    model = f"{sam.name}|{weights}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
+    file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
+    return f"{__version__}|{PREPROCESSING}|{model}|{file}"
+
+
+def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
+    """What is kept under a key; None if nothing is, or if it cannot be had."""
+    if cache is None or key is None:
+        return None
+    try:
+        return cache.get(key)
+    except Exception as error:  # a cache is a help, never a need
+        logger.warning("An embedding could not be read from the cache: %s", error)
+        return None
+
+
+def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
+    """Keep an embedding, if that can be done."""
+    try:
+        cache.put(key, embedding)
+    except Exception as error:
+        logger.warning("An embedding could not be kept in the cache: %s", error)
+
+
+def encode_files(
+    sam: PromptableSam, paths: Sequence[str], cache: EmbeddingCache
+) -> list[ImageEmbedding]:
+    """Embeddings of photo files, from the cache where it has them, else computed and kept."""
+    found = []
+    for path in paths:
+        key = embedding_key(sam, path)
+        embedding = look_up(cache, key)
+        if embedding is None:
+            embedding = sam.encode([path])[0]
+            if key is not None:
+                keep(cache, key, embedding)
+        found.append(embedding)
+    return found
 
 
 class MemoryCache:
-    """Embeddings kept in memory; least recently used ones are forgotten first.
+    """Embeddings kept in main memory; least recently used ones are forgotten first.
 
     Args:
         max_bytes: how much to keep.
@@ -68,17 +118,41 @@ class MemoryCache:
 
     def put(self, key: str, embedding: ImageEmbedding) -> None:
         """See `EmbeddingCache.put`."""
+        embedding = in_main_memory(embedding)
         with self._lock:
             self._forget(key)
             self._entries[key] = embedding
-            self._bytes += _size(embedding)
+            self._bytes += size_of(embedding)
             while self._bytes > self.max_bytes:
                 self._forget(next(iter(self._entries)))
 
     def _forget(self, key: str) -> None:
         if (known := self._entries.pop(key, None)) is not None:
-            self._bytes -= _size(known)
+            self._bytes -= size_of(known)
 
 
-def _size(embedding: ImageEmbedding) -> int:
-    return embedding.features.numel() * embedding.features.element_size()
+def in_main_memory(embedding: ImageEmbedding) -> ImageEmbedding:
+    """A copy off the device, and free of the batch that it is a row of."""
+    features = embedding.features
+    copied = features.clone() if features.device.type == "cpu" else features.cpu()
+    return replace(embedding, features=copied)
+
+
+def size_of(embedding: ImageEmbedding) -> int:
+    """Bytes of an embedding."""
+    return int(embedding.features.numel() * embedding.features.element_size())
+
+
+def _weights_sha256(sam: PromptableSam) -> str:
+    """Hash of an encoder whose weights came from no known file."""
+    if sam not in _WEIGHTS:
+        import torch
+
+        encoder = sam.sam.image_encoder
+        digest = hashlib.sha256(type(encoder).__qualname__.encode())
+        for name, tensor in sorted(encoder.state_dict().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().tobytes())
+        _WEIGHTS[sam] = digest.hexdigest()
+    return _WEIGHTS[sam]

@@ -128,12 +128,13 @@ class PhotoResult:
 
 @dataclass
 class Timings:
-    """Seconds the main thread spent on each stage."""
+    """Seconds the main thread spent on each stage, and how many photos had to be encoded."""
 
     waiting_for_photos: float = 0.0
     encoding: float = 0.0
     decoding: float = 0.0
     waiting_for_writers: float = 0.0
+    photos_encoded: int = 0
 
     def to_dict(self) -> dict[str, float]:
         """Rounded to milliseconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import torch
 
 from ..errors import PersamError
 from ..sam.photos import Photo
-from .cache import embedding_key
+from .cache import embedding_key, keep, look_up
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .rendering import render
@@ -22,6 +22,8 @@ from .writing import WriteBehind
 
 if TYPE_CHECKING:
     from ..sam import ImageEmbedding
+
+Batch = list[tuple[PhotoTask, Any]]
 
 BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
 
@@ -44,10 +46,11 @@ class LocalBackend:
         workers = job.workers or default_workers()
         photos = load_ahead(job.tasks, lambda task: _load(job, task), workers, 2 * batch_size)
         writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
-        with closing(photos), writers:  # type: ignore[type-var]
+        keepers: WriteBehind[None] = WriteBehind(1, pending=2 * batch_size)
+        with closing(photos), keepers, writers:  # type: ignore[type-var]
             for batch in _batches(photos, batch_size, job.timings):
                 results: list[PhotoResult] = []
-                for task, outcome in _compute(job, batch):
+                for task, outcome in _compute(job, batch, keepers):
                     with _measure(job.timings, "waiting_for_writers"):
                         results += writers.submit(_finish, job, task, outcome)
                 results += writers.ready()
@@ -65,7 +68,7 @@ def default_workers() -> int:
 def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
     key = None if job.cache is None else embedding_key(job.sam, task.path)
-    known = job.cache.get(key) if job.cache is not None and key is not None else None
+    known = look_up(job.cache, key)
     return known or _Fresh(*job.sam.load_and_resize(task.path), key)
 
 
@@ -84,18 +87,18 @@ def _batches(photos: Iterator[Any], size: int, timings: Timings) -> Iterator[lis
         yield batch
 
 
-def _compute(job: Job, batch: Sequence[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTask, Any]]:
+def _compute(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
     """Predictions of a batch, or the exceptions that kept single photos from one."""
     bad = [(task, loaded) for task, loaded in batch if isinstance(loaded, Exception)]
     good = [(task, loaded) for task, loaded in batch if not isinstance(loaded, Exception)]
-    return bad + _compute_good(job, good)
+    return bad + _compute_good(job, good, keepers)
 
 
-def _compute_good(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTask, Any]]:
+def _compute_good(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
     if not batch:
         return []
     try:
-        return _predict(job, batch)
+        return _predict(job, batch, keepers)
     except torch.cuda.OutOfMemoryError as error:
         if len(batch) == 1:
             raise PersamError(
@@ -109,12 +112,12 @@ def _compute_good(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[tuple[Ph
             return [(batch[0][0], error)]
         halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
     # Halving finds the photo that spoils a batch, and a batch that fits into memory.
-    return [outcome for half in halves for outcome in _compute_good(job, half)]
+    return [outcome for half in halves for outcome in _compute_good(job, half, keepers)]
 
 
-def _predict(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTask, Any]]:
+def _predict(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
     with _measure(job.timings, "encoding"):
-        embeddings = _encode(job, batch)
+        embeddings = _encode(job, batch, keepers)
     groups: dict[str, list[int]] = defaultdict(list)
     for index, (task, _) in enumerate(batch):
         groups[task.group].append(index)
@@ -127,14 +130,15 @@ def _predict(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[tuple[PhotoTa
     return [(task, outcomes[index]) for index, (task, _) in enumerate(batch)]
 
 
-def _encode(job: Job, batch: list[tuple[PhotoTask, Any]]) -> list[ImageEmbedding]:
+def _encode(job: Job, batch: Batch, keepers: WriteBehind[None]) -> list[ImageEmbedding]:
     fresh = [loaded for _, loaded in batch if isinstance(loaded, _Fresh)]
     encoded = job.sam.encode_resized([f.photo for f in fresh], [f.size for f in fresh])
-    new: dict[Any, ImageEmbedding] = dict(zip(fresh, encoded, strict=True))
+    new = dict(zip(fresh, encoded, strict=True))
+    job.timings.photos_encoded += len(fresh)
     for loaded in fresh:
         if job.cache is not None and loaded.key is not None:
-            job.cache.put(loaded.key, new[loaded])
-    return [new.get(loaded, loaded) for _, loaded in batch]
+            keepers.submit(keep, job.cache, loaded.key, new[loaded])
+    return [new[one] if isinstance(one, _Fresh) else one for _, one in batch]
 
 
 def _finish(job: Job, task: PhotoTask, outcome: Any) -> PhotoResult:

@@ -12,7 +12,7 @@ from PIL import Image
 import fiftyone_persam as fp
 from fiftyone_persam.curation.folders import MARK
 from fiftyone_persam.curation.segmentation import segment
-from fiftyone_persam.engine import MemoryCache, WriteError
+from fiftyone_persam.engine import DiskCache, MemoryCache, WriteError
 
 from .discs import SIZE, Make, make_photos, state_of, tiny_sam
 
@@ -303,20 +303,32 @@ def test_a_full_disk_is_one_clear_error(
     assert fp.resume_run(photos, "x", model=tiny_sam()).counts["segmented"] == 4
 
 
-def test_a_cache_spares_the_encoder(photos: fo.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    sam = fp.PromptableSam(tiny_sam(), "tiny", checkpoint_sha256="random")
-    cache = MemoryCache()
-    run_on(photos, model=sam, cache=cache)
-    assert len(cache) == 4
+@pytest.mark.parametrize("kind", ["memory", "folder", "default", "disk"])
+def test_a_cache_spares_the_encoder(photos: fo.Dataset, tmp_path: Path, kind: str) -> None:
+    caches = {"memory": MemoryCache(), "folder": str(tmp_path / "c"), "default": True}
+    cache = caches.get(kind, DiskCache(tmp_path / "d"))
+    sam = fp.load_sam(tiny_sam())
     encoded: list[int] = []
-    original = fp.PromptableSam.encode_resized
-    monkeypatch.setattr(
-        fp.PromptableSam,
-        "encode_resized",
-        lambda self, photos, sizes: encoded.append(len(photos)) or original(self, photos, sizes),
+    hook = sam.sam.image_encoder.register_forward_hook(
+        lambda module, given, out: encoded.append(len(out))
     )
-    run_on(photos, model=sam, cache=cache, out_field="y", method="persam_f")
-    assert sum(encoded) <= 1  # the reference's own
+    try:
+        run_on(photos, model=sam, cache=cache)
+        assert sum(encoded) == 4  # the reference is one of the photos
+        run = run_on(photos, model=sam, cache=cache, out_field="y", method="persam_f")
+        other = photos.last()
+        run_on(photos, reference=other, model=sam, cache=cache, out_field="z")
+        assert sum(encoded) == 4 and run.timings["photos_encoded"] == 0
+        run_on(photos, model=sam, out_field="w")
+        assert sum(encoded) == 9
+    finally:
+        hook.remove()
+    for cached, fresh in zip(photos.values("x.mask"), photos.values("w.mask"), strict=True):
+        assert np.mean(cached != fresh) < 0.01  # batches of other sizes round otherwise
+    Image.new("RGB", (30, 20)).save(photos.last().filepath)  # another photo under the same name
+    again = run_on(photos, model=sam, cache=cache, overwrite=True)
+    assert again.timings["photos_encoded"] == 1
+    assert photos.last().x.mask.shape == (20, 30)
 
 
 BAD_CALLS: list[tuple[dict[str, Any], str]] = [
@@ -356,6 +368,8 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"stepps": 5}, "'stepps' is no argument"),
     ({"method": "persam", "scale_tuning": False}, "'scale_tuning' is no argument"),
     ({"progress": "yes"}, "progress 'yes'"),
+    ({"cache": 5}, "cache 5 is no cache"),
+    ({"cache": "/dev/null/cache"}, "cannot be cached in /dev/null/cache"),
 ]
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from fiftyone_persam.engine.cache import MemoryCache, embedding_key
+from fiftyone_persam.engine.cache import MemoryCache, embedding_key, encode_files
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
 from fiftyone_persam.sam.lite import build_sam_lite
 
@@ -43,8 +44,71 @@ def test_a_key_changes_with_the_file_and_the_model(tmp_path: Path, sam: Promptab
     assert embedding_key(other, str(photo)) != embedding_key(sam, str(photo))
 
 
-def test_what_cannot_be_told_apart_is_not_cached(tmp_path: Path, sam: PromptableSam) -> None:
-    assert embedding_key(sam, str(tmp_path / "missing.jpg")) is None
-    (tmp_path / "photo.jpg").write_bytes(b"one")
-    own = PromptableSam(sam.sam, "own")
-    assert embedding_key(own, str(tmp_path / "photo.jpg")) is None
+def test_a_file_that_is_replaced_under_its_name_and_time(
+    tmp_path: Path, sam: PromptableSam
+) -> None:
+    photo, other = tmp_path / "photo.jpg", tmp_path / "other.jpg"
+    for path in (photo, other):
+        path.write_bytes(b"one")
+        os.utime(path, ns=(1, 1))
+    key = embedding_key(sam, str(photo))
+    os.replace(other, photo)
+    assert embedding_key(sam, str(photo)) != key
+    assert embedding_key(sam, str(other)) is None
+
+
+def test_weights_of_your_own_are_told_apart(tmp_path: Path, sam: PromptableSam) -> None:
+    photo = str(tmp_path / "photo.jpg")
+    Path(photo).write_bytes(b"one")
+    torch.manual_seed(1)
+    one, other = build_sam_lite(64), build_sam_lite(64)
+    key = embedding_key(PromptableSam(one, "own"), photo)
+    assert key == embedding_key(PromptableSam(one, "own"), photo)
+    assert key != embedding_key(PromptableSam(other, "own"), photo)
+    assert key != embedding_key(PromptableSam(one, "own", dtype=torch.bfloat16), photo)
+    changed = next(one.image_encoder.parameters())
+    with torch.no_grad():
+        changed += 1e-3
+    assert key != embedding_key(PromptableSam(one, "own"), photo)
+
+
+def test_a_kept_embedding_is_a_copy() -> None:
+    batch = torch.arange(6.0).reshape(2, 3)
+    cache = MemoryCache()
+    cache.put("a", ImageEmbedding(batch[1], (8, 8), (8, 8), 8))
+    batch.zero_()
+    found = cache.get("a")
+    assert found is not None and found.features.tolist() == [3.0, 4.0, 5.0]
+    assert found.features.untyped_storage().nbytes() == 12
+
+
+def test_files_are_encoded_once(tmp_path: Path) -> None:
+    small = PromptableSam(build_sam_lite(64).eval(), "small")
+    encoded: list[int] = []
+    small.sam.image_encoder.register_forward_hook(lambda m, a, out: encoded.append(len(out)))
+    paths = [str(tmp_path / f"{n}.png") for n in range(2)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (40 + number, 30), (90, 60 * number, 0)).save(path)
+    cache = MemoryCache()
+    first = encode_files(small, paths, cache)
+    again = encode_files(small, [paths[1], paths[0]], cache)
+    assert sum(encoded) == 2
+    assert [one.original_size for one in again] == [(30, 41), (30, 40)]
+    assert torch.equal(again[0].features, first[1].features)
+
+
+class Broken:
+    def get(self, key: str) -> ImageEmbedding | None:
+        raise OSError("disk on fire")
+
+    def put(self, key: str, embedding: ImageEmbedding) -> None:
+        raise OSError("disk on fire")
+
+
+def test_a_broken_cache_is_no_more_than_slow(
+    tmp_path: Path, sam: PromptableSam, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (found,) = encode_files(sam, [str(tmp_path / "a.png")], Broken())
+    assert found.original_size == (30, 40)
+    assert caplog.text.count("disk on fire") == 2
