@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import commands
+from . import __version__, commands
 from .errors import PersamError
 
 
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="fiftyone-persam",
         description="Segment your own object in all your photos from one labelled sample.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = subparsers.add_parser("demo", help="segment a small album and score it")

@@ -223,6 +223,13 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: fiftyone-persam" in capsys.readouterr().err
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"fiftyone-persam {fp.__version__}\n"
+
+
 def test_models(run: Call) -> None:
     code, out, _ = run("models", "list")
     rows = [line.split() for line in out.splitlines()]
