@@ -20,6 +20,7 @@ from fiftyone_persam.curation import review
 from .driver import SLOW, App
 
 FORM = "Segment my object"
+WORKER = "from fiftyone.core.cli import main; main()"  # the command `fiftyone`
 
 
 @pytest.fixture
@@ -74,8 +75,7 @@ def test_the_evaluation_panel_has_the_sdk_s_numbers(app: App, photos):
 def worker() -> Iterator[subprocess.Popen]:
     """A real worker: `fiftyone delegated launch` in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fiftyone.core.cli", "delegated", "launch", "-t", "local"],
-        env=os.environ.copy(),
+        [sys.executable, "-c", WORKER, "delegated", "launch", "-t", "local"],
         start_new_session=True,
     )
     yield process
@@ -99,7 +99,7 @@ def test_delegated_to_a_worker(app: App, photos, worker):
 
 def test_again_with_a_second_reference(app: App, photos):
     first, second, *_ = photos.values("id")
-    run = fp.segment(photos, reference=first, out_field="mine")
+    fp.segment(photos, reference=first, out_field="mine")
     review.set_review(photos, "mine", "accepted", [first])
     kept = photos[first]["mine"].mask_path
     stamp = os.stat(kept).st_mtime_ns
@@ -115,7 +115,7 @@ def test_again_with_a_second_reference(app: App, photos):
     app.close_form()
     again = fp.load_run(photos, "mine")
     assert [r["sample_id"] for r in again.config.references] == [first, second]
-    assert again.ids() != run.ids()
+    assert first not in again.ids()
     assert os.stat(kept).st_mtime_ns == stamp
     counts = review.review_counts(photos, "mine")
     assert (counts.accepted, counts.todo) == (1, 2)
