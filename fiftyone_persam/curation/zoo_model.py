@@ -291,10 +291,8 @@ def _look_again(reference: SampleReference) -> SampleReference:
     if not fo.dataset_exists(reference.dataset):
         raise BadReferenceError(f"dataset {reference.dataset!r} is gone")
     dataset = fo.load_dataset(reference.dataset)
-    dataset.reload()
-    sample = dataset[reference.sample_id] if reference.sample_id in dataset.values("id") else None
-    if sample is None:
-        raise BadReferenceError(f"sample {reference.sample_id} is gone")
+    # A view reads the database; the dataset's own sample may be somebody's unsaved work.
+    sample = dataset.select(reference.sample_id)
     choice = sample if reference.label_id is None else (sample, reference.label_id)
     return resolve_references(
         dataset, choice, reference.label_field, mask_value=reference.mask_value

@@ -73,7 +73,8 @@ def test_album_is_found_wherever_it_is(pack: Pack, tmp_path: Path, out: Path, pr
         "README.txt": b"hello",
         f"{prefix}Images/notes.txt": b"beside the objects",
         f"{prefix}Images/cat/deeper/02.jpg": b"too deep",
-        f"__MACOSX/{prefix}Images/cat/._00.jpg": b"resource fork",
+        f"__MACOSX/{prefix}Images/cat/00.jpg": b"resource fork",
+        f"__MACOSX/{prefix}Annotations/cat/00.png": b"resource fork",
         f"{prefix}Images/cat/.DS_Store": b"finder",
     }
     files = {**others, **{prefix + name: content for name, content in ALBUM.items()}}

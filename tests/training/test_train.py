@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import fiftyone_persam as fp
 from fiftyone_persam.sam.decoding import decode_batch
 from fiftyone_persam.sam.lite import build_sam_lite
 from training.bank import Bank
+from training.compose import Scenes, compose
 from training.export import export
 from training.train import Phase, Trainer, main, parse_phase, set_input_size, train
 
@@ -84,6 +86,20 @@ def test_a_step_changes_what_its_phase_trains(bank: Bank) -> None:
     run.step()
     assert any(name.startswith("image_encoder.trunk.stages.6") for name in changed())
     assert not any(name.startswith(low) for name in changed())
+
+
+def test_every_step_composes_other_scenes(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(*arguments: Any) -> Scenes:
+        seen.append(compose(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr("training.train.compose", watched)
+    run = trainer(bank)
+    for _ in range(2):
+        run.step()
+    assert not torch.equal(seen[0].images, seen[1].images)
 
 
 def test_the_average_follows_slowly(bank: Bank) -> None:
