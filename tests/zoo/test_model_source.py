@@ -130,25 +130,45 @@ def test_masks_go_to_files_where_asked(registered: str, cats: fo.Dataset, tmp_pa
         assert label.get_mask().max() in (0, 255)
 
 
-def test_a_corrected_reference_is_learned_anew(registered: str, cats: fo.Dataset) -> None:
+@pytest.mark.parametrize("kind", ["segmentation", "detection"])
+def test_a_corrected_reference_is_learned_anew(
+    registered: str, cats: fo.Dataset, kind: str
+) -> None:
     """FiftyOne hands out the model it has for an equal request: it must not be a stale one."""
-    reference = reference_of(cats)
-    arguments = {"reference": reference.id, "dataset": cats.name, "method": "persam"}
-    model = load(registered, **arguments)
+    sample = reference_of(cats)
+    mask = sample["ground_truth"].get_mask()
+    half = mask.copy()
+    half[mask.shape[0] // 2 :] = 0
+    assert 0 < half.sum() < mask.sum()
+    wanted: Any = sample.id
+    if kind == "segmentation":
+        sample["shape"] = fo.Segmentation(mask=mask.copy())
+    else:
+        sample["shape"] = fo.Detections(detections=[fo.Detection.from_mask(mask, label="cat")])
+        wanted = (sample.id, sample["shape"].detections[0].id)
+    sample.save()
+    arguments = {"reference": wanted, "dataset": cats.name, "label_field": "shape"}
+    model = load(registered, method="persam", **arguments)
     cats.apply_model(model, label_field="before")
     old = model.predictor.state.targets.clone()
-    mask = reference["ground_truth"].get_mask().copy()
-    half = np.zeros_like(mask)
-    half[: mask.shape[0] // 2] = mask[: mask.shape[0] // 2]
-    reference["ground_truth"] = fo.Segmentation(mask=half)
-    reference.save()
-    again = load(registered, **arguments)
+
+    if kind == "segmentation":
+        sample["shape"].mask = half
+    else:
+        corrected = fo.Detection.from_mask(half, label="cat")
+        sample["shape"].detections[0].mask = corrected.mask
+        sample["shape"].detections[0].bounding_box = corrected.bounding_box
+    cats.apply_model(model, label_field="unsaved")
+    assert np.allclose(old, model.predictor.state.targets)
+    sample.save()
+    again = load(registered, method="persam", **arguments)
     assert again is model
     cats.apply_model(again, label_field="after")
     assert not np.allclose(old, again.predictor.state.targets)
+
     # Without its sample it keeps what it has learned.
-    cats.delete_samples([reference.id])
     kept = again.predictor.state.targets.clone()
+    cats.delete_samples([sample.id])
     cats.apply_model(again, label_field="later")
     assert np.allclose(kept, again.predictor.state.targets)
     assert len(cats.exists("later")) == len(cats)
