@@ -109,7 +109,7 @@ def run_demo(
             dataset, method, eval_key=f"{method}_eval", group_by="object", progress=False
         )
         scores[method] = results.scores
-    objects = PICTURED if perseg_dir is None else sorted(dataset.distinct("object"))[:6]
+    objects = PICTURED if perseg_dir is None else sorted(dataset.distinct("object"))[:4]
     out.mkdir(parents=True, exist_ok=True)
     picture = save_picture(draw_picture(dataset, "persam_f", objects), out / "demo.jpg")
     table = format_table(scores, seconds, published=perseg_dir is not None)
