@@ -18,7 +18,9 @@ from ..sam import ImageEmbedding, PhotoSource, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH
 from . import presence as presence_room
 from . import prior
+from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
+from .instances import find_instances
 from .prediction import Prediction
 from .reference import Reference
 from .state import FittedState, load_state, save_state
@@ -26,8 +28,6 @@ from .state import FittedState, load_state, save_state
 Mode = Literal["corrected", "reference"]
 SeveralReferences = Literal["max", "mean"]
 Self = TypeVar("Self", bound="PerSAM")
-
-ABSENT = "absent"
 
 
 class PerSAM:
@@ -44,9 +44,10 @@ class PerSAM:
             mask; 0 keeps every mask. None is 0.1 in corrected mode and 0 in reference mode.
         several_references: how several references become one similarity map: "max" takes the most
             similar one at each cell (views that look different), "mean" their mean.
+        max_instances: objects that look the same to find in one photo, at most; corrected mode.
 
     Raises:
-        PersamError: an unknown mode or a threshold outside [0, 1].
+        PersamError: an unknown mode, a threshold outside [0, 1], or a wrong number of instances.
     """
 
     method = "persam"
@@ -62,6 +63,7 @@ class PerSAM:
         post_refinement: bool = True,
         presence_threshold: float | None = None,
         several_references: SeveralReferences = "max",
+        max_instances: int = 1,
     ) -> None:
         if mode not in ("corrected", "reference"):
             raise PersamError(f"mode {mode!r} is not known: use 'corrected' or 'reference'")
@@ -73,6 +75,13 @@ class PerSAM:
             presence_threshold = presence_room.DEFAULT_THRESHOLD if mode == "corrected" else 0.0
         if not 0 <= presence_threshold <= 1:
             raise PersamError(f"presence_threshold {presence_threshold} is not between 0 and 1")
+        if max_instances < 1 or int(max_instances) != max_instances:
+            raise PersamError(f"max_instances {max_instances} is not a positive whole number")
+        if max_instances > 1 and mode == "reference":
+            raise PersamError(
+                "mode='reference' finds one object, as the released code: use mode='corrected' "
+                "for several instances"
+            )
         self.sam = sam if isinstance(sam, PromptableSam) else load_sam(sam)
         self.mode = mode
         self.negative_prior = negative_prior
@@ -81,6 +90,7 @@ class PerSAM:
         self.post_refinement = post_refinement
         self.presence_threshold = float(presence_threshold)
         self.several_references = several_references
+        self.max_instances = int(max_instances)
         self._state: FittedState | None = None
 
     @property
@@ -107,6 +117,7 @@ class PerSAM:
             "post_refinement": self.post_refinement,
             "presence_threshold": self.presence_threshold,
             "several_references": self.several_references,
+            "max_instances": self.max_instances,
         }
 
     @torch.inference_mode()
@@ -193,7 +204,8 @@ class PerSAM:
                 self.post_refinement,
                 exact_boxes=self.mode == "reference",
             )
-            predictions += self._predictions(batch, best, outcome)
+            found = self._predictions(batch, best, outcome)
+            predictions += found if self.max_instances == 1 else self._more(batch, best, found)
         return predictions
 
     @torch.inference_mode()
@@ -221,21 +233,9 @@ class PerSAM:
         valid = prior.valid_cells(embeddings, device)
         maps = prior.similarity_maps(features, state.targets)
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
-        several = self.several_references
-        similarity = maps.amax(dim=1) if several == "max" else maps.mean(dim=1)
+        similarity = maps.amax(dim=1) if self.several_references == "max" else maps.mean(dim=1)
         points, bias = self._points_and_bias(similarity, valid, embeddings)
-        positives, labels = (2, [1, 0]) if self.negative_prior else (1, [1])
-        chosen = state.embeddings[best] if several == "max" else state.embeddings.mean(dim=0)
-        batch = PriorBatch(
-            embeddings,
-            features,
-            similarity,
-            points[:, :positives],
-            np.array(labels, dtype=np.int64),
-            bias if self.guided_attention else None,
-            chosen.expand(len(embeddings), -1) if self.semantic_prompt else None,
-        )
-        return batch, best
+        return self._batch(embeddings, features, similarity, points, bias, best), best
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save the fitted object (a few kB): safetensors, with the settings as JSON in its header.
@@ -300,6 +300,52 @@ class PerSAM:
 
     # Shared parts.
 
+    def _batch(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        features: Tensor,
+        similarity: Tensor,
+        points: npt.NDArray[np.int64],
+        bias: Tensor,
+        best: Tensor,
+    ) -> PriorBatch:
+        """The location prior, without the parts that are switched off."""
+        positives, labels = (2, [1, 0]) if self.negative_prior else (1, [1])
+        raw = self.state.embeddings
+        chosen = raw[best] if self.several_references == "max" else raw.mean(dim=0)
+        return PriorBatch(
+            embeddings,
+            features,
+            similarity,
+            points[:, :positives],
+            np.array(labels, dtype=np.int64),
+            bias if self.guided_attention else None,
+            chosen.expand(len(embeddings), -1) if self.semantic_prompt else None,
+        )
+
+    def _more(self, batch: PriorBatch, best: Tensor, first: list[Prediction]) -> list[Prediction]:
+        """Further objects in the photos of a batch whose strongest are known."""
+        valid = prior.valid_cells(batch.embeddings, self.sam.device)
+
+        def segment(rows: list[int], blocked: Tensor) -> list[Prediction]:
+            chosen = [batch.embeddings[row] for row in rows]
+            similarity, free = batch.similarity[rows], valid[rows] & ~blocked
+            points = prior.aligned_points(similarity, free, chosen, self.sam.image_size)
+            bias = prior.aligned_attention(similarity, free)
+            again = self._batch(chosen, batch.features[rows], similarity, points, bias, best[rows])
+            outcome = run_cascade(self.sam, again, self._weights(), self.post_refinement)
+            return self._predictions(again, best[rows], outcome)
+
+        return find_instances(
+            first,
+            batch.similarity,
+            valid,
+            self.state.levels[best],
+            self.max_instances,
+            segment,
+            lambda row, mask: prior.mask_coverage(self.sam, mask, batch.embeddings[row]),
+        )
+
     def _mask_of(self, reference: Reference, embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:
         """The reference's mask; SAM makes it from a box or from points (paper, table 6)."""
         if embedding.original_size != reference.size:
@@ -343,41 +389,5 @@ class PerSAM:
         return points, prior.aligned_attention(similarity, valid)
 
     def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
-        valid = prior.valid_cells(batch.embeddings, self.sam.device)
         levels = self.state.levels[best]
-        present = presence_room.presence(batch.similarity, outcome.logits, valid, levels)
-        presences = present.cpu().numpy()
-        scores = outcome.scores.cpu().numpy()
-        agreements = _overlap(outcome.passes[0].logits, outcome.logits).cpu().numpy()
-        maps = batch.similarity.float().cpu().numpy()
-        results = []
-        for i, embedding in enumerate(batch.embeddings):
-            full = self.sam.upscale(outcome.logits[i][None], embedding)[0]
-            candidate = (full > 0).cpu().numpy()
-            stage, mask = outcome.stages[i], candidate
-            if candidate.any() and presences[i] < self.presence_threshold:
-                stage, mask = ABSENT, np.zeros_like(candidate)
-            rows, columns = embedding.valid_grid
-            results.append(
-                Prediction(
-                    mask,
-                    float(scores[i]),
-                    float(presences[i]),
-                    maps[i, :rows, :columns].copy(),
-                    batch.points[i].copy(),
-                    batch.labels.copy(),
-                    outcome.boxes[i],
-                    stage,
-                    float(agreements[i]),
-                    candidate,
-                )
-            )
-        return results
-
-
-def _overlap(first: Tensor, last: Tensor) -> Tensor:
-    """(B, hm, wm) logits twice -> (B,) IoU of the masks; 1 where both are empty."""
-    a, b = first > 0, last > 0
-    union = (a | b).sum(dim=(1, 2))
-    both = (a & b).sum(dim=(1, 2))
-    return torch.where(union > 0, both / union.clamp_min(1), 1.0)
+        return assemble(self.sam, batch, outcome, levels, self.presence_threshold)

@@ -33,7 +33,7 @@ class PerSAMF(PerSAM):
         steps: optimiser steps.
         lr: learning rate of the first step.
         negative_prior, guided_attention, semantic_prompt, post_refinement, presence_threshold,
-            several_references: as in `PerSAM`.
+            several_references, max_instances: as in `PerSAM`.
 
     Raises:
         PersamError: an unknown mode, or a number out of its range.
@@ -55,6 +55,7 @@ class PerSAMF(PerSAM):
         post_refinement: bool = True,
         presence_threshold: float | None = None,
         several_references: SeveralReferences = "max",
+        max_instances: int = 1,
     ) -> None:
         super().__init__(
             sam,
@@ -65,6 +66,7 @@ class PerSAMF(PerSAM):
             post_refinement=post_refinement,
             presence_threshold=presence_threshold,
             several_references=several_references,
+            max_instances=max_instances,
         )
         if not 0 <= steps <= 100_000 or not 0 < lr <= 1:
             raise PersamError(f"steps {steps} or lr {lr} is out of range: use 1000 and 0.001")

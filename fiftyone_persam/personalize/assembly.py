@@ -1,0 +1,65 @@
+"""From the passes of a batch to a prediction for each photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sam import PromptableSam
+from .cascade import Outcome, PriorBatch
+from .prediction import Prediction
+from .presence import presence
+from .prior import valid_cells
+
+ABSENT = "absent"
+
+
+def assemble(
+    sam: PromptableSam, batch: PriorBatch, outcome: Outcome, levels: Tensor, threshold: float
+) -> list[Prediction]:
+    """Masks at the photos' own sizes, scores, and whether the object is there at all.
+
+    Args:
+        sam: the model.
+        batch: B photos and their location priors.
+        outcome: their passes.
+        levels: (B, 2) similarity of object and background in the reference of each photo.
+        threshold: presence below which the object counts as absent.
+    """
+    valid = valid_cells(batch.embeddings, sam.device)
+    presences = presence(batch.similarity, outcome.logits, valid, levels).cpu().numpy()
+    scores = outcome.scores.cpu().numpy()
+    agreements = _overlap(outcome.passes[0].logits, outcome.logits).cpu().numpy()
+    maps = batch.similarity.float().cpu().numpy()
+    results = []
+    for i, embedding in enumerate(batch.embeddings):
+        full = sam.upscale(outcome.logits[i][None], embedding)[0]
+        candidate = (full > 0).cpu().numpy()
+        stage, mask = outcome.stages[i], candidate
+        if candidate.any() and presences[i] < threshold:
+            stage, mask = ABSENT, np.zeros_like(candidate)
+        rows, columns = embedding.valid_grid
+        results.append(
+            Prediction(
+                mask,
+                float(scores[i]),
+                float(presences[i]),
+                maps[i, :rows, :columns].copy(),
+                batch.points[i].copy(),
+                batch.labels.copy(),
+                outcome.boxes[i],
+                stage,
+                float(agreements[i]),
+                candidate,
+            )
+        )
+    return results
+
+
+def _overlap(first: Tensor, last: Tensor) -> Tensor:
+    """(B, hm, wm) logits twice -> (B,) IoU of the masks; 1 where both are empty."""
+    a, b = first > 0, last > 0
+    union = (a | b).sum(dim=(1, 2))
+    both = (a & b).sum(dim=(1, 2))
+    return torch.where(union > 0, both / union.clamp_min(1), 1.0)
