@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -73,10 +74,10 @@ class PerSAM:
             )
         if presence_threshold is None:
             presence_threshold = presence_room.DEFAULT_THRESHOLD if mode == "corrected" else 0.0
-        if not 0 <= presence_threshold <= 1:
-            raise PersamError(f"presence_threshold {presence_threshold} is not between 0 and 1")
-        if max_instances < 1 or int(max_instances) != max_instances:
-            raise PersamError(f"max_instances {max_instances} is not a positive whole number")
+        if not isinstance(presence_threshold, Real) or not 0 <= presence_threshold <= 1:
+            raise PersamError(f"presence_threshold {presence_threshold!r} is not between 0 and 1")
+        if not isinstance(max_instances, Integral) or max_instances < 1:
+            raise PersamError(f"max_instances {max_instances!r} is not a positive whole number")
         if max_instances > 1 and mode == "reference":
             raise PersamError(
                 "mode='reference' finds one object, as the released code: use mode='corrected' "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,9 @@ class PerSAMF(PerSAM):
             several_references=several_references,
             max_instances=max_instances,
         )
-        if not 0 <= steps <= 100_000 or not 0 < lr <= 1:
-            raise PersamError(f"steps {steps} or lr {lr} is out of range: use 1000 and 0.001")
+        counted = isinstance(steps, Integral) and 0 <= steps <= 100_000
+        if not counted or not isinstance(lr, Real) or not 0 < lr <= 1:
+            raise PersamError(f"steps {steps!r} or lr {lr!r} is out of range: use 1000 and 0.001")
         self.scale_tuning = scale_tuning
         self.steps = int(steps)
         self.lr = float(lr)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fiftyone_persam.errors import CheckpointError
+from fiftyone_persam.personalize import FittedState
+from fiftyone_persam.personalize.state import load_state, save_state
+
+STATE = FittedState(torch.rand(2, 8), torch.rand(2, 8), torch.rand(2, 2))
+TUNED = FittedState(
+    *(torch.rand(1, 8), torch.rand(1, 8), torch.rand(1, 2)),
+    torch.rand(3, dtype=torch.float64),
+    torch.rand(4, 3, dtype=torch.float64),
+)
+
+
+@pytest.mark.parametrize("state", [STATE, TUNED], ids=["PerSAM", "PerSAM-F"])
+def test_round_trip(tmp_path: Path, state: FittedState) -> None:
+    path = save_state(tmp_path / "new" / "cat", state, {"method": "persam", "note": "é"})
+    assert path == tmp_path / "new" / "cat.safetensors"
+    loaded, header = load_state(tmp_path / "new" / "cat")
+    assert loaded.tensors().keys() == state.tensors().keys()
+    for name, tensor in state.tensors().items():
+        assert torch.equal(loaded.tensors()[name], tensor)
+    assert header["method"] == "persam" and header["note"] == "é"
+    assert [entry.name for entry in path.parent.iterdir()] == ["cat.safetensors"]
+
+
+def test_saving_again_replaces_the_file(tmp_path: Path) -> None:
+    save_state(tmp_path / "cat.safetensors", STATE, {})
+    save_state(tmp_path / "cat", TUNED, {})
+    assert load_state(tmp_path / "cat")[0].weights is not None
+
+
+def test_a_name_with_a_dot_keeps_it(tmp_path: Path) -> None:
+    assert save_state(tmp_path / "cat.v2", STATE, {}).name == "cat.v2.safetensors"
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    path = save_state(tmp_path / "cat", TUNED, {"method": "persam_f"})
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + length])
+    assert json.loads(header["__metadata__"]["persam"])["method"] == "persam_f"
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(path.read_bytes())
+
+
+def _truncated(path: Path) -> None:
+    save_state(path, STATE, {})
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _pickled(path: Path) -> None:
+    torch.save({"targets": torch.zeros(3)}, path)
+
+
+def _foreign(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path)
+
+
+def _newer(path: Path) -> None:
+    header = json.dumps({"format": "fiftyone-persam-state", "version": 99})
+    save_file(STATE.tensors(), path, metadata={"persam": header})
+
+
+def _incomplete(path: Path) -> None:
+    header = json.dumps({"format": "fiftyone-persam-state", "version": 1})
+    save_file({"targets": torch.zeros(1, 3)}, path, metadata={"persam": header})
+
+
+def _strange_header(path: Path) -> None:
+    save_file(STATE.tensors(), path, metadata={"persam": "{not json"})
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (_truncated, "cannot be read"),
+        (_pickled, "cannot be read"),
+        (_foreign, "no fitted state"),
+        (_newer, "version 99"),
+        (_incomplete, "lacks tensors"),
+        (_strange_header, "cannot be read"),
+        (lambda path: path.mkdir(), "cannot be read"),
+    ],
+)
+def test_bad_files(tmp_path: Path, write: object, says: str) -> None:
+    path = tmp_path / "state.safetensors"
+    write(path)  # type: ignore[operator]
+    with pytest.raises(CheckpointError) as caught:
+        load_state(path)
+    assert says in str(caught.value) and str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
