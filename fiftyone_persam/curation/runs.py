@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fiftyone.core.odm as odm
+from bson import DBRef
+
 from ..errors import PersamError, RunConflictError
 from . import fields as run_fields
 from . import folders
@@ -187,8 +190,18 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
     old = fields_of(name, config)
     new = RunFields(new_name, old.label_type, old.similarity, old.prompts)
     check_name(new_name)
-    check_free(dataset, new)
+    begun = getattr(config, "renaming", None)
+    if begun not in (None, name, new_name):
+        raise RunConflictError(
+            f"renaming run {name!r} to {begun!r} was cut off in the middle: rename it to "
+            f"{begun!r} first"
+        )
+    if begun != new_name:
+        check_free(dataset, new)
     with Lease(dataset, name), Lease(dataset, new_name):
+        # Noted first: a renaming that is cut off finds some fields under the new name already.
+        config.renaming = new_name
+        dataset.update_run_config(name, config)
         rename_review(dataset, name, new_name)
         run_fields.rename(dataset, old, new_name)
         dataset.rename_run(name, new_name)
@@ -218,6 +231,10 @@ def refresh(dataset: Any) -> None:
     when another process has changed the fields.
     """
     dataset._reload()
+    if any(isinstance(document, DBRef) for document in dataset._doc.runs.values()):
+        # A process was killed while it deleted a run: the dataset still names it.
+        odm.patch_runs(dataset.name)
+        dataset._reload()
     stored = {field.name for field in dataset._doc.sample_fields}
     if {name for name in stored if not name.startswith("_")} != set(dataset.get_field_schema()):
         dataset.reload()
