@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -133,10 +133,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             for name in FIELDS:
                 values = {row.id: float(getattr(row.counts, name)) for row in rows}
                 samples._dataset.set_values(f"{eval_key}_{name}", values, key_field="id")
-        accumulator = PerSegAccumulator(self.config.dilation_ratio)
-        for row in rows:
-            accumulator.update_counts(row.group, row.counts)
-        scores = accumulator.compute()
+        scores = _score([(row.group, row.counts) for row in rows], self.config.dilation_ratio)
         classes = [BACKGROUND, *sorted({row.group for row in rows})]
         matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
         matches = []
@@ -166,6 +163,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             backend=self,
         )
         results.perseg = scores.to_dict()
+        results.photos = [[row.gt_id, row.group, *vars(row.counts).values()] for row in rows]
         return results
 
     def get_fields(
@@ -198,28 +196,47 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             group=str(group),
             counts=count_photo(predicted, truth, config.dilation_ratio),
             size=truth.size,
-            gt_id=getattr(truth_label, "id", None),
-            pred_id=getattr(predicted_label, "id", None),
+            gt_id=_label_id(truth_label),
+            pred_id=_label_id(predicted_label),
         )
 
 
 class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
-    """Results of `evaluate`, with FiftyOne's own `metrics()`, `report()` and plots.
+    """Results of `evaluate`, with FiftyOne's own `metrics()`, `report()`, plots and subsets.
 
     Attributes:
         perseg: the scores as plain values.
+        photos: per photo the id of its true label, its object, and its `PhotoCounts`.
     """
 
     perseg: dict[str, Any]
+    photos: list[list[Any]]
 
     @property
     def scores(self) -> PerSegScores:
-        """All numbers: over objects, over photos, and per object."""
-        return PerSegScores.from_dict(self.perseg)
+        """All numbers: over objects, over photos, and per object; of the subset, if one is set.
+
+        Raises:
+            PersamError: the subset has no photo.
+        """
+        if not self.has_subset:
+            return PerSegScores.from_dict(self.perseg)
+        chosen = set(self.ytrue_ids)
+        rows = [(name, PhotoCounts(*counts)) for i, name, *counts in self.photos if i in chosen]
+        return _score(rows, self.config.dilation_ratio)
 
     def attributes(self) -> list[str]:
         """What is stored."""
-        return [*super().attributes(), "perseg"]
+        return [*super().attributes(), "perseg", "photos"]
+
+    def metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """FiftyOne's metrics and the protocol's; see `METRICS` for the names of the latter."""
+        found: dict[str, Any] = super().metrics(*args, **kwargs)
+        if self.has_subset:  # what is stored is of all photos
+            scores = self.scores if self.ytrue.size else None
+            for key, (attribute, _) in METRICS.items():
+                found[key] = 0.0 if scores is None else getattr(scores, attribute)
+        return found
 
     def print_report(self, classes: Sequence[str] | None = None, digits: int = 1) -> None:
         """Print IoU, boundary IoU and accuracy in percent: per object, their mean, over photos.
@@ -236,6 +253,7 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
     ) -> PerSegResults:
         results: PerSegResults = super()._from_dict(d, samples, config, eval_key, **kwargs)
         results.perseg = d["perseg"]
+        results.photos = d["photos"]
         return results
 
 
@@ -276,6 +294,20 @@ def format_scores(
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _score(rows: Iterable[tuple[str, PhotoCounts]], dilation_ratio: float) -> PerSegScores:
+    accumulator = PerSegAccumulator(dilation_ratio)
+    for group, counts in rows:
+        accumulator.update_counts(group, counts)
+    return accumulator.compute()
+
+
+def _label_id(label: Any) -> str | None:
+    """By which the App finds a photo; of several instances, the first one's."""
+    if isinstance(label, fo.Detections):
+        label = next(iter(label.detections), None)
+    return getattr(label, "id", None)
 
 
 def _cells(row: PhotoRow) -> Iterator[tuple[int, int, int]]:

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import cv2
 import fiftyone as fo
 import numpy as np
 import pytest
+from bson import json_util
+from fiftyone.operators.executor import ExecutionContext, Executor
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.perseg_evaluation import PerSegEvaluationConfig
@@ -102,6 +105,66 @@ def test_fiftyone_has_it_as_an_evaluation(photos: fo.Dataset) -> None:
     assert not any(entry["lower_is_better"] for entry in shown.values())
     view = photos.load_evaluation_view("key")
     assert len(view) == 4
+
+
+@pytest.mark.parametrize("gt_field", ["ground_truth", "boxed"])
+def test_a_subset_has_its_own_numbers(photos: fo.Dataset, gt_field: str) -> None:
+    for sample in photos:
+        mask = sample.ground_truth.mask > 0
+        found = fo.Detection.from_mask(mask, label="disc")
+        sample["boxed"] = fo.Detections(detections=[found])
+        sample.save()
+    fp.evaluate(photos, "pred", gt_field=gt_field, eval_key="key", group_by="colour")
+    photos.clear_cache()
+    results = photos.load_evaluation_results("key")
+    whole, (blue, red) = results.metrics()["mIoU"], results.scores.objects
+    assert blue.iou != red.iou
+    with results.use_subset({"type": "field", "field": "colour", "value": "red"}):
+        assert results.metrics()["mIoU"] == results.scores.miou == red.iou
+        assert results.metrics()["bIoU"] == red.boundary_iou
+    assert results.metrics()["mIoU"] == whole == np.mean([blue.iou, red.iou])
+    with results.use_subset(photos.limit(0)):
+        assert results.metrics()["mIoU"] == 0
+
+
+def panel_context(dataset: fo.Dataset, key: str, params: dict[str, Any]) -> ExecutionContext:
+    """What the App sends when somebody uses the Model Evaluation panel."""
+    state = {"view": {"key": key}}
+    return ExecutionContext(
+        {
+            "dataset_name": dataset.name,
+            "panel_id": "panel",
+            "panel_state": state,
+            "params": {"panel_id": "panel", "panel_state": state, **params},
+        },
+        executor=Executor(),
+        operator_uri="@voxel51/operators/model_evaluation_panel_builtin",
+    )
+
+
+def test_the_model_evaluation_panel_shows_it(photos: fo.Dataset) -> None:
+    from plugins.panels.model_evaluation import EvaluationPanel
+
+    results = fp.evaluate(photos, "pred", eval_key="key", group_by="colour")
+    photos.clear_cache()
+    panel = EvaluationPanel()
+    shown = panel.get_evaluation_data(panel_context(photos, "key", {"key": "key"}))
+    numbers = {entry["key"]: entry["value"] for entry in shown["custom_metrics"].values()}
+    assert numbers["mIoU"] == results.scores.miou
+    assert numbers["bIoU"] == results.scores.mean_boundary_iou
+    assert list(shown["confusion_matrix"]["classes"]) == ["background", "blue", "red"]
+    assert shown["confusion_matrix"]["matrix"].sum() == 4 * SIZE[0] * SIZE[1]
+
+    for kind, options, colours in (
+        ("class", {"x": "red"}, ["red", "red"]),
+        ("matrix", {"x": "background", "y": "blue"}, ["blue", "blue"]),
+        ("field", {"field": "fp"}, ["red", "red", "blue", "blue"]),
+    ):
+        context = panel_context(photos, "key", {"type": kind, "options": {"key": "key", **options}})
+        panel.load_view(context)
+        (request,) = context.executor.to_json()["requests"]
+        stages = json_util.loads(json.dumps(request["params"]["view"]))
+        assert fo.DatasetView._build(photos, stages).values("colour") == colours
 
 
 def test_it_loads_in_another_process(photos: fo.Dataset) -> None:
