@@ -76,6 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--mask-value", type=_mask_value, help="which value of their masks")
     segment.add_argument("--group-by", metavar="FIELD", help="field that names each object")
     segment.add_argument("--method", default="persam_f", choices=("persam", "persam_f"))
+    segment.add_argument(
+        "--mode",
+        default="corrected",
+        choices=("corrected", "reference"),
+        help="reference: as the authors' released code",
+    )
     segment.add_argument("--out-field", default="persam", help="name of the run and its field")
     segment.add_argument(
         "--label-type", default="segmentation", choices=("segmentation", "detections", "both")
@@ -87,6 +93,9 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--overwrite", action="store_true", help="do these photos again")
     segment.add_argument("--mask-storage", default="auto", choices=("auto", "file", "inline"))
     segment.add_argument("--masks-dir", metavar="DIR", help="folder of the mask files")
+    segment.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
+    )
     _add_view(segment)
     _add_model(segment)
     _add_engine(segment)

@@ -77,6 +77,8 @@ def segment(options: Options) -> int:
         similarity=options.similarity,
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
+        mode=options.mode,
+        dtype=options.dtype,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
         batch_size=options.batch_size,

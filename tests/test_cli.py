@@ -73,12 +73,16 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
         *("--method", "persam", "--out-field", "mine", "--label-type", "both"),
         *("--similarity", "--prompts", "--mask-storage", "file", "--masks-dir", tmp_path / "m"),
         *("--presence-threshold", "0", "--device", "cpu", "--batch-size", "2"),
-        *("--cache", tmp_path / "cache"),
+        *("--cache", tmp_path / "cache", "--mode", "reference", "--dtype", "bfloat16"),
     )
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 6
     assert code == 0
     made = fp.load_run(photos, "mine")
     assert made.summary() in out and made.counts["segmented"] == 6
+    assert (made.config.parameters["options"]["mode"], made.config.dtype) == (
+        "reference",
+        "bfloat16",
+    )
     assert made.config.method == "persam" and made.config.parameters["group_by"] == "object"
     assert {Path(path).parent for path in photos.values("mine.mask_path")} == {tmp_path / "m"}
     assert len(photos.exists("mine_similarity")) == len(photos.exists("mine_prompts")) == 6
