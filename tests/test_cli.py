@@ -101,6 +101,20 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
     assert len(masks) == 4 and all(np.asarray(Image.open(path)).any() for path in masks)
 
 
+def test_demo(
+    run: Call, album: Path, dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSEG_DIR", str(album))
+    code, out, _ = run("demo", "--out", tmp_path / "out")
+    made = dataset(fo.load_dataset("persam-demo"))
+    assert code == 0 and made.persistent
+    assert [r.name for r in fp.list_runs(made)] == ["persam", "persam_f"]
+    for expected in (str(album), "PerSAM-F: 6 photos", "published (ViT-H)", "make app"):
+        assert expected in out
+    assert str(tmp_path / "out" / "demo.jpg") in out
+    assert Image.open(tmp_path / "out" / "demo.jpg").format == "JPEG"
+
+
 def test_views_tags_and_labels(run: Call, photos: fo.Dataset) -> None:
     sample = photos[reference_of(photos, "cat")]
     mask = sample.ground_truth.get_mask() > 0
