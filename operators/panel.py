@@ -7,6 +7,7 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from . import panel_evaluation
 from . import panel_parts as parts
 from .base import ICON, PLUGIN, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
@@ -163,11 +164,11 @@ class ReviewPanel(foo.Panel):
 
     def show_score(self, ctx: Context) -> None:
         """A bar of the score histogram was clicked."""
-        self._show_bar(ctx, "score")
+        self._show_bar(ctx, "score", ctx.panel.state.run)
 
     def show_presence(self, ctx: Context) -> None:
         """A bar of the presence histogram was clicked."""
-        self._show_bar(ctx, "presence")
+        self._show_bar(ctx, "presence", ctx.panel.state.run)
 
     def move_threshold(self, ctx: Context) -> None:
         """The slider was moved: say how many photos would change."""
@@ -187,6 +188,52 @@ class ReviewPanel(foo.Panel):
         self._try(ctx, lambda: set_presence_threshold(ctx.dataset, ctx.panel.state.run, value))
         self._changed(ctx)
 
+    # Evaluation --------------------------------------------------------------------------------
+
+    def evaluation_page(self, ctx: Context) -> None:
+        """Show the numbers of the run's evaluation."""
+        ctx.panel.state.page = parts.EVALUATION
+        self._read(ctx)
+
+    def review_page(self, ctx: Context) -> None:
+        """Back to the review."""
+        ctx.panel.state.page = None
+        self._read(ctx)
+
+    def change_evaluation(self, ctx: Context) -> None:
+        """Another evaluation of the run was chosen."""
+        value = ctx.params.get("value")
+        if value and value != ctx.panel.state.evaluation:
+            ctx.panel.state.evaluation = value
+            self._read(ctx)
+
+    def evaluate(self, ctx: Context) -> None:
+        """Evaluate the run."""
+        params = {"pred_field": ctx.panel.state.run}
+        ctx.prompt(f"{PLUGIN}/evaluate", params=params, on_success=self.refresh)
+
+    def open_evaluation(self, ctx: Context) -> None:
+        """FiftyOne's own panel has confusion matrices, and compares two evaluations."""
+        ctx.ops.open_panel("model_evaluation_panel_builtin")
+
+    def show_object(self, ctx: Context) -> None:
+        """The photos of a row of the table, worst first."""
+        from fiftyone_persam.curation.scores import worst_first
+
+        rows, index = ctx.panel.state.scores or [], int(ctx.params.get("row", 0))
+        last = index + 1 >= len(rows)  # the mean over all objects
+        name = None if last else rows[index]["object"]
+        ctx.ops.set_view(worst_first(ctx.dataset, ctx.panel.state.evaluation, name))
+        show_fields(ctx, ctx.panel.state.run)
+
+    def show_iou(self, ctx: Context) -> None:
+        """A bar of the IoU histogram was clicked."""
+        self._show_bar(ctx, "iou", ctx.panel.state.evaluation)
+
+    def show_boundary_iou(self, ctx: Context) -> None:
+        """A bar of the boundary IoU histogram was clicked."""
+        self._show_bar(ctx, "boundary_iou", ctx.panel.state.evaluation)
+
     # Going on ----------------------------------------------------------------------------------
 
     def another_reference(self, ctx: Context) -> None:
@@ -198,6 +245,17 @@ class ReviewPanel(foo.Panel):
     def edit(self, ctx: Context) -> None:
         """Correct masks by hand."""
         self._prompt(ctx, "edit_masks")
+
+    def edit_this(self, ctx: Context) -> None:
+        """Correct the opened photo's mask by hand."""
+        from fiftyone_persam.curation.editing import make_editable
+
+        run, sample_id = ctx.panel.state.run, ctx.current_sample
+        fields: list[str] = []
+        if self._try(ctx, lambda: fields.append(make_editable(ctx.dataset, run, [sample_id]))):
+            ctx.ops.reload_dataset()
+            show_fields(ctx, *fields)
+            ctx.ops.notify("Now choose Annotate, then click the mask.", variant="info")
 
     def promote(self, ctx: Context) -> None:
         """Copy accepted masks into a label field."""
@@ -228,9 +286,17 @@ class ReviewPanel(foo.Panel):
             parts.empty(panel, self)
         elif ctx.current_sample:
             parts.photo(panel, self, ctx.panel.state)
+        elif ctx.panel.state.page == parts.EVALUATION:
+            panel_evaluation.evaluation(panel, self, ctx.panel.state)
         else:
             parts.overview(panel, self, ctx.panel.state)
-        return types.Property(panel, view=types.GridView(align_x="left", orientation="vertical"))
+        view = types.GridView(
+            align_x="left",
+            orientation="vertical",
+            gap=2,
+            componentsProps={"container": {"sx": {"padding": "12px"}}},
+        )
+        return types.Property(panel, view=view)
 
     # -------------------------------------------------------------------------------------------
 
@@ -244,7 +310,11 @@ class ReviewPanel(foo.Panel):
 
     def _read(self, ctx: Context) -> None:
         if ctx.panel.state.run:
-            for key, value in parts.read(ctx, ctx.panel.state.run).items():
+            run, state = ctx.panel.state.run, ctx.panel.state
+            found = parts.read(ctx, run)
+            if state.page == parts.EVALUATION:
+                found |= panel_evaluation.read(ctx, run, state.evaluation)
+            for key, value in found.items():
                 ctx.panel.set_state(key, value)
 
     def _changed(self, ctx: Context) -> None:
@@ -260,15 +330,15 @@ class ReviewPanel(foo.Panel):
         self._changed(ctx)
         self.next_photo(ctx)
 
-    def _show_bar(self, ctx: Context, what: str) -> None:
+    def _show_bar(self, ctx: Context, what: str, prefix: str) -> None:
         from fiftyone_persam.curation.histograms import between
 
-        run, index = ctx.panel.state.run, int(ctx.params.get("idx", 0))
+        index = int(ctx.params.get("idx", 0))
         edges = ctx.panel.state.get(f"{what}_edges") or []
         if index + 1 >= len(edges):
             return
         last = index + 2 == len(edges)
-        view = between(ctx.dataset, f"{run}_{what}", edges[index], edges[index + 1], last=last)
+        view = between(ctx.dataset, f"{prefix}_{what}", edges[index], edges[index + 1], last=last)
         ctx.ops.set_view(view)
 
     def _prompt(self, ctx: Context, operator: str) -> None:

@@ -18,6 +18,7 @@ STATES = {
     "failed": "Failed",
 }
 COLOUR = "#FF6D04"
+EVALUATION = "evaluation"
 
 
 def read(ctx: Context, run: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
     for what, values in (("score", table.score), ("presence", table.presence)):
         histogram = histogram_of(values)
         state[f"{what}_edges"] = [float(e) for e in histogram.edges]
-        state[f"plots.{what}_plot"] = _bars(histogram, what)
+        state[f"plots.{what}_plot"] = bars(histogram, what)
     entry = Board(ctx.dataset).entries().get(run)
     state["header.run_choice"] = run
     state["running"] = entry["label"] if entry and entry["state"] == RUNNING else None
@@ -76,7 +77,7 @@ def empty(panel: Any, owner: Any) -> None:
 
 def overview(panel: Any, owner: Any, state: Any) -> None:
     """The panel beside the grid."""
-    _header(panel, owner, state)
+    header(panel, owner, state)
     counts = state.counts or {}
     row = panel.h_stack("states", gap=1, align_y="center")
     for name, text in STATES.items():
@@ -117,7 +118,7 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
 
 def photo(panel: Any, owner: Any, state: Any) -> None:
     """The panel beside an opened photo."""
-    _header(panel, owner, state)
+    header(panel, owner, state)
     facts = state.photo or {}
     if not facts:
         panel.md("This run has no result for this photo.", name="facts")
@@ -136,7 +137,7 @@ def photo(panel: Any, owner: Any, state: Any) -> None:
     row.btn("next", label="Next", icon="skip_next", on_click=owner.next_photo)
     _undo(row, owner, state)
     row = panel.h_stack("correct", gap=1, align_y="center")
-    row.btn("edit", label="Edit this mask", icon="draw", on_click=owner.edit)
+    row.btn("edit", label="Edit this mask", icon="draw", on_click=owner.edit_this)
     row.btn(
         "again",
         label="Use as another reference",
@@ -151,7 +152,8 @@ def photo(panel: Any, owner: Any, state: Any) -> None:
     )
 
 
-def _header(panel: Any, owner: Any, state: Any) -> None:
+def header(panel: Any, owner: Any, state: Any) -> None:
+    """Which run, which page, and what is running."""
     row = panel.h_stack("header", gap=1, align_y="center")
     view = types.DropdownView()
     for name in state.runs or []:
@@ -165,6 +167,15 @@ def _header(panel: Any, owner: Any, state: Any) -> None:
         on_change=owner.change_run,
     )
     row.btn("refresh", label="Refresh", icon="refresh", on_click=owner.refresh)
+    if state.page == EVALUATION:
+        row.btn("review_page", label="Review", icon="rule", on_click=owner.review_page)
+    elif not state.photo:
+        row.btn(
+            "evaluation_page",
+            label="Evaluation",
+            icon="assessment",
+            on_click=owner.evaluation_page,
+        )
     if state.running:
         panel.md(f"⏳ {state.running}", name="running")
         panel.btn("stop", label="Stop this run", icon="stop", on_click=owner.stop)
@@ -213,7 +224,7 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
     value, count = state.threshold or 0.0, state.changes or 0
     row.btn(
         "save_threshold",
-        label=f"Apply {value:.2f}: {count} photos change" if changed else f"Now {value:.2f}",
+        label=f"Apply {value:.2f}: {count} change" if changed else f"Now {value:.2f}",
         on_click=owner.save_threshold,
         variant="outlined",
         disabled=not changed,
@@ -225,10 +236,11 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
     accepted = counts.get("accepted", 0)
     row.btn(
         "again",
-        label="Another reference",
+        label="Add reference",
         icon="add_photo_alternate",
         on_click=owner.another_reference,
     )
+    row.btn("edit", label="Edit masks", icon="draw", on_click=owner.edit)
     row.btn(
         "promote",
         label="Promote",
@@ -273,7 +285,8 @@ def _preview(ctx: Context, run: str) -> str | None:
         return None
 
 
-def _bars(histogram: Any, what: str) -> list[dict[str, Any]]:
+def bars(histogram: Any, what: str) -> list[dict[str, Any]]:
+    """A histogram as Plotly's traces."""
     edges = histogram.edges
     if not len(histogram.counts):
         return []

@@ -77,13 +77,17 @@ def reference_inputs(ctx: Context, inputs: Any) -> Picked | None:
     label_id = ctx.params.get("label_id") or (selected[0] if len(selected) == 1 else None)
     instances = labels_of(sample, field)
     if len(instances) > 1:
-        choose(inputs, "label_id", instances, "Which object", default=label_id)
+        # Not required: the refusal below says more than FiftyOne's "Required property".
+        choose(inputs, "label_id", instances, "Which object", default=label_id, required=False)
     value = ctx.params.get("mask_value")
     problem = problem_with(sample, field, label_id)
     if problem is None and len(values := mask_values(sample, field)) > 1:
         named = {"": "all of them", **{str(v): name for v, name in values.items()}}
         choose(inputs, "mask_value", named, "Which mask value", default="", required=False)
         problem = problem_with(sample, field, label_id, int(value) if value else None)
+    if len(instances) > 1 and label_id not in instances:
+        name = Path(sample.filepath).name
+        problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None

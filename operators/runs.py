@@ -11,7 +11,7 @@ def run_names(dataset: Any) -> list[str]:
     """Names of the runs, oldest first."""
     from fiftyone_persam.curation.runs import run_names as names
 
-    return names(dataset)
+    return sorted(names(dataset), key=lambda name: dataset.get_run_info(name).timestamp)
 
 
 def choose_run(ctx: Context, inputs: Any, label: str = "Run", newest: bool = True) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlparse
 
 import fiftyone as fo
 import fiftyone.operators.types as types
@@ -289,7 +290,7 @@ def _model_inputs(ctx: Context, inputs: Any) -> None:
             "download",
             default=False,
             label=f"Download {info.name} ({size[info.name]}) and go on",
-            description=f"From {info.source}",
+            description=f"From {urlparse(info.source).hostname}; checked by its SHA-256",
             view=types.CheckboxView(),
         )
         if not ctx.params.get("download"):

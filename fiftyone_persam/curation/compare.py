@@ -49,16 +49,16 @@ class Comparison:
         return collection.select([self.ids[i] for i in order], ordered=True)
 
     def summary(self) -> dict[str, float]:
-        """Numbers for a report: photos, mean agreement, and how often either run is better."""
+        """Numbers for a report: photos, mean IoU of the two, and how often either run is better."""
         out: dict[str, float] = {"photos": len(self.ids)}
         if self.ids:
-            out["mean agreement"] = float(self.agreement.mean())
-            out["photos that disagree (IoU below 0.5)"] = int((self.agreement < 0.5).sum())
+            out["mean agreement"] = round(float(self.agreement.mean()), 3)
+            out["IoU below 0.5"] = int((self.agreement < 0.5).sum())
         if self.gain is not None and self.ids:
             known = self.gain[np.isfinite(self.gain)]
             out[f"{self.run_a} better"] = int((known < -0.01).sum())
             out[f"{self.run_b} better"] = int((known > 0.01).sum())
-            out["mean gain"] = float(known.mean()) if known.size else 0.0
+            out["mean gain"] = round(float(known.mean()), 3) if known.size else 0.0
         return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -46,6 +46,21 @@ def make_editable(
     if field not in (dataset.active_label_schemas or []):
         dataset.activate_label_schemas([field])
     return field
+
+
+def corrected_fields(dataset: Any, run: str) -> list[str]:
+    """The fields in which corrections of a run's masks by hand would be, latest first."""
+    instances = fields_of(run, dataset.get_run_info(run).config).instances
+    names = [edit_field(run), *([instances] if instances else [])]
+    return [name for name in names if dataset.has_field(name)]
+
+
+def latest_label(sample: Any, run: str, corrected: Sequence[str]) -> Any:
+    """A photo's label from the first of ``corrected`` that has one, else the run's."""
+    for name in corrected:
+        if sample.has_field(name) and sample[name] is not None:
+            return sample[name]
+    return sample[run]
 
 
 def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:

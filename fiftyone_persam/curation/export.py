@@ -15,7 +15,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from ..errors import PersamError
-from .label_masks import photo_size, shown_mask
+from .editing import corrected_fields, latest_label
+from .label_masks import photo_size, shown_mask, union_mask
 from .review import ACCEPTED, Collection, review_view
 
 # Left in every exported folder, so that only such a folder is ever overwritten.
@@ -39,6 +40,9 @@ def export_masks(
     overwrite: bool = False,
 ) -> int:
     """Write photos and their masks to a folder.
+
+    Masks corrected by hand (see :func:`~fiftyone_persam.curation.editing.make_editable`) are taken
+    in place of the run's; a FiftyOneDataset has both, in their fields.
 
     Args:
         collection: a dataset or view
@@ -68,17 +72,13 @@ def export_masks(
         )
     folder = Path(export_dir).expanduser().absolute()
     _prepare(folder, overwrite)
+    corrected = corrected_fields(view._root_dataset, run)
     if format == "coco":
-        _export_coco(view, run, folder, group_by)
+        _export_coco(view, run, folder, group_by, corrected)
     elif format == "perseg":
-        from ..datasets import PerSegDataset
-
-        object_field = {"object_field": group_by} if group_by else {}
-        view.export(
-            export_dir=str(folder), dataset_type=PerSegDataset, label_field=run, **object_field
-        )
+        _export_perseg(view, run, folder, group_by, corrected)
     elif format == "masks":
-        _export_folders(view, run, folder)
+        _export_folders(view, run, folder, corrected)
     else:
         view.export(export_dir=str(folder), dataset_type=fo.types.FiftyOneDataset)
     return count
@@ -120,7 +120,40 @@ def _prepare(folder: Path, overwrite: bool) -> None:
     (folder / MARKER).touch()
 
 
-def _export_coco(view: Any, run: str, folder: Path, group_by: str | None) -> None:
+def _export_perseg(
+    view: Any, run: str, folder: Path, group_by: str | None, corrected: list[str]
+) -> None:
+    from ..datasets import PerSegDataset
+
+    options = {"export_dir": str(folder), "dataset_type": PerSegDataset, "label_field": run}
+    if group_by:
+        options["object_field"] = group_by
+    if not corrected:
+        view.export(**options)
+        return
+    # The exporter reads one field, so what is latest is gathered in one.
+    gathered = fo.Dataset()
+    try:
+        known = ("role", group_by or "object")
+        for sample in view:
+            values = {name: sample[name] for name in known if sample.has_field(name)}
+            latest = latest_label(sample, run, corrected)
+            gathered.add_sample(
+                fo.Sample(sample.filepath, **values, **{run: _whole(sample, latest)})
+            )
+        gathered.export(**options)
+    finally:
+        gathered.delete()
+
+
+def _whole(sample: Any, label: Any) -> fo.Segmentation:
+    mask = union_mask(label, photo_size(sample.filepath))
+    return fo.Segmentation(mask=np.where(mask, 255, 0).astype(np.uint8))
+
+
+def _export_coco(
+    view: Any, run: str, folder: Path, group_by: str | None, corrected: list[str]
+) -> None:
     photos = folder / "data"
     photos.mkdir()
     names = _FileNames()
@@ -139,7 +172,7 @@ def _export_coco(view: Any, run: str, folder: Path, group_by: str | None) -> Non
                 "width": width,
             }
         )
-        label = sample[run]
+        label = latest_label(sample, run, corrected)
         instances = list(label.detections) if isinstance(label, fo.Detections) else [label]
         for instance in instances:
             mask = shown_mask(sample, run, instance)
@@ -160,7 +193,7 @@ def _export_coco(view: Any, run: str, folder: Path, group_by: str | None) -> Non
     (folder / "labels.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _export_folders(view: Any, run: str, folder: Path) -> None:
+def _export_folders(view: Any, run: str, folder: Path, corrected: list[str]) -> None:
     from PIL import Image
 
     (folder / "data").mkdir()
@@ -168,7 +201,7 @@ def _export_folders(view: Any, run: str, folder: Path) -> None:
     names = _FileNames()
     for sample in view:
         name = names.of(sample.filepath)
-        mask = shown_mask(sample, run)
+        mask = shown_mask(sample, run, latest_label(sample, run, corrected))
         shutil.copyfile(sample.filepath, folder / "data" / name)
         Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(
             folder / "labels" / f"{Path(name).stem}.png"

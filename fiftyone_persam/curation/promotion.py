@@ -13,9 +13,9 @@ import fiftyone as fo
 import numpy as np
 
 from ..errors import PersamError, RunConflictError
+from .editing import corrected_fields, latest_label
 from .label_masks import shown_mask
-from .review import ACCEPTED, Collection, edit_field, review_table
-from .runs import fields_of
+from .review import ACCEPTED, Collection, review_table
 
 PROVENANCE = {
     "persam_run": fo.StringField,
@@ -81,8 +81,7 @@ def promote(
     result = Promotion(label_field)
     if not chosen:
         return result
-    instances = fields_of(run, dataset.get_run_info(run).config).instances
-    editable = [edit_field(run), *([instances] if instances else [])]
+    corrected = corrected_fields(dataset, run)
     _declare(dataset, label_field, target)
     if not dataset.mask_targets.get(label_field) and dataset.mask_targets.get(run):
         dataset.mask_targets[label_field] = dataset.mask_targets[run]
@@ -97,7 +96,7 @@ def promote(
                 "persam_presence": sample.get_field(f"{run}_presence"),
                 "persam_review": states_of[sample.id],
             }
-            source, present = _latest(sample, editable, run), sample[label_field]
+            source, present = latest_label(sample, run, corrected), sample[label_field]
             if source is None:
                 continue
             if target is fo.Detections:
@@ -149,14 +148,6 @@ def _declare(dataset: Any, label_field: str, target: Any) -> None:
     for name, ftype in PROVENANCE.items():
         if dataset.get_field(f"{path}.{name}") is None:
             dataset.add_sample_field(f"{path}.{name}", ftype)
-
-
-def _latest(sample: Any, editable: list[str], run: str) -> Any:
-    """The label in which corrections by hand would be, else the run's."""
-    for name in editable:
-        if sample.has_field(name) and sample[name] is not None:
-            return sample[name]
-    return sample[run]
 
 
 def _run_of(label: Any) -> str | None:

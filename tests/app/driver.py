@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -56,6 +57,16 @@ class App:
         """A field's labels are switched on: drawn over the photos."""
         box = self.page.locator(f"[data-cy=checkbox-{field}] [data-testid=CheckBoxIcon]")
         expect(box).to_be_visible(timeout=FAST)
+
+    def expect_drawn(self) -> None:
+        """Every photo in sight is drawn, and nothing moves any more."""
+        expect(self.page.locator("[data-cy=looker] canvas:not([canvas-loaded])")).to_have_count(0)
+        before, now = b"", self.page.screenshot()
+        deadline = time.monotonic() + FAST / 1000
+        while before != now:
+            assert time.monotonic() < deadline, "the page does not come to rest"
+            self.page.wait_for_timeout(300)
+            before, now = now, self.page.screenshot()
 
     def open_photo(self, index: int) -> Locator:
         self.looker(index).click()
@@ -123,4 +134,12 @@ class App:
         """An open panel beside the grid."""
         panel = self.page.locator(f"[data-cy='panel-content-{name}']").first
         panel.wait_for(timeout=SLOW)
+        return panel
+
+    def compare_evaluations(self, key: str, other: str) -> Locator:
+        """Open one evaluation in the Model Evaluation panel, and compare it with another."""
+        panel = self.panel("model_evaluation_panel_builtin")
+        panel.get_by_text(key, exact=True).first.click()
+        panel.get_by_role("combobox").filter(has_text="Select a comparison").click()
+        self.page.get_by_role("option", name=other).click()
         return panel

@@ -83,7 +83,7 @@ def test_histograms_and_threshold(app: App, album):
     app.expect_photos(7)
 
     panel.get_by_role("slider").fill("0.5")
-    apply = panel.get_by_role("button", name="Apply 0.50: 1 photos change")
+    apply = panel.get_by_role("button", name="Apply 0.50: 1 change")
     expect(apply).to_be_enabled()
     app.shot("review-5-threshold")
     apply.click()

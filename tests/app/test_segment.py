@@ -107,7 +107,7 @@ def test_again_with_a_second_reference(app: App, photos):
     panel = app.open_panel("review_masks")
     expect(panel.get_by_role("button", name="Accepted 1")).to_be_enabled()
     app.select(1)
-    panel.get_by_role("button", name="Another reference").click()
+    panel.get_by_role("button", name="Add reference").click()
     expect(app.form.get_by_text("2 photos will be segmented again")).to_be_visible(timeout=SLOW)
     app.shot("again-1-form")
     app.submit("Run again")

@@ -90,7 +90,16 @@ def add_run(
         "method": "persam_f",
         "model": "sam_lite",
         "device": "cpu",
-        "references": [{"group": "", "filepath": "sure.png", "label_field": "ground_truth"}],
+        "references": [
+            {
+                "group": "",
+                "sample_id": dataset.first().id,
+                "filepath": "sure.png",
+                "label_field": "ground_truth",
+                "label_id": None,
+                "mask_value": None,
+            }
+        ],
         "parameters": Parameters(label_type=label_type, presence_threshold=THRESHOLD).to_dict(),
         "masks_dir": str(masks),
         "run_id": name,

@@ -9,6 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fiftyone_persam.curation import review
+from fiftyone_persam.curation.editing import make_editable
 from fiftyone_persam.curation.export import FORMATS, coco_annotation, export_masks
 from fiftyone_persam.datasets import PerSegDataset
 from fiftyone_persam.errors import PersamError
@@ -116,3 +117,23 @@ def test_bad_calls_make_no_folder(album, tmp_path, run, options, names):
 
 def test_every_format_is_described():
     assert all(FORMATS.values())
+
+
+@pytest.mark.parametrize("format", ["perseg", "coco", "masks"])
+def test_corrections_by_hand_are_exported(album, tmp_path, format):
+    field = make_editable(album, RUN, ids_of(album, "sure"))
+    corrected = disc(45, 12, 6)
+    (sure,) = ids_of(album, "sure")
+    sample = album[sure]
+    sample[field] = fo.Detections(detections=[fo.Detection.from_mask(corrected, label="cup")])
+    sample.save()
+    out = tmp_path / "out"
+    assert export_masks(album, RUN, out, format=format, group_by="object") == 3
+    if format == "coco":
+        coco = COCO(str(out / "labels.json"))
+        masks = [coco.annToMask(a) > 0 for a in coco.anns.values()]
+    else:
+        masks = [np.asarray(Image.open(p).convert("L")) > 0 for p in out.rglob("*.png")]
+        masks = [mask for mask in masks if mask.shape == corrected.shape]
+    assert sum(np.array_equal(mask, corrected) for mask in masks) == 1
+    assert fo.list_datasets() == [album.name]  # nothing that helped is left

@@ -1,0 +1,106 @@
+"""The evaluation page of the review panel: numbers per object, and photos behind the numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from .base import Context
+from .panel_parts import bars, header
+
+COLUMNS = {
+    "object": "Object",
+    "photos": "Photos",
+    "iou": "IoU",
+    "boundary_iou": "bIoU",
+    "accuracy": "Accuracy",
+}
+PLOTS = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
+
+
+def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
+    """The page's state: the run's evaluations, and the numbers of one of them."""
+    import numpy as np
+
+    from fiftyone_persam.curation.histograms import histogram_of
+    from fiftyone_persam.curation.scores import evaluations_of, object_table
+
+    keys = evaluations_of(ctx.dataset, run)
+    key = wanted if wanted in keys else (keys[-1] if keys else None)
+    state: dict[str, Any] = {"evaluations": keys, "evaluation": key}
+    if key is None:
+        return state
+    table = object_table(ctx.dataset, key)
+    state["scores"] = [
+        {name: f"{v:.3f}" if isinstance(v := row[name], float) else v for name in COLUMNS}
+        for row in table
+    ]
+    state["eval_header.eval_choice"] = key
+    for what in PLOTS:
+        values = np.array(ctx.dataset.exists(f"{key}_{what}").values(f"{key}_{what}"), np.float64)
+        histogram = histogram_of(values)
+        state[f"{what}_edges"] = [float(e) for e in histogram.edges]
+        state[f"eval_plots.{what}_plot"] = bars(histogram, PLOTS[what])
+    return state
+
+
+def evaluation(panel: Any, owner: Any, state: Any) -> None:
+    """The page: which evaluation, its table, its plots."""
+    header(panel, owner, state)
+    if not state.evaluation:
+        panel.md("This run has not been evaluated yet: compare it with ground truth.", name="none")
+        panel.btn(
+            "evaluate",
+            label="Evaluate",
+            icon="assessment",
+            on_click=owner.evaluate,
+            variant="contained",
+        )
+        return
+    row = panel.h_stack("eval_header", gap=1, align_y="center")
+    view = types.DropdownView()
+    for key in state.evaluations or []:
+        view.add_choice(key, label=key)
+    row.enum(
+        "eval_choice",
+        view.values(),
+        default=state.evaluation,
+        label="Evaluation",
+        view=view,
+        on_change=owner.change_evaluation,
+    )
+    row.btn("evaluate", label="Evaluate again", icon="assessment", on_click=owner.evaluate)
+    row.btn(
+        "open_evaluation",
+        label="All metrics",
+        icon="open_in_new",
+        on_click=owner.open_evaluation,
+    )
+    _table(panel, owner)
+    row = panel.h_stack("eval_plots", gap=2)
+    for what, handler in (("iou", owner.show_iou), ("boundary_iou", owner.show_boundary_iou)):
+        row.plot(
+            f"{what}_plot",
+            label=f"{PLOTS[what]}: click a bar to see its photos",
+            layout={
+                "height": 180,
+                "margin": {"l": 32, "r": 8, "t": 8, "b": 28},
+                "bargap": 0.05,
+                "xaxis": {"title": None},
+            },
+            config={"displayModeBar": False},
+            on_click=handler,
+        )
+
+
+def _table(panel: Any, owner: Any) -> None:
+    view = types.TableView()
+    rows = types.Object()
+    for name, label in COLUMNS.items():
+        rows.str(name, label=label)
+        view.add_column(name, label=label)
+    view.add_row_action(
+        "show", owner.show_object, icon="grid_on", tooltip="Show these photos, worst first"
+    )
+    panel.list("scores", rows, view=view, label="Per object")

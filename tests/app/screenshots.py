@@ -1,0 +1,123 @@
+"""The README's pictures of the App: ``python -m tests.app.screenshots [folder]``.
+
+Runs the real App on the demo album, in a FiftyOne home that is deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# First of all: it sets where FiftyOne keeps its things, which FiftyOne reads while it is imported.
+from .. import conftest  # noqa: F401  isort: skip
+
+import fiftyone as fo
+from PIL import Image
+from playwright.sync_api import expect
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation import review
+from fiftyone_persam.datasets import build_album
+
+from ..operators.context import ROOT, link_plugin
+from . import stage
+from .driver import SLOW, App
+
+OBJECTS = ("cat", "cup", "flower")
+LIMIT = 300_000  # bytes
+METHODS = {"persam": "persam_masks", "persam_f": "persam_f_masks"}
+
+
+def main(folder: Path) -> None:
+    """Take all pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    link_plugin()
+    with tempfile.TemporaryDirectory() as scratch:
+        album = _album(Path(scratch))
+        with stage.open_browser() as browser, stage.open_server() as session:
+            for take in (pick, masks, reviewing, evaluation, comparison):
+                with stage.open_tab(browser, session, 1440, 900) as app:
+                    take(app, album)
+                    _save(app, folder / f"{take.__name__}.webp")
+        album.delete()
+
+
+def pick(app: App, album: Any) -> None:
+    """The form: reference, thumbnail, what will happen."""
+    app.open(album.name)
+    app.select(1)
+    app.action("segment_from_reference").click()
+    expect(app.form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    expect(app.button("Segment")).to_be_enabled(timeout=SLOW)
+    expect(app.form.get_by_text("Required property")).to_have_count(0)
+
+
+def masks(app: App, album: Any) -> None:
+    """The masks of a run in the grid."""
+    app.open(album.name)
+    app.page.locator("[data-cy=checkbox-persam_f_masks]").click()
+    app.expect_drawn()
+
+
+def reviewing(app: App, album: Any) -> None:
+    """The panel: counts, histograms, and thumbs in the queue."""
+    app.open(album.name)
+    panel = app.open_panel("review_masks")
+    panel.get_by_role("button", name="Start reviewing").click()
+    expect(panel.locator(".plotly .bars .point path")).not_to_have_count(0)
+    app.select(0, down=True)
+    for index in (2, 3):
+        app.select(index)
+    expect(panel.get_by_role("button", name="Save 2 yes, 1 no")).to_be_enabled()
+    app.expect_drawn()
+
+
+def evaluation(app: App, album: Any) -> None:
+    """Two methods in FiftyOne's own Model Evaluation panel."""
+    app.open(album.name)
+    app.page.locator("[data-cy=checkbox-persam_f_masks]").click()
+    app.open_panel("model_evaluation_panel_builtin")
+    app.compare_evaluations("persam_f_masks_eval", "persam_masks_eval")
+    app.expect_drawn()
+
+
+def comparison(app: App, album: Any) -> None:
+    """Per-object numbers of a run beside its photos, worst first."""
+    app.open(album.name)
+    panel = app.open_panel("review_masks")
+    panel.get_by_role("button", name="Evaluation").click()
+    expect(panel.get_by_role("cell", name="cup").first).to_be_visible()
+    panel.get_by_role("button", name="Show photos").last.click()
+    app.expect_drawn()
+
+
+def _album(folder: Path) -> Any:
+    build_album(folder / "album", objects=OBJECTS, photos=5)
+    album = fo.Dataset.from_dir(
+        dataset_dir=str(folder / "album"), dataset_type=fp.PerSegDataset, name="my-album"
+    )
+    references = album.match(fo.ViewField("role") == "reference")
+    for method, name in METHODS.items():
+        options = {"method": method, "out_field": name, "group_by": "object"}
+        fp.segment(album, reference=references, masks_dir=str(folder / name), **options)
+        fp.evaluate(album, name, eval_key=f"{name}_eval", group_by="object")
+    done = review.review_queue(album, "persam_f_masks").values("id")[-4:]
+    review.set_review(album, "persam_f_masks", "accepted", done)
+    return album
+
+
+def _save(app: App, path: Path) -> None:
+    app.page.mouse.move(2, 450)
+    picture = Image.open(io.BytesIO(app.page.screenshot()))
+    picture.convert("RGB").save(path, quality=82, method=6)
+    size = path.stat().st_size
+    assert size < LIMIT, f"{path} has {size} bytes"
+    print(f"{re.escape(path.name)}: {size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "operators" / "assets")
