@@ -74,9 +74,9 @@ class PerSAM:
             )
         if presence_threshold is None:
             presence_threshold = presence_room.DEFAULT_THRESHOLD if mode == "corrected" else 0.0
-        if not isinstance(presence_threshold, Real) or not 0 <= presence_threshold <= 1:
+        if not is_number(presence_threshold) or not 0 <= presence_threshold <= 1:
             raise PersamError(f"presence_threshold {presence_threshold!r} is not between 0 and 1")
-        if not isinstance(max_instances, Integral) or max_instances < 1:
+        if not is_number(max_instances, Integral) or max_instances < 1:
             raise PersamError(f"max_instances {max_instances!r} is not a positive whole number")
         if max_instances > 1 and mode == "reference":
             raise PersamError(
@@ -392,3 +392,8 @@ class PerSAM:
     def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
         levels = self.state.levels[best]
         return assemble(self.sam, batch, outcome, levels, self.presence_threshold)
+
+
+def is_number(value: object, kind: type = Real) -> bool:
+    """Whether a setting is a number at all, before it is compared with its range."""
+    return isinstance(value, kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..errors import PersamError
 from ..sam import ImageEmbedding, PromptableSam
 from . import prior
-from .persam import Mode, PerSAM, SeveralReferences
+from .persam import Mode, PerSAM, SeveralReferences, is_number
 from .state import FittedState
 from .tuning import Tuning, tune_scales
 
@@ -69,8 +69,8 @@ class PerSAMF(PerSAM):
             several_references=several_references,
             max_instances=max_instances,
         )
-        counted = isinstance(steps, Integral) and 0 <= steps <= 100_000
-        if not counted or not isinstance(lr, Real) or not 0 < lr <= 1:
+        counted = is_number(steps, Integral) and 0 <= steps <= 100_000
+        if not counted or not is_number(lr) or not 0 < lr <= 1:
             raise PersamError(f"steps {steps!r} or lr {lr!r} is out of range: use 1000 and 0.001")
         self.scale_tuning = scale_tuning
         self.steps = int(steps)
