@@ -17,6 +17,8 @@ FIFTYONE_ENV := \
 	FIFTYONE_CONFIG_PATH=$(DATA)/config.json \
 	FIFTYONE_APP_CONFIG_PATH=$(DATA)/app_config.json \
 	FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS=true \
+	FIFTYONE_DATABASE_VALIDATION=false \
+	OMP_WAIT_POLICY=PASSIVE \
 	FIFTYONE_DO_NOT_TRACK=1
 
 .PHONY: help env install demo app test lint unit bench wheel clean distclean

@@ -32,6 +32,8 @@ os.environ.update(
     FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS="true",
 )
 os.environ.pop("FIFTYONE_DATABASE_URI", None)
+# Idle torch threads sleep instead of spinning: on busy cores that is up to ten times faster.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for _name in ("database", "plugins", "models"):
     (_HOME / _name).mkdir()
 
