@@ -269,12 +269,19 @@ class PerSAM:
                 f"fitted state {path} is of method {header.get('method')!r}, not {cls.method!r}: "
                 "load it with that method's class"
             )
-        loaded = cls(sam, **cast("dict[str, Any]", header["settings"]))
+        try:
+            loaded = cls(sam, **cast("dict[str, Any]", header.get("settings")))
+        except TypeError:
+            raise CheckpointError(
+                f"fitted state {path} has settings that this version does not know: fit again"
+            ) from None
         model = loaded.sam
         here = (model.embed_dim, model.grid_size, model.image_size)
         there = tuple(header.get(k) for k in ("embed_dim", "grid_size", "image_size"))
         hashes = (header.get("checkpoint_sha256"), model.checkpoint_sha256)
-        if here != there or (None not in hashes and hashes[0] != hashes[1]):
+        shapes = {state.targets.shape[1:], state.embeddings.shape[1:]}
+        fits = here == there and shapes == {(model.embed_dim,)}
+        if not fits or (None not in hashes and hashes[0] != hashes[1]):
             raise CheckpointError(
                 f"fitted state {path} was made with model {header.get('model')!r}, not with this "
                 f"{model.name!r}: load that model, or fit again"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from benchmarks.seeded import small_sam
 from fiftyone_persam.errors import BadReferenceError, CheckpointError, PersamError, PhotoError
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.personalize import PerSAM, PerSAMF, Prediction, Reference
 from fiftyone_persam.personalize.prior import valid_cells
+from fiftyone_persam.personalize.state import load_state
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam, load_sam
 
 Array = np.ndarray[Any, Any]
@@ -259,6 +262,30 @@ def test_states_are_not_mixed_up(tmp_path: Path, sam: PromptableSam, reference: 
     with pytest.raises(CheckpointError, match="'a'"):
         PerSAM.load(hashed, other)
     PerSAM.load(hashed, one)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda header, tensors: header["settings"].update(speed=3), "does not know"),
+        (lambda header, tensors: header.pop("settings"), "does not know"),
+        (lambda header, tensors: header.update(embed_dim=64), "fit again"),
+        (lambda header, tensors: tensors.update(targets=torch.zeros(1, 64)), "fit again"),
+        (lambda header, tensors: tensors.update(embeddings=torch.zeros(3)), "fit again"),
+        (lambda header, tensors: header.update(method="sam"), "'sam'"),
+    ],
+)
+def test_states_that_were_tampered_with(
+    tmp_path: Path, sam: PromptableSam, reference: Reference, change: Any, says: str
+) -> None:
+    path = PerSAM(sam).fit(reference).save(tmp_path / "cat")
+    state, header = load_state(path)
+    tensors = state.tensors()
+    change(header, tensors)
+    save_file(tensors, path, metadata={"persam": json.dumps(header)})
+    with pytest.raises(CheckpointError) as caught:
+        PerSAM.load(path, sam)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_sam_of_ones_own(reference: Reference, photos: list[Array]) -> None:
