@@ -26,20 +26,15 @@ def start(folder: Path) -> int | None:
     Returns:
         the port, or None where FiftyOne has brought no mongod along
     """
-    program = _mongod()
-    if program is None:
+    if _mongod() is None:
         return None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [str(program), "--dbpath", str(folder), "--port", str(port)]
-    command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
+    port = free_port()
     process = subprocess.Popen(
-        command,
+        command(folder, port),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the tests, which still delete their datasets
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
     )
     owner = os.getpid()
 
@@ -52,6 +47,19 @@ def start(folder: Path) -> int | None:
     return port
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def command(folder: Path, port: int) -> list[str]:
+    """How to start FiftyOne's mongod on a folder and a port."""
+    start = [str(_mongod()), "--dbpath", str(folder), "--port", str(port)]
+    return [*start, "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
+
+
 def _mongod() -> Path | None:
     spec = importlib.util.find_spec("fiftyone")  # finds it without importing it
     for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -61,5 +69,6 @@ def _mongod() -> Path | None:
     return None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a child that was just forked: end when the parent ends."""
     ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
 
-from ..engine.job import Backend, Job, PhotoResult
-from ..errors import RunConflictError
+from ..engine.job import Backend, Job, PhotoResult, PhotoTask
+from ..errors import PersamError, RunConflictError
 from . import fields as run_fields
 from . import folders, runs
 from .fields import patiently
@@ -19,6 +20,8 @@ from .plan import Plan, versions
 
 FLUSH_PHOTOS = 64
 FLUSH_SECONDS = 2.0
+ROUNDS = 5
+"""A database that is killed forgets what it acknowledged just before: these photos are redone."""
 
 Hook = Callable[[int, int], Any]
 Progress = bool | Hook | None
@@ -51,6 +54,16 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> runs.
         saver = _Saver(plan, lease)
         try:
             _process(saver, job, backend, progress)
+            for _ in range(ROUNDS):
+                if not (forgotten := _forgotten(plan)):
+                    break
+                saver.saved -= len(forgotten)
+                _process(saver, replace(job, tasks=forgotten), backend, progress)
+            else:
+                raise PersamError(
+                    f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
+                    "no result of them: look at its log, then resume the run"
+                )
             state = runs.DONE
         except _StoppedError as stopped:
             state = runs.INTERRUPTED
@@ -110,6 +123,21 @@ def _begin(plan: Plan) -> Any:
     if plan.overwrite:
         run_fields.clear(dataset, plan.fields, [task.id for task in plan.tasks])
     return config
+
+
+def _forgotten(plan: Plan) -> list[PhotoTask]:
+    """Photos that the database knows no result of, though they are through."""
+
+    def look() -> list[PhotoTask]:
+        dataset = plan.dataset
+        ended = set(dataset.exists(plan.name).values("id"))
+        ended |= set(dataset.exists(f"{plan.name}_error").values("id"))
+        missing = {task.id for task in plan.tasks} - ended
+        if missing:  # those that somebody has deleted in the meantime are no loss
+            missing = set(dataset.select(list(missing)).values("id"))
+        return [task for task in plan.tasks if task.id in missing]
+
+    return patiently(look)
 
 
 class _Saver:

@@ -146,13 +146,18 @@ def write(
     if fields.masks is not None:
         columns[fields.masks] = {r.id: _segmentation(r.mask) for r in good}
         columns[f"{fields.masks}_withheld"] = {r.id: _segmentation(r.withheld) for r in good}
-    for name in fields.types():
-        values = columns[name]
-        if name.endswith(WITHHELD):
-            values = {i: label for i, label in values.items() if label is not None}
-        if values:
-            _declare(dataset, fields, name)
-            patiently(lambda n=name, v=values: dataset.set_values(n, v, key_field="id"))  # type: ignore[misc]
+
+    def put() -> None:
+        for name in fields.types():
+            values = columns[name]
+            if name.endswith(WITHHELD):
+                values = {i: label for i, label in values.items() if label is not None}
+            if values:
+                _declare(dataset, fields, name)
+                dataset.set_values(name, values, key_field="id")
+
+    # All again after a gap: a database that was killed forgets what it acknowledged just before.
+    patiently(put)
 
 
 def withhold(

@@ -93,7 +93,14 @@ class Lease:
             try:
                 if store.compare_and_set(self.run, self._value, renewed):
                     self._value = renewed
-                elif (store.get(self.run) or {}).get("token") != self._value["token"]:
+                    continue
+                # A database that was killed may have forgotten the last renewal, or all of them.
+                stored = store.get(self.run)
+                if stored is None and store.set_if_absent(self.run, renewed):
+                    self._value = renewed
+                elif stored is not None and stored["token"] == self._value["token"]:
+                    self._value = stored
+                else:
                     self._lost.set()
                     return
             except Exception as failure:  # the database is away: try again

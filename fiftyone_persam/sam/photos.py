@@ -63,6 +63,9 @@ def resize_photo(photo: Photo, image_size: int) -> Photo:
 
 
 def _from_file(path: Path) -> Photo:
+    if path.exists() and not path.is_file():
+        # Opening a pipe would wait for ever.
+        raise PhotoError(f"photo {path} is no file: replace or remove it")
     try:
         with warnings.catch_warnings():
             # A user's own 100 megapixel panorama is no attack; PIL still refuses twice that size.
