@@ -37,9 +37,9 @@ BUILDING_BOOST = 4.0
 # How often objects, and backgrounds, come from each folder of photos; fashion photos are many and
 # alike.
 OBJECT_SHARES = {
-    "coco_small": 0.5,
-    "clothing_coparsing": 0.28,
-    "feral_cats": 0.22,
+    "coco_small": 0.58,
+    "clothing_coparsing": 0.18,
+    "feral_cats": 0.24,
     "backgrounds": 0.0,
 }
 BACKGROUND_SHARES = {

@@ -20,9 +20,9 @@ from training.degrade import degrade, relight
 
 OBJECTS = 4  # per photo
 ASPECT_CROP = 0.5  # share of the photos that are not square
-BLOCKS_SHARE = 0.2  # of the cut-outs, replaced by a body of blocks
-PATCHED_SHARE = 0.3  # of the cut-outs, with patches of other material
-MIN_COVERAGE = 0.012  # of the scene, for an object that is prompted
+BLOCKS_SHARE = 0.25  # of the cut-outs, replaced by a body of blocks
+PATCHED_SHARE = 0.4  # of the cut-outs, with patches of other material
+MIN_COVERAGE = 0.015  # of the scene, for an object that is prompted
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Scenes:
 
 
 def compose(
-    bank: Bank, pairs: int, side: int, generator: torch.Generator, photo_share: float = 0.45
+    bank: Bank, pairs: int, side: int, generator: torch.Generator, photo_share: float = 0.4
 ) -> Scenes:
     """A batch of ``2 * pairs`` scenes of ``side`` x ``side`` pixels."""
     images, coverage, valid = [], [], []

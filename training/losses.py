@@ -34,16 +34,21 @@ def mask_ious(logits: Tensor, targets: Tensor) -> Tensor:
     return (masks & truth).sum((2, 3)) / (masks | truth).sum((2, 3)).clamp(min=1)
 
 
-def decoding_loss(logits: Tensor, scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def decoding_loss(
+    logits: Tensor, scores: Tensor, targets: Tensor, ambiguous: bool = True
+) -> tuple[Tensor, Tensor]:
     """Loss of one round and the masks' IoU (n, M).
 
     The single-mask token and the best of the scales learn the mask (min-loss, which keeps part and
-    whole apart); the score of every mask learns its IoU.
+    whole apart); the score of every mask learns its IoU. Where the prompt is not ``ambiguous``
+    because a mask says what is meant, every scale learns it: refinement must not fall back to a
+    part.
     """
     logits, scores = logits.float(), scores.float()
     losses = mask_losses(logits, targets)
     ious = mask_ious(logits, targets)
-    chosen = losses[:, 0] + losses[:, 1:].amin(1)
+    scales = losses[:, 1:].amin(1) if ambiguous else losses[:, 1:].mean(1)
+    chosen = losses[:, 0] + scales
     return chosen.mean() + functional.mse_loss(scores, ious), ious
 
 

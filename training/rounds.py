@@ -97,11 +97,12 @@ def rounds(
     yield affinity(embeddings, scenes, present, generator)
     for kind, share in zip(KINDS, SHARES, strict=True):
         pool = both if kind.startswith("persam") else present
-        chosen = pool[
-            torch.randperm(len(pool), generator=generator)[: round(share * prompts)].to(pool.device)
-        ]
-        if len(chosen) == 0:
+        if len(pool) == 0:
             continue
+        # People ask for what fills a photo more often than for what is small in it.
+        areas = scenes.coverage[pool[:, 0], pool[:, 1]].mean((1, 2)).sqrt().cpu()
+        count = min(round(share * prompts), len(pool))
+        chosen = pool[torch.multinomial(areas, count, generator=generator).to(pool.device)]
         photo, slot = chosen[:, 0], chosen[:, 1]
         targets = Targets(photo, slot, scenes.coverage[photo, slot])
         if kind.startswith("persam"):
@@ -136,7 +137,7 @@ def affinity(
     valid = valid[photo].repeat_interleave(AFFINITY_CELLS, 0)
     weak = similarity.detach().masked_fill(cells < 0.5, torch.inf).amin(1)
     strong = similarity.detach().masked_fill((cells > 0.05) | ~valid, -torch.inf).amax(1)
-    return "affinity", 0.5 * prior_loss(similarity, cells, valid), (strong < weak).float().mean()
+    return "affinity", prior_loss(similarity, cells, valid), (strong < weak).float().mean()
 
 
 def _interactive(
@@ -155,7 +156,7 @@ def _interactive(
         )
     for _ in range(3):
         logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
-        loss, ious = decoding_loss(logits, scores, targets.masks)
+        loss, ious = decoding_loss(logits, scores, targets.masks, ambiguous=mask is None)
         yield loss, _chosen_iou(ious, scores)
         mask = _best(logits, scores)
         point, label = _corrective(mask[:, 0], targets.masks, generator)
@@ -188,7 +189,7 @@ def _cascade(
         boxes = _mask_boxes(mask, targets.masks)
     for _ in range(2):
         logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
-        loss, ious = decoding_loss(logits, scores, targets.masks)
+        loss, ious = decoding_loss(logits, scores, targets.masks, ambiguous=False)
         yield loss, _chosen_iou(ious, scores)
         mask = _best(logits, scores)
         boxes = _mask_boxes(mask, targets.masks)
