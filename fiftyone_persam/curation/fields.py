@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
 import fiftyone as fo
+import fiftyone.core.odm as foo
 import fiftyone.core.storage as fos
 import numpy as np
+from bson import ObjectId
+from pymongo import UpdateOne
 from pymongo.errors import ConnectionFailure
 
 from ..engine.job import PhotoResult, StoredMask
@@ -97,9 +101,8 @@ def photos_of(dataset: Any) -> Any:
 
 def declare(dataset: Any, fields: RunFields, target: str) -> None:
     """Add a run's fields to the dataset's schema where they are missing."""
-    for name in fields.types():
-        if not name.endswith(WITHHELD):  # made when there is something to withhold
-            _declare(dataset, fields, name)
+    # Those of what is withheld are made when there is something to withhold.
+    _declare(dataset, fields, [name for name in fields.types() if not name.endswith(WITHHELD)])
     if fields.masks is not None:
         dataset.mask_targets[fields.masks] = {MASK_VALUE: target}
         dataset.save()
@@ -118,8 +121,8 @@ def write(
 ) -> None:
     """Write results in bulk.
 
-    Every field of a photo is written before its main field, so a process that dies in between
-    leaves a photo that is done again, never one that is half done.
+    All fields of a photo are one write, so a process that dies leaves photos that are done or
+    photos that are done again, never one that is half done.
 
     Args:
         dataset: where to.
@@ -147,14 +150,26 @@ def write(
         columns[fields.masks] = {r.id: _segmentation(r.mask) for r in good}
         columns[f"{fields.masks}_withheld"] = {r.id: _segmentation(r.withheld) for r in good}
 
+    for name in [name for name in columns if name.endswith(WITHHELD)]:
+        columns[name] = {i: label for i, label in columns[name].items() if label is not None}
+
     def put() -> None:
-        for name in fields.types():
-            values = columns[name]
-            if name.endswith(WITHHELD):
-                values = {i: label for i, label in values.items() if label is not None}
-            if values:
-                _declare(dataset, fields, name)
-                dataset.set_values(name, values, key_field="id")
+        written = [name for name in fields.types() if columns[name]]
+        _declare(dataset, fields, written)
+        # `set_values` costs a request per field, and reads every sample in memory again each time.
+        changes: dict[str, dict[str, Any]] = {result.id: {} for result in results}
+        for name in written:
+            field = dataset.get_field(name)
+            for i, value in columns[name].items():
+                changes[i][name] = None if value is None else field.to_mongo(value)
+        now = datetime.now(timezone.utc)
+        dataset._bulk_write(
+            [
+                UpdateOne({"_id": ObjectId(i)}, {"$set": {**values, "last_modified_at": now}})
+                for i, values in changes.items()
+            ],
+            ids=list(changes),
+        )
 
     # All again after a gap: a database that was killed forgets what it acknowledged just before.
     patiently(put)
@@ -171,7 +186,7 @@ def withhold(
     for name in (fields.masks, fields.instances):
         if name is None or not ids:
             continue
-        _declare(dataset, fields, f"{name}{WITHHELD}")
+        _declare(dataset, fields, [f"{name}{WITHHELD}"])
         labels = [name, f"{name}{WITHHELD}"]
         shown, kept = photos_of(dataset).select(ids, ordered=True).values(labels)
         pairs = zip(ids, shown, kept, strict=True)
@@ -283,11 +298,16 @@ def _emptied(sample_id: str, label: Any, masks_dir: Path) -> Any:
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
 
 
-def _declare(dataset: Any, fields: RunFields, name: str) -> None:
-    if dataset.has_field(name):
-        return
-    kind, label = fields.types()[name]
-    suffix = name.rpartition("_")[2] if name != fields.run else ""
-    description = DESCRIPTIONS.get(suffix, "Masks of run {run!r}").format(run=fields.run)
-    embedded = {} if label is None else {"embedded_doc_type": label}
-    dataset.add_sample_field(name, kind, description=description, **embedded)
+def _declare(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
+    """Add fields to the schema, all in one: `add_sample_field` saves and loads it for each."""
+    missing = {}
+    for name in names:
+        if dataset.has_field(name):
+            continue
+        kind, label = fields.types()[name]
+        suffix = name.rpartition("_")[2] if name != fields.run else ""
+        description = DESCRIPTIONS.get(suffix, "Masks of run {run!r}").format(run=fields.run)
+        embedded = {} if label is None else {"embedded_doc_type": label}
+        missing[name] = foo.create_field(name, kind, description=description, **embedded)
+    if missing:
+        dataset._merge_sample_field_schema(missing)
