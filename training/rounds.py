@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from fiftyone_persam.sam.decoding import decode_batch
 from training.compose import Scenes
-from training.losses import decoding_loss, prior_hits, prior_loss
+from training.losses import decoding_loss, mask_ious, prior_hits, prior_loss
 
 KINDS = ("point", "box", "persam", "persam_f")
 SHARES = (0.2, 0.25, 0.3, 0.25)
 AFFINITY_CELLS = 4  # drawn from each object
+LARGE = 0.15  # of the scene: objects above this are all prompted equally often
+SHARPNESS = 10.0  # of the weights of the scales in IoU, where PerSAM-F's tuning is imitated
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def rounds(
         pool = both if kind.startswith("persam") else present
         if len(pool) == 0:
             continue
-        # People ask for what fills a photo more often than for what is small in it.
-        areas = scenes.coverage[pool[:, 0], pool[:, 1]].mean((1, 2)).sqrt().cpu()
+        # People ask for what fills a good part of a photo more often than for what is small in it.
+        areas = scenes.coverage[pool[:, 0], pool[:, 1]].mean((1, 2)).clamp(max=LARGE).cpu()
         count = min(round(share * prompts), len(pool))
         chosen = pool[torch.multinomial(areas, count, generator=generator).to(pool.device)]
         photo, slot = chosen[:, 0], chosen[:, 1]
@@ -183,9 +185,9 @@ def _cascade(
         yield loss, ious[:, 0].mean()
         mask, boxes = logits[:, :1].detach().float(), None
     else:
-        # PerSAM-F weighs the scales as the reference tells; equal weights are where it starts.
         yield loss, _chosen_iou(ious, scores)
-        mask = logits[:, 1:].detach().float().mean(1, keepdim=True)
+        weights = _scale_weights(sam, embeddings, scenes, targets)
+        mask = (logits[:, 1:].detach().float() * weights[:, :, None, None]).sum(1, keepdim=True)
         boxes = _mask_boxes(mask, targets.masks)
     for _ in range(2):
         logits, scores = decode_batch(sam, images, points, labels, boxes, mask)
@@ -193,6 +195,18 @@ def _cascade(
         yield loss, _chosen_iou(ious, scores)
         mask = _best(logits, scores)
         boxes = _mask_boxes(mask, targets.masks)
+
+
+@torch.no_grad()
+def _scale_weights(sam: Sam, embeddings: Tensor, scenes: Scenes, targets: Targets) -> Tensor:
+    """(n, 3) weights of the scales as PerSAM-F's tuning would find them on the reference photo."""
+    reference = targets.photo ^ 1
+    truth = scenes.coverage[reference, targets.slot]
+    prior = location_prior(embeddings, scenes, reference, targets.slot)
+    points = _prior_points(prior, embeddings.shape[-1], sam.image_encoder.img_size)[:, :1]
+    labels = torch.ones(len(points), 1, device=points.device)
+    logits, _ = decode_batch(sam, embeddings[reference], points, labels)
+    return torch.softmax(SHARPNESS * mask_ious(logits.float()[:, 1:], truth), dim=1)
 
 
 def _attention_bias(prior: Prior) -> Tensor:
