@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "BACKENDS": "choice",
     "Backend": "job",
+    "DevicesBackend": "devices",
     "DiskCache": "disk_cache",
     "EmbeddingCache": "cache",
     "Job": "job",
@@ -18,13 +20,17 @@ _HOME = {
     "OutputSettings": "job",
     "PhotoResult": "job",
     "PhotoTask": "job",
+    "RayBackend": "ray_backend",
     "WriteError": "writing",
+    "choose_backend": "choice",
     "default_cache_dir": "disk_cache",
     "encode_files": "cache",
 }
 
 __all__ = [
+    "BACKENDS",
     "Backend",
+    "DevicesBackend",
     "DiskCache",
     "EmbeddingCache",
     "Job",
@@ -33,16 +39,21 @@ __all__ = [
     "OutputSettings",
     "PhotoResult",
     "PhotoTask",
+    "RayBackend",
     "WriteError",
+    "choose_backend",
     "default_cache_dir",
     "encode_files",
 ]
 
 if TYPE_CHECKING:
     from .cache import EmbeddingCache, MemoryCache, encode_files
+    from .choice import BACKENDS, choose_backend
+    from .devices import DevicesBackend
     from .disk_cache import DiskCache, default_cache_dir
     from .job import Backend, Job, OutputSettings, PhotoResult, PhotoTask
     from .local import LocalBackend
+    from .ray_backend import RayBackend
     from .writing import WriteError
 
 

@@ -128,13 +128,21 @@ class PhotoResult:
 
 @dataclass
 class Timings:
-    """Seconds the main thread spent on each stage, and how many photos had to be encoded."""
+    """Seconds the main thread spent on each stage, and how many photos had to be encoded.
+
+    Where several workers share a job, the sum over them.
+    """
 
     waiting_for_photos: float = 0.0
     encoding: float = 0.0
     decoding: float = 0.0
     waiting_for_writers: float = 0.0
     photos_encoded: int = 0
+
+    def add(self, other: Timings) -> None:
+        """Add a worker's."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
     def to_dict(self) -> dict[str, float]:
         """Rounded to milliseconds."""
