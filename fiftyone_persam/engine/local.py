@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Batch = list[tuple[PhotoTask, Any]]
 
 BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
+ENCODE_ALONE = ("cpu",)
+"""Devices that encode photo by photo faster than several at once: activations fit their cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +134,12 @@ def _predict(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
 
 def _encode(job: Job, batch: Batch, keepers: WriteBehind[None]) -> list[ImageEmbedding]:
     fresh = [loaded for _, loaded in batch if isinstance(loaded, _Fresh)]
-    encoded = job.sam.encode_resized([f.photo for f in fresh], [f.size for f in fresh])
-    new = dict(zip(fresh, encoded, strict=True))
+    step = 1 if job.sam.device.type in ENCODE_ALONE else max(1, len(fresh))
+    new: dict[_Fresh, ImageEmbedding] = {}
+    for start in range(0, len(fresh), step):
+        chunk = fresh[start : start + step]
+        encoded = job.sam.encode_resized([f.photo for f in chunk], [f.size for f in chunk])
+        new.update(zip(chunk, encoded, strict=True))
     job.timings.photos_encoded += len(fresh)
     for loaded in fresh:
         if job.cache is not None and loaded.key is not None:
