@@ -4,7 +4,7 @@
 
 The job is `segment` on a dataset: read and resize the photos, learn the object, encode, decode,
 write masks, write the database. The compute is learning, encoding and the decoder's passes alone
-over the same photos in memory, in batches of the same size. Both take turns.
+over the same photos in memory, in batches of the same sizes. Both take turns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import fiftyone_persam as fp
 from benchmarks.measuring import Figure, alternate, median_ratio, parser_of, run, spread
 from benchmarks.models import MODELS, random_sam
 from benchmarks.photos import LABELS, Photos, dataset_of, take_photos
-from fiftyone_persam.engine.local import BATCH
+from fiftyone_persam.engine.local import BATCH, ENCODE_ALONE
 from fiftyone_persam.personalize.cascade import run_cascade
 
 BARS = {"sam_lite": 1.15, "vit_b": 1.03}
@@ -39,7 +39,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
             "job": lambda: segment(sam, dataset, None, scratch),
             "compute": lambda: compute(sam, reference, loaded, batch_size),
         }
-        seconds = alternate(parts, arguments.repeats)
+        seconds = alternate(parts, arguments.repeats, arguments.clock)
     return [
         Figure(
             f"whole job / compute, {arguments.model}",
@@ -79,7 +79,9 @@ def compute(
     fitted = fp.PerSAMF(sam, presence_threshold=0).fit(reference, embedding)
     for start in range(0, len(loaded), batch_size):
         chunk = loaded[start : start + batch_size]
-        embeddings = sam.encode_resized([photo for photo, _ in chunk], [size for _, size in chunk])
+        embeddings = []
+        for few in [[one] for one in chunk] if sam.device.type in ENCODE_ALONE else [chunk]:
+            embeddings += sam.encode_resized([photo for photo, _ in few], [size for _, size in few])
         batch, _ = fitted.locate(embeddings)
         run_cascade(sam, batch, fitted.state.weights)
     if sam.device.type == "cuda":

@@ -7,7 +7,7 @@ which the package has no place for, is decoded by `decode_batch`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ Record = dict[str, Array]
 
 
 @torch.inference_mode()
-def persam(sam: Sam, reference: Array, colour_mask: Array, photos: Sequence[Array]) -> list[Record]:
+def persam(sam: Sam, reference: Array, colour_mask: Array, photos: Iterable[Array]) -> list[Record]:
     """PerSAM on each photo (H, W, 3) RGB; keys as in the recorded numbers."""
     predictor = SamPredictor(sam)
     predictor.set_image(reference)
@@ -47,12 +47,12 @@ def persam(sam: Sam, reference: Array, colour_mask: Array, photos: Sequence[Arra
         logits, scores = decode_batch(
             sam,
             predictor.features,
-            torch.as_tensor(placed, dtype=torch.float)[None],
-            torch.as_tensor(labels)[None],
+            torch.as_tensor(placed, dtype=torch.float, device=sam.device)[None],
+            torch.as_tensor(labels, device=sam.device)[None],
             attention_bias=attention.flatten(1),
             token_offset=embedding,
         )
-        first = logits[0, :1].numpy()
+        first = logits[0, :1].cpu().numpy()
         prompt = {"point_coords": points, "point_labels": labels, "multimask_output": True}
         masks, scores2, maps2 = predictor.predict(mask_input=first, **prompt)
         best = int(scores2.argmax())
@@ -62,11 +62,11 @@ def persam(sam: Sam, reference: Array, colour_mask: Array, photos: Sequence[Arra
         last = int(scores3.argmax())
         records.append(
             {
-                "sim": similarity.numpy(),
+                "sim": similarity.cpu().numpy(),
                 "points": points,
-                "attn": attention.flatten().numpy(),
+                "attn": attention.flatten().cpu().numpy(),
                 "logits1": first,
-                "scores1": scores[0, :1].numpy(),
+                "scores1": scores[0, :1].cpu().numpy(),
                 "logits2": second,
                 "scores2": scores2,
                 "box": box,
@@ -79,7 +79,7 @@ def persam(sam: Sam, reference: Array, colour_mask: Array, photos: Sequence[Arra
 
 
 def persam_f(
-    sam: Sam, reference: Array, colour_mask: Array, photos: Sequence[Array], steps: int = 1000
+    sam: Sam, reference: Array, colour_mask: Array, photos: Iterable[Array], steps: int = 1000
 ) -> tuple[Record, list[Record]]:
     """PerSAM-F: what the tuning gives, and the records of each photo.
 
@@ -110,15 +110,21 @@ def persam_f(
     return tuned, records
 
 
-def tune(logits: Tensor, truth: Tensor, steps: int) -> tuple[Tensor, list[tuple[float, float]]]:
-    """(3, n) logits and (n,) of 0 and 1 -> (3, 1) weights; dice and focal loss on the way."""
-    free = torch.full((2, 1), 1 / 3, requires_grad=True)
+def tune(
+    logits: Tensor, truth: Tensor, steps: int, decode: Callable[[], Tensor] | None = None
+) -> tuple[Tensor, list[tuple[float, float]]]:
+    """(3, n) logits and (n,) of 0 and 1 -> (3, 1) weights; dice and focal loss on the way.
+
+    ``decode``, if it is given, is asked for the same logits again before each step.
+    """
+    free = torch.full((2, 1), 1 / 3, requires_grad=True, device=truth.device)
     optimiser = torch.optim.AdamW([free], lr=1e-3, eps=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []
     for step in range(steps):
         weights = torch.cat([1 - free.sum(dim=0, keepdim=True), free])
-        summed = (logits * weights).sum(dim=0)
+        maps = logits if decode is None else decode()
+        summed = (maps * weights).sum(dim=0)
         p = summed.sigmoid()
         dice = 1 - (2 * (p * truth).sum() + 1) / (p.sum() + truth.sum() + 1)
         cross = F.binary_cross_entropy_with_logits(summed, truth, reduction="none")
@@ -167,7 +173,7 @@ def _persam_f_photo(
 
 def _foreground(predictor: SamPredictor, colour_mask: Array) -> Tensor:
     """(H, W, 3) uint8 -> (h, w) bool: the mask takes the photo's way to the grid."""
-    resized = torch.as_tensor(predictor.transform.apply_image(colour_mask))
+    resized = torch.as_tensor(predictor.transform.apply_image(colour_mask), device=predictor.device)
     normalised = predictor.model.preprocess(resized.permute(2, 0, 1)[None])
     size = predictor.features.shape[-2:]
     return F.interpolate(normalised, size, mode="bilinear", align_corners=False)[0, 0] > 0
@@ -205,4 +211,6 @@ def _extremum(full: Tensor, largest: bool) -> Array:
 
 def _tight_box(mask: Array) -> Array:
     rows, columns = np.nonzero(mask)
+    if not rows.size:  # the released code ends here
+        return np.array([0, 0, mask.shape[1] - 1, mask.shape[0] - 1])
     return np.array([columns.min(), rows.min(), columns.max(), rows.max()])

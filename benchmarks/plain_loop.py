@@ -1,0 +1,96 @@
+"""The whole job against a plain loop over photos, written as PerSAM was published.
+
+    python -m benchmarks.plain_loop --model sam_lite --photos 50
+
+The loop takes one photo at a time through `SamPredictor`: read, encode, three passes, write the
+mask. `segment` does the same, and keeps score in the database. Both run PerSAM, and take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+import fiftyone_persam as fp
+from benchmarks import released
+from benchmarks.measuring import Figure, alternate, median_ratio, parser_of, run, spread
+from benchmarks.models import MODELS, random_sam
+from benchmarks.photos import LABELS, Photos, dataset_of, take_photos
+
+BARS = {("cpu", "sam_lite"): 1.5, ("cuda", "vit_h"): 20.0}
+
+
+def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
+    sam = random_sam(arguments.model, arguments.device)
+    # The published loop runs in float32.
+    plain = random_sam(arguments.model, str(sam.device), "float32")
+    photos = take_photos(arguments.album, arguments.photos, scratch)
+    with dataset_of(photos) as dataset:
+        reference = dataset.first().id
+
+        def ours() -> None:
+            name = f"run_{len(dataset.list_runs())}"
+            fp.segment(
+                dataset,
+                reference,
+                LABELS,
+                "persam",
+                sam,
+                name,
+                masks_dir=scratch / name,
+                presence_threshold=0,
+                progress=False,
+            )
+
+        few = Photos(photos.files[:2], photos.masks[:2])
+        _loop(plain, few, scratch / "loop")  # warms up
+        parts = {"loop": lambda: _loop(plain, photos, scratch / "loop"), "ours": ours}
+        seconds = alternate(parts, arguments.repeats, arguments.clock)
+    device = sam.device.type
+    return [
+        Figure(
+            f"plain SamPredictor loop / whole job, {arguments.model} on {device}",
+            median_ratio(seconds["loop"], seconds["ours"]),
+            "x",
+            BARS.get((device, arguments.model)),
+            False,
+            f"loop {spread(seconds['loop'])}, ours {spread(seconds['ours'])}; "
+            f"{len(photos.files)} photos",
+        )
+    ]
+
+
+def _loop(sam: fp.PromptableSam, photos: Photos, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    colours = np.zeros((*photos.masks[0].shape, 3), np.uint8)
+    colours[photos.masks[0]] = 255
+    done = released.persam(sam.sam, _read(photos.files[0]), colours, _photos(photos))
+    for file, record in zip(photos.files, done, strict=True):
+        cv2.imwrite(str(folder / f"{file.stem}.png"), record["mask"].astype(np.uint8) * 255)
+
+
+def _photos(photos: Photos) -> Iterator[npt.NDArray[np.uint8]]:
+    for file in photos.files:
+        yield _read(file)
+
+
+def _read(file: Path) -> npt.NDArray[np.uint8]:
+    pixels = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+    return np.asarray(pixels, np.uint8)
+
+
+def main(given: list[str] | None = None) -> int:
+    parser = parser_of(__doc__, photos=50, repeats=2)
+    parser.add_argument("--model", choices=MODELS, default="sam_lite")
+    parser.add_argument("--device", default="auto")
+    return run(measure, parser, given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
