@@ -13,7 +13,7 @@ import fiftyone.operators.types as types
 
 from fiftyone_persam.errors import PersamError
 
-from .streaming import Board, Progress, stream
+from .streaming import DETACHED, Board, Progress, stream
 
 PLUGIN = "@fiftyone-persam/persam"
 ICON = "center_focus_strong"
@@ -83,6 +83,13 @@ class PersamOperator(foo.Operator):
         """What the App does when the work is done: calls on ``ctx.ops``. Not in delegated runs."""
         return None
 
+    def in_panel(self, ctx: Context) -> bool:
+        """Whether the review panel shows the progress, in place of a dialog over the page.
+
+        Then the work goes on in the App's server, which only the App can do without waiting for.
+        """
+        return False
+
     def resolve_input(self, ctx: Context) -> Any:
         """The form; with an error in its place where the operator cannot be executed."""
         inputs = types.Object()
@@ -115,7 +122,13 @@ class PersamOperator(foo.Operator):
     def _stream(self, ctx: Context) -> Generator[Any, None, Any]:
         name = ctx.params.get("run") or ctx.params.get("out_field")
         try:
-            result = yield from stream(ctx, lambda progress: self.run(ctx, progress))
+            result = yield from stream(
+                ctx,
+                lambda progress: self.run(ctx, progress),
+                elsewhere=(lambda: open_review(ctx)) if self.in_panel(ctx) else None,
+            )
+            if result is DETACHED:  # WatchRuns tells how it ends
+                return None
         except PersamError:
             _mark_shown(ctx, name)  # the App shows the error itself
             raise
@@ -194,6 +207,16 @@ def choose(
         required=required,
         view=view,
     )
+
+
+def from_app(ctx: Context) -> bool:
+    """Whether a click in the App has started this, not a call in Python."""
+    return bool(ctx.request_params.get("spaces"))
+
+
+def open_review(ctx: Context) -> Any:
+    """Open the review panel beside the grid; nothing happens where it is open."""
+    return ctx.ops.open_panel("review_masks", layout="horizontal")
 
 
 def show_fields(ctx: Context, *fields: str) -> Any:

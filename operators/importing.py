@@ -8,12 +8,12 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator
+from .base import Context, PersamOperator, refuse
 from .streaming import Progress
 
 
 class ImportPerSeg(PersamOperator):
-    """Form around ``fo.Dataset.from_dir(dataset_type=fiftyone_persam.PerSegDataset)``."""
+    """Form around :func:`fiftyone_persam.curation.importing.import_perseg`."""
 
     operator = "import_perseg"
     label = "Import a PerSeg folder"
@@ -44,8 +44,6 @@ class ImportPerSeg(PersamOperator):
         if folder and (
             missing := [d for d in ("Images", "Annotations") if not (folder / d).is_dir()]
         ):
-            from .base import refuse
-
             refuse(inputs, f"{folder} has no folder {' and '.join(missing)}.")
         inputs.int(
             "max_samples", min=1, label="At most so many photos", description="Empty: all of them"
@@ -59,14 +57,13 @@ class ImportPerSeg(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Import."""
-        import fiftyone_persam as fp
+        from fiftyone_persam.curation.importing import import_perseg
 
         folder = folder_of(ctx.params["dataset_dir"])
-        dataset = fo.Dataset.from_dir(
-            dataset_dir=str(folder),
-            dataset_type=fp.PerSegDataset,
-            name=ctx.params["name"],
-            persistent=True,
+        assert folder is not None  # the form requires it
+        dataset = import_perseg(
+            folder,
+            ctx.params["name"],
             max_samples=ctx.params.get("max_samples"),
             on_error="skip" if ctx.params.get("skip_faulty") else "raise",
         )

@@ -6,10 +6,11 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, missing_packages, notice, refuse, show_fields
+from .base import Context, PersamOperator, from_app, missing_packages, notice, refuse, show_fields
 from .runs import choose_run, run_names
 from .segment import run_facts
-from .streaming import DONE, ERROR, RUNNING, STOPPED, Board, Progress, StoppedError
+from .segment_form import keeps_embeddings
+from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
 
 
 class ListRuns(PersamOperator):
@@ -202,7 +203,7 @@ class ResumeRun(PersamOperator):
         name = ctx.params["run"]
         progress.track(Board(ctx.dataset), name)
         try:
-            run = fp.resume_run(ctx.dataset, name, progress=progress)
+            run = fp.resume_run(ctx.dataset, name, cache=keeps_embeddings(), progress=progress)
         except StoppedError as stopped:
             progress.finish(STOPPED, str(stopped))
             raise
@@ -221,6 +222,10 @@ class ResumeRun(PersamOperator):
             show_fields(ctx, *result["fields"]),
             ctx.ops.notify(result["summary"], variant="success"),
         ]
+
+    def in_panel(self, ctx: Context) -> bool:
+        """In the App."""
+        return from_app(ctx)
 
     def __call__(self, sample_collection: Any, run: str, delegate: bool = False) -> Any:
         """Resume ``run``."""
@@ -295,8 +300,7 @@ class Doctor(PersamOperator):
 
 def going_on(ctx: Context) -> dict[str, str]:
     """The runs in progress and how far they are."""
-    entries = Board(ctx.dataset).entries()
-    return {run: f"{run}: {e['label']}" for run, e in entries.items() if e.get("state") == RUNNING}
+    return {run: f"{run}: {e['label']}" for run, e in Board(ctx.dataset).running().items()}
 
 
 def _table(name: str, label: str, *columns: str) -> Any:

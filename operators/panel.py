@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import fiftyone.operators as foo
@@ -16,6 +17,7 @@ from .streaming import Board
 
 NAME = "review_masks"
 TODO = "todo"
+EXPECT = 120.0  # seconds in which a form that was opened will probably be executed
 
 HELP = """
 **Personal masks** leads through the masks of a run.
@@ -79,9 +81,19 @@ class ReviewPanel(foo.Panel):
         if value and value != ctx.panel.state.run:
             self._pick_run(ctx, value)
 
+    def tick(self, ctx: Context) -> None:
+        """A second has gone by while something is running."""
+        before, now = dict(ctx.panel.state.running or {}), parts.running(ctx)
+        ended = [run for run in before if run not in now]
+        ctx.panel.set_state("running", now)
+        if now:
+            ctx.panel.state.expecting = 0
+        if ended or set(now) - set(ctx.panel.state.runs or []):
+            self._pick_run(ctx, ended[-1] if ended else next(iter(now)))
+
     def stop(self, ctx: Context) -> None:
         """Stop what is running."""
-        Board(ctx.dataset).ask_to_stop(ctx.panel.state.run)
+        Board(ctx.dataset).ask_to_stop(ctx.params["run"])
         ctx.ops.notify("The run stops at its next photo.", variant="info")
 
     # Reviewing ---------------------------------------------------------------------------------
@@ -240,6 +252,7 @@ class ReviewPanel(foo.Panel):
         """Segment what is not accepted again, with one more reference."""
         ids = [ctx.current_sample] if ctx.current_sample else list(ctx.selected or [])
         params = {"run": ctx.panel.state.run, **({"reference": ids[0]} if ids else {})}
+        self._expect_run(ctx)
         ctx.prompt(f"{PLUGIN}/segment_again", params=params, on_success=self.refresh)
 
     def edit(self, ctx: Context) -> None:
@@ -271,10 +284,12 @@ class ReviewPanel(foo.Panel):
 
     def resume(self, ctx: Context) -> None:
         """Go on with the run."""
+        self._expect_run(ctx)
         self._prompt(ctx, "resume_run")
 
     def segment(self, ctx: Context) -> None:
         """Begin a new run."""
+        self._expect_run(ctx)
         ctx.prompt(f"{PLUGIN}/segment_from_reference", on_success=self.refresh)
 
     def render(self, ctx: Context) -> Any:
@@ -283,7 +298,7 @@ class ReviewPanel(foo.Panel):
         if missing := missing_packages():
             panel.md(f"Install what is missing first: `pip install {' '.join(missing)}`")
         elif not ctx.panel.state.run:
-            parts.empty(panel, self)
+            parts.empty(panel, self, ctx.panel.state)
         elif ctx.current_sample:
             parts.photo(panel, self, ctx.panel.state)
         elif ctx.panel.state.page == parts.EVALUATION:
@@ -300,6 +315,10 @@ class ReviewPanel(foo.Panel):
 
     # -------------------------------------------------------------------------------------------
 
+    def _expect_run(self, ctx: Context) -> None:
+        # The panel is not told when a form begins to run: it looks by itself, for so long.
+        ctx.panel.state.expecting = time.time() + EXPECT
+
     def _pick_run(self, ctx: Context, wanted: str | None) -> None:
         names = run_names(ctx.dataset) if ctx.dataset is not None and not missing_packages() else []
         ctx.panel.state.runs = names
@@ -309,6 +328,8 @@ class ReviewPanel(foo.Panel):
         self._read(ctx)
 
     def _read(self, ctx: Context) -> None:
+        if ctx.dataset is not None and not missing_packages():
+            ctx.panel.set_state("running", parts.running(ctx))
         if ctx.panel.state.run:
             run, state = ctx.panel.state.run, ctx.panel.state
             found = parts.read(ctx, run)

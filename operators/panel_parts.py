@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import fiftyone.operators.types as types
 
 from .base import Context
 from .reviewing import decisions_from_thumbs
-from .streaming import RUNNING, Board
+from .streaming import Board
 
 STATES = {
     "todo": "To do",
@@ -51,14 +52,18 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
         histogram = histogram_of(values)
         state[f"{what}_edges"] = [float(e) for e in histogram.edges]
         state[f"plots.{what}_plot"] = bars(histogram, what)
-    entry = Board(ctx.dataset).entries().get(run)
     state["header.run_choice"] = run
-    state["running"] = entry["label"] if entry and entry["state"] == RUNNING else None
     return state
 
 
-def empty(panel: Any, owner: Any) -> None:
+def running(ctx: Context) -> dict[str, str]:
+    """The runs in progress on the dataset, and how far they are."""
+    return {run: entry["label"] for run, entry in Board(ctx.dataset).running().items()}
+
+
+def empty(panel: Any, owner: Any, state: Any) -> None:
     """No run yet: how to begin."""
+    progress(panel, owner, state)
     panel.md(
         "### No masks yet\n"
         "1. Label your object in **one** photo (or use a label that is there).\n"
@@ -176,9 +181,19 @@ def header(panel: Any, owner: Any, state: Any) -> None:
             icon="assessment",
             on_click=owner.evaluation_page,
         )
-    if state.running:
-        panel.md(f"⏳ {state.running}", name="running")
-        panel.btn("stop", label="Stop this run", icon="stop", on_click=owner.stop)
+    progress(panel, owner, state)
+
+
+def progress(panel: Any, owner: Any, state: Any) -> None:
+    """What is running now, with a way to stop it; looks again every second."""
+    going: dict[str, str] = state.running or {}
+    for run, text in going.items():
+        row = panel.h_stack(f"running_{run}", gap=1, align_y="center")
+        row.md(f"**{run}** · {text}", name="progress")
+        row.btn("stop", label="Stop", icon="stop", on_click=owner.stop, params={"run": run})
+    if going or (state.expecting or 0) > time.time():
+        timer = types.TimerView(interval=1000, on_interval=owner.tick)
+        panel.define_property("timer", types.Void(), view=timer)
 
 
 def _undo(row: Any, owner: Any, state: Any) -> None:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlparse
 
-import fiftyone as fo
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, choose, notice, refuse, show_fields
+from .base import Context, PersamOperator, choose, from_app, show_fields
 from .reference import (
-    REFERENCE,
-    ROLE,
-    Picked,
     candidates,
     group_references,
     has_group_references,
     picked_from,
     reference_inputs,
 )
-from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError, duration
+from .segment_form import (
+    METHODS,
+    announce,
+    evaluation_inputs,
+    group_inputs,
+    keeps_embeddings,
+    model_inputs,
+    output_inputs,
+)
+from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
 
-METHODS = {
-    "persam_f": "PerSAM-F: tunes two numbers to the reference, most accurate",
-    "persam": "PerSAM: no tuning at all",
-}
-LABEL_TYPES = {
-    "segmentation": "One mask per photo (Segmentation)",
-    "detections": "Instances that can be edited in the App (Detections)",
-    "both": "Both",
-}
 ONE, GROUPS = "one", "groups"
 
 
@@ -52,7 +47,7 @@ class SegmentFromReference(PersamOperator):
             if picked is None:
                 return
         else:
-            _group_inputs(ctx, inputs)
+            group_inputs(ctx, inputs)
         several = len(candidates(ctx)) > 1
         inputs.view_target(
             ctx,
@@ -60,11 +55,11 @@ class SegmentFromReference(PersamOperator):
             allow_selected_samples=several,
             default_target="CURRENT_VIEW",
         )
-        _announce(ctx, inputs)
+        announce(ctx, inputs)
         choose(inputs, "method", METHODS, "Method", default="persam_f", radio=True)
-        _model_inputs(ctx, inputs)
-        _output_inputs(ctx, inputs, picked)
-        _evaluation_inputs(ctx, inputs, picked)
+        model_inputs(ctx, inputs)
+        output_inputs(ctx, inputs, picked)
+        evaluation_inputs(ctx, inputs, picked)
 
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over the grid."""
@@ -114,15 +109,16 @@ class SegmentFromReference(PersamOperator):
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the new masks and say what happened."""
         result = result or {}
-        triggers = [
+        return [
             ctx.ops.clear_selected_samples(),
             ctx.ops.reload_dataset(),
             show_fields(ctx, *result["fields"]),
             ctx.ops.notify(result["summary"], variant="success"),
         ]
-        if ctx.params.get("open_review", True):
-            triggers.append(ctx.ops.open_panel("review_masks", layout="horizontal"))
-        return triggers
+
+    def in_panel(self, ctx: Context) -> bool:
+        """In the App, unless the user does not want the panel."""
+        return from_app(ctx) and bool(ctx.params.get("open_review", True))
 
     def resolve_run_name(self, ctx: Context) -> str:
         """The name in the list of delegated operations."""
@@ -142,6 +138,9 @@ class SegmentFromReference(PersamOperator):
         evaluate: bool = False,
         group_by: str | None = None,
         skip_existing: bool = False,
+        similarity: bool = False,
+        prompts: bool = False,
+        cache: bool = False,
         delegate: bool = False,
     ) -> Any:
         """Segment the object of ``reference`` in every photo of a dataset or view.
@@ -159,6 +158,9 @@ class SegmentFromReference(PersamOperator):
             evaluate: compare with ``label_field`` afterwards
             group_by: field that names each photo's object, for the evaluation
             skip_existing: segment only photos that have no mask of this run yet
+            similarity: write similarity maps, too
+            prompts: write the prompt points, too
+            cache: keep embeddings for other runs on these photos
             delegate: queue it for ``fiftyone delegated launch``
         """
         if isinstance(reference, tuple):
@@ -178,6 +180,9 @@ class SegmentFromReference(PersamOperator):
             evaluate=evaluate,
             group_by=group_by,
             skip_existing=skip_existing,
+            similarity=similarity,
+            prompts=prompts,
+            cache=cache,
         )
 
 
@@ -211,6 +216,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "overwrite": bool(given.get("overwrite")),
         "similarity": bool(given.get("similarity")),
         "prompts": bool(given.get("prompts")),
+        "cache": bool(given.get("cache", keeps_embeddings())),
     }
     if given.get("scope") == GROUPS:
         return arguments | {
@@ -249,129 +255,3 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
 def plain_metrics(results: Any) -> dict[str, float]:
     """An evaluation's numbers, as numbers that JSON knows."""
     return {name: float(value) for name, value in results.metrics().items() if value is not None}
-
-
-def _group_inputs(ctx: Context, inputs: Any) -> None:
-    from fiftyone_persam.curation.picking import label_fields
-
-    groups = list(ctx.dataset.get_field_schema(ftype=fo.StringField))
-    groups = [g for g in groups if g not in ("filepath", ROLE)]
-    default = "object" if "object" in groups else (groups[0] if groups else None)
-    if default is None:
-        refuse(inputs, "No text field says which object a photo shows: select one photo instead.")
-        return
-    choose(inputs, "group_by", groups, "Group photos by", default=default)
-    fields = label_fields(ctx.dataset)
-    field = "ground_truth" if "ground_truth" in fields else (fields[0] if fields else None)
-    choose(inputs, "label_field", fields, "Label field of the references", default=field)
-    count = len(group_references(ctx.dataset))
-    notice(inputs, "references", f"{count} photos have {ROLE} = {REFERENCE!r}, one per group.")
-
-
-def _model_inputs(ctx: Context, inputs: Any) -> None:
-    import fiftyone_persam as fp
-
-    models = {info.name: info for info in fp.list_models()}
-    size = {name: f"{info.bytes / 1e6:.0f} MB" for name, info in models.items()}
-    choose(
-        inputs,
-        "model",
-        {
-            name: f"{name} ({size[name]}{'' if info.available else ', not downloaded'})"
-            for name, info in models.items()
-        },
-        "Model",
-        default="sam_lite",
-        description="sam_lite comes with the plugin; the larger ones are more exact and slower",
-    )
-    info = models.get(ctx.params.get("model", "sam_lite"))
-    if info is not None and not info.available:
-        inputs.bool(
-            "download",
-            default=False,
-            label=f"Download {info.name} ({size[info.name]}) and go on",
-            description=f"From {urlparse(info.source).hostname}; checked by its SHA-256",
-            view=types.CheckboxView(),
-        )
-        if not ctx.params.get("download"):
-            refuse(
-                inputs,
-                f"The checkpoint of {info.name} is not on this machine ({size[info.name]}).",
-                "Tick the box above to download it, or choose sam_lite.",
-                name="model_problem",
-            )
-
-
-def _output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
-    from fiftyone_persam.curation.picking import free_name, problem_with_name
-
-    base = "persam"
-    if picked is not None:
-        name = getattr(picked.sample[picked.label_field], "label", None)
-        base = str(name) if isinstance(name, str) and name else "my_object"
-    name = ctx.params.get("out_field")
-    prop = inputs.str(
-        "out_field",
-        default=free_name(ctx.dataset, base),
-        required=True,
-        label="Name of the run",
-        description="The field for the masks; scores and errors go beside it",
-    )
-    if name is not None and (problem := problem_with_name(ctx.dataset, name)):
-        prop.invalid = True
-        prop.error_message = problem
-    if isinstance(name, str) and name in ctx.dataset.list_runs():
-        inputs.bool(
-            "skip_existing",
-            default=True,
-            label="Only photos that have no mask of this run yet",
-            description="Off: the run's masks are replaced in the photos you chose",
-        )
-    choose(inputs, "label_type", LABEL_TYPES, "Write masks as", default="segmentation")
-    inputs.bool("more", default=False, label="More options", view=types.SwitchView())
-    if ctx.params.get("more"):
-        inputs.bool(
-            "similarity",
-            default=False,
-            label="Similarity maps",
-            description="How much each place looks like the object, as a heatmap field",
-        )
-        inputs.bool(
-            "prompts",
-            default=False,
-            label="Prompt points",
-            description="The points SAM was given, as a keypoints field",
-        )
-        inputs.bool("open_review", default=True, label="Open the review panel afterwards")
-
-
-def _evaluation_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
-    field = picked.label_field if picked else ctx.params.get("label_field", "ground_truth")
-    if not ctx.dataset.has_field(field):
-        return
-    others = ctx.target_view().exists(field)
-    if picked is not None:
-        others = others.exclude(picked.sample.id)
-    count = len(others)
-    if count:
-        inputs.bool(
-            "evaluate",
-            default=True,
-            label=f"Evaluate with {field!r}",
-            description=f"{count} of the photos have ground truth: compute IoU and boundary IoU",
-        )
-
-
-def _announce(ctx: Context, inputs: Any) -> None:
-    from fiftyone_persam.curation.picking import estimate
-
-    count = len(ctx.target_view())
-    text = f"{count} photos will be segmented"
-    model, method = ctx.params.get("model", "sam_lite"), ctx.params.get("method", "persam_f")
-    if found := estimate(ctx.dataset, model, method, count):
-        text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
-    else:
-        text += "; how long it takes is known after the first run on this machine"
-    notice(inputs, "amount", text + ".")
-    if not count:
-        refuse(inputs, "There is no photo to segment: clear the filters.", name="nothing")

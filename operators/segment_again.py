@@ -6,10 +6,11 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, notice, refuse, show_fields
+from .base import Context, PersamOperator, from_app, notice, refuse, show_fields
 from .reference import picked_from, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
+from .segment_form import keeps_embeddings
 from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
 
 
@@ -65,6 +66,7 @@ class SegmentAgain(PersamOperator):
                 label_field=picked.label_field,
                 mask_value=picked.mask_value,
                 keep_references=bool(ctx.params.get("keep", True)),
+                cache=keeps_embeddings(),
                 progress=progress,
             )
         except StoppedError as stopped:
@@ -86,6 +88,10 @@ class SegmentAgain(PersamOperator):
             show_fields(ctx, *result["fields"]),
             ctx.ops.notify(result["summary"], variant="success"),
         ]
+
+    def in_panel(self, ctx: Context) -> bool:
+        """In the App."""
+        return from_app(ctx)
 
     def resolve_run_name(self, ctx: Context) -> str:
         """The name in the list of delegated operations."""

@@ -16,6 +16,7 @@ from fiftyone_persam.errors import PersamError
 BOARD = "fiftyone-persam-runs"
 INTERVAL = 0.25  # seconds between two updates of a progress bar
 BOARD_INTERVAL = 1.0  # seconds between two looks at the board
+SILENCE = 30.0  # seconds without news, after which a run that nobody holds has died
 
 RUNNING, DONE, STOPPED, ERROR = "running", "done", "stopped", "error"
 
@@ -32,6 +33,7 @@ class Board:
     """
 
     def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
         self._store = foo.ExecutionStore.create(BOARD, dataset._doc.id)
 
     def publish(self, run: str, state: str, label: str = "", fraction: float = 0.0) -> None:
@@ -49,6 +51,18 @@ class Board:
         keys = [key for key in self._store.list_keys() if key.startswith("run/")]
         found = {key.removeprefix("run/"): self._store.get(key) for key in keys}
         return {run: entry for run, entry in found.items() if entry}
+
+    def running(self) -> dict[str, dict[str, Any]]:
+        """What is in progress now; what a killed process has left does not count."""
+        from fiftyone_persam.curation.lease import holder_of
+
+        now = time.time()
+        return {
+            run: entry
+            for run, entry in self.entries().items()
+            if entry.get("state") == RUNNING
+            and (now - entry["time"] < SILENCE or holder_of(self._dataset, run))
+        }
 
     def remove(self, run: str) -> None:
         """Forget a run."""
@@ -144,11 +158,23 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def stream(ctx: Any, work: Callable[[Progress], Any]) -> Generator[Any, None, Any]:
+DETACHED = object()
+
+
+def stream(
+    ctx: Any, work: Callable[[Progress], Any], elsewhere: Callable[[], Any] | None = None
+) -> Generator[Any, None, Any]:
     """Run ``work`` in a thread and yield the App's progress updates until it is done.
 
     Returns what ``work`` returns and raises what it raises. Closing the generator, as a closed
     browser does, lets the work go on: its results are in the database either way.
+
+    Args:
+        ctx: the execution's context
+        work: what to do
+        elsewhere: makes the one update that is yielded, at the first report, where something else
+            shows the progress and the end: the App's own dialog covers the page until the
+            generator ends, and cannot stop anything. Returns ``DETACHED`` then, at once.
     """
     reports: queue.Queue[tuple[str, float] | None] = queue.Queue()
     outcome: dict[str, Any] = {}
@@ -164,9 +190,13 @@ def stream(ctx: Any, work: Callable[[Progress], Any]) -> Generator[Any, None, An
 
     thread = threading.Thread(target=target, name="fiftyone-persam", daemon=True)
     thread.start()
-    yield ctx.ops.set_progress(label=str(progress), progress=0.0)
+    if elsewhere is None:
+        yield ctx.ops.set_progress(label=str(progress), progress=0.0)
     try:
         while (report := reports.get()) is not None:
+            if elsewhere is not None:
+                yield elsewhere()
+                return DETACHED
             yield ctx.ops.set_progress(label=report[0], progress=report[1])
     except KeyboardInterrupt:  # Ctrl-C in an SDK call; the run ends at its next photo
         progress.stop()

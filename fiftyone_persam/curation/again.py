@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import PersamError
+from .fields import photos_of
 from .references import SampleReference, resolve_references
 from .review import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table, set_review
 from .runs import Run, load_run, require, root
@@ -20,6 +21,7 @@ def segment_again(
     label_field: str = "ground_truth",
     mask_value: int | str | None = None,
     keep_references: bool = True,
+    cache: Any = None,
     progress: bool | Callable[[int, int], None] | None = None,
 ) -> Run:
     """Segment what is not accepted in a run again, with one more reference.
@@ -35,6 +37,7 @@ def segment_again(
         label_field: where the reference's label is.
         mask_value: which value of a segmentation mask.
         keep_references: use the run's earlier references as well.
+        cache: see `segment`.
         progress: see `segment`.
 
     Raises:
@@ -68,12 +71,13 @@ def segment_again(
         set_review(dataset, run, None, rejected)
     parameters = dict(config.parameters)
     return segment(
-        dataset.select(redo),
+        photos_of(dataset).select(redo),
         reference=references,
         method=config.method,
         model=config.model,
         out_field=run,
         overwrite=True,
+        cache=cache,
         progress=progress,
         **{name: parameters[name] for name in _KEPT},
         **parameters["options"],

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import PersamError
 from ..metrics import iou
+from .fields import photos_of
 from .label_masks import shown_mask
 from .review import Collection
 
@@ -35,7 +36,7 @@ class Comparison:
     def view(self, collection: Collection, below: float = 1.0) -> Any:
         """The photos that agree at most ``below``, strongest disagreement first."""
         chosen = [i for i, a in zip(self.ids, self.agreement, strict=True) if a <= below]
-        return collection.select(chosen, ordered=True)
+        return photos_of(collection).select(chosen, ordered=True)
 
     def by_gain(self, collection: Collection) -> Any:
         """The photos from where ``run_b`` wins most to where ``run_a`` does, as a view.
@@ -46,7 +47,7 @@ class Comparison:
         if self.gain is None:
             raise PersamError("no ground truth was compared: call compare_runs(..., gt_field=...)")
         order = np.argsort(-np.nan_to_num(self.gain, nan=-2.0), kind="stable")
-        return collection.select([self.ids[i] for i in order], ordered=True)
+        return photos_of(collection).select([self.ids[i] for i in order], ordered=True)
 
     def summary(self) -> dict[str, float]:
         """Numbers for a report: photos, mean IoU of the two, and how often either run is better."""
@@ -96,7 +97,8 @@ def compare_runs(
     ids: list[str] = []
     agreement: list[float] = []
     gain: list[float] = []
-    for sample in collection.exists(run_a).exists(run_b).select_fields(fields):
+    both = photos_of(collection).exists(run_a).exists(run_b)
+    for sample in both.select_fields(fields):
         a, b = shown_mask(sample, run_a), shown_mask(sample, run_b)
         ids.append(sample.id)
         agreement.append(float(iou(a, b)))

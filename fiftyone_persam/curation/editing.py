@@ -7,6 +7,7 @@ from typing import Any
 
 import fiftyone as fo
 
+from .fields import photos_of
 from .label_masks import shown_mask
 from .review import Collection, edit_field, review_table
 from .runs import fields_of
@@ -71,11 +72,12 @@ def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> Non
             embedded_doc_type=fo.Detections,
             description=f"Masks of run {run!r}, corrected by hand",
         )
-    missing = dataset.select(ids).exists(field, bool=False).exists(run)
+    photos = photos_of(dataset)
+    missing = photos.select(ids).exists(field, bool=False).exists(run)
     todo = missing.values("id")
     for start in range(0, len(todo), CHUNK):
         copies = {}
-        for sample in dataset.select(todo[start : start + CHUNK]):
+        for sample in photos.select(todo[start : start + CHUNK]):
             mask = shown_mask(sample, run)
             objects = [fo.Detection.from_mask(mask, label=label)] if mask.any() else []
             copies[sample.id] = fo.Detections(detections=objects)

@@ -127,12 +127,11 @@ class Estimate:
 def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | None:
     """How long ``photos`` photos will take, from the newest run of the same model.
 
-    A run of the same method is preferred. None where no such run has ended yet.
+    A run of the same method is preferred. Runs that found photos in a cache of embeddings do not
+    count: they say little about photos that nobody has encoded. None where no such run has ended.
     """
     ended = [
-        run
-        for run in list_runs(dataset)
-        if run.config.model == model and run.timings.get("photos_per_second")
+        run for run in list_runs(dataset) if run.config.model == model and _all_encoded(run.timings)
     ]
     same = [run for run in ended if run.config.method == method]
     if not ended:
@@ -194,6 +193,13 @@ def thumbnail(photo: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], side: i
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _all_encoded(timings: dict[str, Any]) -> bool:
+    photos = timings.get("photos") or 0
+    encoded = timings.get("photos_encoded", photos)
+    # Photos that could not be read are not encoded either: a few of them are no cache.
+    return bool(timings.get("photos_per_second")) and encoded >= 0.9 * photos
 
 
 def _half(value: int) -> int:

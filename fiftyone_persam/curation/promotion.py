@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import PersamError, RunConflictError
 from .editing import corrected_fields, latest_label
+from .fields import photos_of
 from .label_masks import shown_mask
 from .review import ACCEPTED, Collection, review_table
 
@@ -87,9 +88,10 @@ def promote(
         dataset.mask_targets[label_field] = dataset.mask_targets[run]
         dataset.save()
 
+    photos = photos_of(dataset)
     for start in range(0, len(chosen), CHUNK):
         values: dict[str, Any] = {}
-        for sample in dataset.select(chosen[start : start + CHUNK], ordered=True):
+        for sample in photos.select(chosen[start : start + CHUNK], ordered=True):
             provenance = {
                 "persam_run": run,
                 "persam_score": sample.get_field(f"{run}_score"),

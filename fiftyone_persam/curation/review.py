@@ -27,7 +27,7 @@ import numpy.typing as npt
 from fiftyone.operators import ExecutionStore
 
 from ..errors import PersamError
-from .fields import withhold
+from .fields import photos_of, withhold
 from .runs import fields_of, require, root
 
 ACCEPTED, REJECTED = "accepted", "rejected"
@@ -131,7 +131,8 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     suffixes = ("score", "presence", "agreement", "error", "review")
     schema = collection.get_field_schema()
     known = [suffix for suffix in suffixes if f"{run}_{suffix}" in schema]
-    ids, *values = collection.values(["id", *(f"{run}_{suffix}" for suffix in known)])
+    photos = photos_of(collection)
+    ids, *values = photos.values(["id", *(f"{run}_{suffix}" for suffix in known)])
     columns = dict(zip(known, values, strict=True))
     blank: list[Any] = [None] * len(ids)
     score, presence, agreement = (_floats(columns.get(name, blank)) for name in suffixes[:3])
@@ -143,7 +144,7 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     states[review == ACCEPTED] = ACCEPTED
     states[review == REJECTED] = REJECTED
     # A run writes a photo's main field last: without it the photo is not done.
-    done = set(collection.exists(run).values("id")) if run in schema else set()
+    done = set(photos.exists(run).values("id")) if run in schema else set()
     rows = np.flatnonzero([i in done for i in ids] | (error != None))  # noqa: E711
     return ReviewTable(
         [ids[i] for i in rows], states[rows], score[rows], presence[rows], agreement[rows]
@@ -164,7 +165,7 @@ def review_view(collection: Collection, run: str, *states: str) -> Any:
     for state in states:
         if state not in STATES:
             raise PersamError(f"unknown review state {state!r}: choose from {', '.join(STATES)}")
-    return collection.select(review_table(collection, run).of_state(*states))
+    return photos_of(collection).select(review_table(collection, run).of_state(*states))
 
 
 def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO,)) -> Any:
@@ -174,9 +175,8 @@ def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO
     """
     table = review_table(collection, run)
     order = np.argsort(-table.doubt(), kind="stable")
-    return collection.select(
-        [table.ids[i] for i in order if table.states[i] in states], ordered=True
-    )
+    chosen = [table.ids[i] for i in order if table.states[i] in states]
+    return photos_of(collection).select(chosen, ordered=True)
 
 
 def set_review(
@@ -239,7 +239,7 @@ def undo_review(collection: Collection, run: str) -> int:
         return 0
     step = record["undo"].pop()
     if "reviews" in step:
-        living = set(dataset.select(list(step["reviews"])).values("id"))
+        living = set(photos_of(dataset).select(list(step["reviews"])).values("id"))
         reviews = {i: d for i, d in step["reviews"].items() if i in living}
         if reviews:
             _write(dataset, run, reviews)
@@ -347,7 +347,7 @@ def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
     field = review_field(run)
     if not dataset.has_field(field):
         return dict.fromkeys(ids)
-    found = dict(zip(*dataset.select(ids).values(["id", field]), strict=True))
+    found = dict(zip(*photos_of(dataset).select(ids).values(["id", field]), strict=True))
     return {i: found.get(i) for i in ids}
 
 

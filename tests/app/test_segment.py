@@ -42,7 +42,6 @@ def test_pick_run_and_see(app: App, photos):
     app.submit("Segment")
     expect(app.page.get_by_text("my_object: 3 segmented")).to_be_visible(timeout=SLOW)
     app.shot("segment-2-done")
-    app.close_form()
 
     photos.reload()
     run = fp.load_run(photos, "my_object")
@@ -112,7 +111,6 @@ def test_again_with_a_second_reference(app: App, photos):
     app.shot("again-1-form")
     app.submit("Run again")
     expect(app.page.get_by_text("mine: 3 segmented")).to_be_visible(timeout=SLOW)
-    app.close_form()
     again = fp.load_run(photos, "mine")
     assert [r["sample_id"] for r in again.config.references] == [first, second]
     assert first not in again.ids()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from pathlib import Path
 
 import fiftyone as fo
@@ -18,6 +19,7 @@ from fiftyone_persam.errors import PersamError
 from .context import Form, operator, uris
 
 SEGMENT = "segment_from_reference"
+WAIT = 180  # seconds: generous, since nothing waits in vain
 
 
 @pytest.fixture
@@ -159,18 +161,29 @@ def test_run_with_evaluation(photos):
     assert result["metrics"]["mIoU"] == pytest.approx(results.metrics()["mIoU"])
     names = uris(requests)
     assert names.count("set_progress") >= 2
-    assert names[-5:] == [
+    assert "Segmenting: 3 of 3" in [r["params"].get("label") for r in requests]
+    assert names[-4:] == [
         "clear_selected_samples",
         "reload_dataset",
         "set_active_fields",
         "notify",
-        "open_panel",
     ]
-    assert requests[-3]["params"]["fields"] == ["mine"]
+    assert requests[-2]["params"]["fields"] == ["mine"]
     assert review.review_counts(photos, "mine").total == 3
     again = picked(photos)
     assert "as in run 'mine'" in again.texts()
     assert again.params["out_field"] != "mine"
+
+
+def test_in_the_app_it_goes_on_behind_the_panel(photos):
+    """No dialog that covers the page: the panel has the progress, and how to stop."""
+    form = picked(photos, params={"evaluate": False}, spaces={"component": "Panel"})
+    assert len(list(form.operator.execute(form.ctx))) == 1
+    assert uris(form.ctx.executor.to_json()["requests"]) == ["open_panel"]
+    (thread,) = (t for t in threading.enumerate() if t.name == "fiftyone-persam")
+    thread.join(WAIT)
+    assert not stoppable(photos)
+    assert fp.load_run(photos, "my_object").state == "done"
 
 
 def test_only_the_chosen_view(photos):
@@ -202,17 +215,33 @@ def test_delegated(photos):
     assert photos.count("mine") == 3
 
 
+def stoppable(photos: fo.Dataset) -> str:
+    """What the form that stops runs says of the one in progress."""
+    form = Form(photos, "stop_run")
+    return "" if form.errors else form["run"].view.choices[0].label
+
+
 def test_a_stopped_run_can_be_resumed(photos, monkeypatch):
     for _ in range(3):  # 24 photos: long enough to be stopped
         photos.add_samples([fo.Sample(path, role="target") for path in photos.values("filepath")])
     form = picked(photos, params={"out_field": "mine", "evaluate": False})
-    streaming = type(form.operator).__module__.rsplit(".", 1)[0] + ".streaming"
-    monkeypatch.setattr(sys.modules[streaming], "BOARD_INTERVAL", 0)
+    streaming = sys.modules[type(form.operator).__module__.rsplit(".", 1)[0] + ".streaming"]
+    monkeypatch.setattr(streaming, "BOARD_INTERVAL", 0)
+    publish, going, asked = streaming.Board.publish, threading.Event(), threading.Event()
+
+    def publish_and_wait(board, run, state, label="", fraction=0.0):
+        publish(board, run, state, label, fraction)
+        if re.search(r"Segmenting: [1-9]", label):
+            going.set()
+            assert asked.wait(WAIT)
+
+    monkeypatch.setattr(streaming.Board, "publish", publish_and_wait)
     running = form.operator.execute(form.ctx)
-    next(running)
-    while Form(photos, "stop_run").errors:
-        next(running)
+    next(running)  # it runs in a thread of its own
+    assert going.wait(WAIT)
+    assert re.match(r"mine: Segmenting: \d+ of 24", stoppable(photos))
     result, _ = Form(photos, "stop_run").execute()
+    asked.set()
     assert result["run"] == "mine"
     with pytest.raises(PersamError, match=r"was stopped at .* resume it"):
         list(running)
