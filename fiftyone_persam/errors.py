@@ -5,9 +5,18 @@ Each message is one line: what was wrong, with which input, and what to do about
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class PersamError(ValueError):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    One line, even where a file's name or a library's own message has line breaks.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(" ".join(line.strip() for line in str(message).splitlines()))
 
 
 class BadReferenceError(PersamError):
@@ -28,3 +37,12 @@ class RunConflictError(PersamError):
 
 class DatasetLayoutError(PersamError):
     """A folder does not have the layout that an importer expects."""
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: what was probably meant, or nothing."""
+    if not isinstance(name, str):
+        return ""
+    by_case = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.7)
+    return f"; did you mean {by_case[close[0]]!r}?" if close else ""

@@ -10,9 +10,16 @@ from typing import Any
 
 import fiftyone as fo
 
-from ..errors import PersamError
+from ..errors import PersamError, did_you_mean
 from ..metrics import DILATION_RATIO
 from . import runs
+from .checks import (
+    check_field_name,
+    check_group_by,
+    check_mask_value,
+    check_progress,
+    check_switches,
+)
 from .fields import photos_of
 from .perseg_evaluation import (
     PerSegEvaluation,
@@ -62,10 +69,13 @@ def evaluate(
     runs.refresh(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         _check_label_field(dataset, argument, name)
-    if group_by is not None and not (isinstance(group_by, str) and dataset.has_field(group_by)):
-        raise PersamError(
-            f"dataset {dataset.name!r} has no field {group_by!r}: group_by takes a field's name"
-        )
+    if group_by is not None:
+        check_group_by(samples, group_by)
+    check_mask_value(mask_value)
+    check_switches(include_references=include_references, overwrite=overwrite)
+    check_progress(progress)
+    if samples._is_patches or samples._is_frames:
+        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
     view = samples if include_references else without_references(samples, pred_field)
@@ -107,7 +117,10 @@ def without_references(samples: Any, pred_field: str) -> Any:
 def _check_label_field(dataset: Any, argument: str, name: Any) -> None:
     field = dataset.get_field(name) if isinstance(name, str) else None
     if field is None:
-        raise PersamError(f"dataset {dataset.name!r} has no field {name!r}: {argument} names one")
+        meant = did_you_mean(name, dataset.get_field_schema())
+        raise PersamError(
+            f"dataset {dataset.name!r} has no field {name!r}: {argument} names one{meant}"
+        )
     kind = getattr(field, "document_type", None)
     if kind not in (fo.Segmentation, fo.Detections, fo.Detection):
         raise PersamError(
@@ -116,10 +129,7 @@ def _check_label_field(dataset: Any, argument: str, name: Any) -> None:
 
 
 def _check_key(dataset: Any, method: PerSegEvaluation, key: Any, overwrite: bool) -> None:
-    if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
-        raise PersamError(
-            f"eval_key {key!r} cannot name fields: use letters, digits and underscores"
-        )
+    check_field_name("eval_key", key)
     if dataset.has_evaluation(key):
         if not overwrite:
             raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")

@@ -15,9 +15,11 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from ..errors import PersamError
+from .checks import check_group_by, check_states, check_switches, folder_path
 from .editing import corrected_fields, latest_label
 from .label_masks import photo_size, shown_mask, union_mask
-from .review import ACCEPTED, Collection, review_view
+from .review import ACCEPTED, STATES, Collection, review_view
+from .runs import root
 
 # Left in every exported folder, so that only such a folder is ever overwritten.
 MARKER = ".fiftyone-persam-export"
@@ -59,10 +61,14 @@ def export_masks(
     Raises:
         PersamError: for an unknown run, format or field, an occupied folder, or nothing to export
     """
-    if format not in FORMATS:
+    root(collection)
+    if not isinstance(format, str) or format not in FORMATS:
         raise PersamError(f"unknown export format {format!r}: choose from {', '.join(FORMATS)}")
-    if group_by is not None and not collection.has_field(group_by):
-        raise PersamError(f"dataset has no field {group_by!r}: group_by takes a field's name")
+    if group_by is not None:
+        check_group_by(collection, group_by)
+    check_states(states, STATES)
+    check_switches(overwrite=overwrite)
+    folder = folder_path("export_dir", export_dir)
     view = review_view(collection, run, *states).exists(run)
     count = len(view)
     if not count:
@@ -70,7 +76,6 @@ def export_masks(
             f"run {run!r} has no mask that is {' or '.join(states)}: review it first, "
             "or export other states"
         )
-    folder = Path(export_dir).expanduser().absolute()
     _prepare(folder, overwrite)
     corrected = corrected_fields(view._root_dataset, run)
     if format == "coco":
@@ -116,8 +121,12 @@ def _prepare(folder: Path, overwrite: bool) -> None:
             why = "is not empty" if not overwrite else "holds more than an earlier export"
             raise PersamError(f"{folder} {why}: choose an empty folder")
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PersamError(f"{folder} cannot be written ({reason}): choose another folder") from None
 
 
 def _export_perseg(

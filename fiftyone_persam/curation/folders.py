@@ -18,6 +18,7 @@ import fiftyone as fo
 
 from ..engine.writing import PART_SUFFIX, write_bytes
 from ..errors import PersamError, RunConflictError
+from .checks import folder_path
 
 MARK = ".fiftyone-persam-run.json"
 _OURS = re.compile(r"[0-9a-f]{24}(\.[a-z0-9]+)?\.png")
@@ -40,9 +41,7 @@ def choose_folder(
         PersamError: the chosen folder is a file, or cannot be written to.
     """
     if masks_dir is not None:
-        if not isinstance(masks_dir, (str, os.PathLike)) or not str(masks_dir):
-            raise PersamError(f"masks_dir {masks_dir!r} is no folder: give a path")
-        folder = Path(masks_dir).expanduser().absolute()
+        folder = folder_path("masks_dir", masks_dir)
         owner = read_mark(folder)
         if owner is not None and owner.get("run_id") != run_id:
             raise RunConflictError(
@@ -120,13 +119,18 @@ def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:
 
 def _check_writable(folder: Path) -> None:
     there = folder
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
-        raise PersamError(f"masks cannot be written into {folder}: {there} is a file")
     try:
+        while not there.exists():
+            there = there.parent
+        if not there.is_dir():
+            raise PersamError(
+                f"masks cannot be written into {folder}: {there} is a file, choose a folder"
+            )
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise PersamError(f"masks cannot be written into {folder}: {there}: {reason}") from None
+        name = str(folder)[-150:]
+        raise PersamError(
+            f"masks cannot be written into {name} ({reason}): choose another folder"
+        ) from None

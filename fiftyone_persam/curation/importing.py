@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.core.utils as fou
 
 from ..datasets import PerSegDataset
+from ..datasets.perseg_importer import PerSegImporter
 from ..errors import PersamError
+from .checks import folder_path
 
 
 def import_perseg(
@@ -35,8 +39,18 @@ def import_perseg(
     Raises:
         PersamError: the name is taken, or the folder is unusable.
     """
+    folder_path("folder", folder)
     if not isinstance(name, str) or not name.strip():
         raise PersamError(f"name {name!r} cannot name a dataset: give a text")
+    try:
+        slug = fou.to_slug(name)
+    except ValueError:
+        raise PersamError(f"name {name!r} cannot name a dataset: choose letters") from None
+    known = inspect.signature(PerSegImporter).parameters
+    for option in options:
+        if option not in known:
+            names = ", ".join(n for n in known if n != "dataset_dir")
+            raise PersamError(f"{option!r} is no option of an import: its options are {names}")
     dataset = fo.Dataset(f"{name}-{uuid.uuid4().hex[:8]}")
     try:
         dataset.add_dir(
@@ -46,8 +60,9 @@ def import_perseg(
             **options,
         )
         before_naming()
-        if fo.dataset_exists(name):
-            raise PersamError(f"there is a dataset {name!r} already: choose another name")
+        for other in fo.list_datasets():
+            if other == name or fou.to_slug(other) == slug:
+                raise PersamError(f"there is a dataset {other!r} already: choose another name")
         dataset.name = name
         dataset.persistent = persistent
     except BaseException:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import BadReferenceError, PersamError
+from ..errors import BadReferenceError, PersamError, did_you_mean
 from ..sam.photos import load_photo
 from .label_masks import photo_size
 
@@ -134,6 +134,7 @@ def _one_label(sample: Any, field: str, label_id: str | None, name: str) -> Any:
     if not isinstance(field, str) or not sample.has_field(field):
         raise BadReferenceError(
             f"reference {name} has no field {field!r}: label_field names the reference's label"
+            f"{did_you_mean(field, sample.field_names)}"
         )
     label = sample[field]
     if label is None:
@@ -234,7 +235,7 @@ def _detection_prompt(label: Any, size: tuple[int, int], where: str) -> LabelPro
     box = _pixel_box(label, size, where)
     x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
     x1, y1 = min(box[2], float(width)), min(box[3], float(height))
-    if not (x1 > x0 and y1 > y0):
+    if not (x1 > x0 and y1 > y0 and np.isfinite(box).all()):
         raise BadReferenceError(f"{where} has a box without area: draw it again")
     if not label.has_mask:
         return LabelPrompt(box=(x0, y0, x1, y1))
@@ -299,6 +300,8 @@ def _keypoint_prompt(label: Any, size: tuple[int, int], where: str) -> LabelProm
     labels = labels[known]
     if not (labels == 1).any():
         raise BadReferenceError(f"{where} has no point on the object: set one")
+    if (points < 0).any() or (points >= (size[1], size[0])).any():
+        raise BadReferenceError(f"{where} has a point outside of its photo: move it")
     return LabelPrompt(points=points, labels=labels)
 
 

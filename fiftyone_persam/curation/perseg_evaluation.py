@@ -14,6 +14,7 @@ import numpy as np
 from ..engine.loading import load_ahead
 from ..errors import PersamError
 from ..metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
+from .label_masks import photo_size
 from .label_shapes import label_mask
 
 BACKGROUND, OBJECT = "background", "object"
@@ -185,9 +186,14 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         truth = label_mask(
             sample, truth_label, where.format(config.gt_field), value=config.mask_value
         )
-        predicted = label_mask(
-            sample, predicted_label, where.format(config.pred_field), size=truth.shape
-        )
+        try:
+            predicted = label_mask(
+                sample, predicted_label, where.format(config.pred_field), size=truth.shape
+            )
+        except PersamError:  # it may be the ground truth that does not fit its photo
+            size = photo_size(sample.filepath)
+            label_mask(sample, truth_label, where.format(config.gt_field), size=size)
+            raise
         group = OBJECT if config.group_by is None else sample[config.group_by]
         if group is None:
             raise PersamError(f"{sample.filepath} has no value in {config.group_by!r}: set it")

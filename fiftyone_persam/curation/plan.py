@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
-from ..errors import BadReferenceError, PersamError, RunConflictError
+from ..errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
 from . import runs
+from .checks import check_choice, check_group_by, check_mask_value
 from .fields import LABEL_TYPES, RunFields
 from .folders import choose_folder, owns_folder
 from .references import SampleReference, resolve_references
@@ -145,37 +146,11 @@ def check_photos(samples: Any) -> Any:
     return dataset
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Raise PersamError unless ``value`` is one of ``choices``."""
-    if not isinstance(value, str) or value not in choices:
-        raise PersamError(f"{name} {value!r} is not known: choose one of {', '.join(choices)}")
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise PersamError unless ``value`` is None or a positive integer."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PersamError(f"{name} {value!r} is not a positive whole number")
-
-
-def check_progress(progress: Any) -> None:
-    """Raise PersamError unless this is True, False, None or a function."""
-    if not (progress is None or isinstance(progress, bool) or callable(progress)):
-        raise PersamError(
-            f"progress {progress!r} is neither True, False, None nor a function of done and total"
-        )
-
-
 def check_parameters(parameters: Parameters) -> None:
     """Raise PersamError for values that no run can have."""
     check_choice("label_type", parameters.label_type, LABEL_TYPES)
     check_choice("mask_storage", parameters.mask_storage, MASK_STORAGE)
-    value = parameters.mask_value
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
-        raise PersamError(
-            f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
-        )
+    check_mask_value(parameters.mask_value)
     threshold = parameters.presence_threshold
     if threshold is None:
         return
@@ -213,11 +188,7 @@ def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
     if group_by is None:
         ids, paths = samples.values(["id", "filepath"])
         return [PhotoTask(i, path) for i, path in zip(ids, paths, strict=True)]
-    if not isinstance(group_by, str) or not samples.has_field(group_by):
-        raise PersamError(
-            f"dataset {samples._root_dataset.name!r} has no field {group_by!r}: "
-            "group_by takes a field's name"
-        )
+    check_group_by(samples, group_by)
     ids, paths, groups = samples.values(["id", "filepath", group_by])
     unnamed = sum(group is None for group in groups)
     if unnamed:
@@ -265,7 +236,7 @@ def check_options(method: str, options: dict[str, Any]) -> None:
         if option not in names:
             raise PersamError(
                 f"{option!r} is no argument of segment() and no option of {method}: "
-                f"its options are {', '.join(names)}"
+                f"its options are {', '.join(names)}{did_you_mean(option, names)}"
             )
 
 

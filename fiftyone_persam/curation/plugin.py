@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import PersamError
+from .checks import folder_path
 
 NAME = "@fiftyone-persam/persam"
 FILES = ("fiftyone.yml", "operators")
@@ -41,7 +42,7 @@ def install_plugin(plugins_dir: str | os.PathLike[str] | None = None, copy: bool
     import fiftyone as fo
 
     source = plugin_source()
-    base = Path(plugins_dir or fo.config.plugins_dir).expanduser().absolute()
+    base = folder_path("plugins_dir", plugins_dir or fo.config.plugins_dir)
     target = base.joinpath(*NAME.split("/"))
     try:
         _clear(target)
@@ -59,7 +60,9 @@ def install_plugin(plugins_dir: str | os.PathLike[str] | None = None, copy: bool
                     shutil.copyfile(source / name, target / name)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise PersamError(f"the plugin cannot be put into {base}: {reason}") from error
+        raise PersamError(
+            f"the plugin cannot be put into {base} ({reason}): choose another folder"
+        ) from error
     return target
 
 

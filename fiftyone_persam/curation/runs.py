@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fiftyone as fo
 import fiftyone.core.odm as odm
 from bson import DBRef
 
-from ..errors import PersamError, RunConflictError
+from ..errors import PersamError, RunConflictError, did_you_mean
 from . import fields as run_fields
 from . import folders
+from .checks import check_field_name
 from .fields import RunFields
 from .lease import Lease, holder_of
 
@@ -189,7 +191,7 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
     config = dataset.get_run_info(name).config
     old = fields_of(name, config)
     new = RunFields(new_name, old.label_type, old.similarity, old.prompts)
-    check_name(new_name)
+    check_name(new_name, "new_name")
     begun = getattr(config, "renaming", None)
     if begun not in (None, name, new_name):
         raise RunConflictError(
@@ -218,10 +220,12 @@ def root(samples: Any) -> Any:
     Raises:
         PersamError: it is neither.
     """
-    dataset = getattr(samples, "_root_dataset", None)
-    if dataset is None:
+    if not isinstance(samples, fo.core.collections.SampleCollection):
         raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
-    return dataset
+    home = samples if isinstance(samples, fo.Dataset) else samples._dataset
+    if home.deleted:
+        raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
+    return samples._root_dataset
 
 
 def refresh(dataset: Any) -> None:
@@ -250,9 +254,10 @@ def require(dataset: Any, name: str) -> None:
     """Raise PersamError if a dataset has no run of this name."""
     names = run_names(dataset)
     if name not in names:
-        listed = ", ".join(names) or "it has none"
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "it has none"
         raise PersamError(
             f"dataset {dataset.name!r} has no run {name!r}: choose one of its runs ({listed})"
+            f"{did_you_mean(name, names)}"
         )
 
 
@@ -267,14 +272,9 @@ def fields_of(name: str, config: Any) -> RunFields:
     )
 
 
-def check_name(name: Any) -> None:
+def check_name(name: Any, argument: str = "out_field") -> None:
     """Raise PersamError if a run cannot have this name."""
-    plain = isinstance(name, str) and name.isascii() and name.isidentifier()
-    if not plain or name.startswith("_"):
-        raise PersamError(
-            f"out_field {name!r} cannot name a field: use letters, digits and underscores, "
-            "beginning with a letter"
-        )
+    check_field_name(argument, name)
 
 
 def check_free(dataset: Any, fields: RunFields) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ..errors import BadReferenceError, PersamError, RunConflictError
+from . import checks, runs
 from . import plan as planning
-from . import runs
 from .execution import Progress, execute
 from .fields import RunFields
 from .plan import Parameters, Plan
@@ -105,23 +105,30 @@ def segment(
     """
     dataset = planning.check_photos(samples)
     runs.refresh(dataset)
-    planning.check_choice("method", method, planning.METHODS)
+    checks.check_choice("method", method, planning.METHODS)
     planning.check_options(method, options)
+    checks.check_switches(
+        similarity=similarity,
+        prompts=prompts,
+        skip_existing=skip_existing,
+        overwrite=overwrite,
+    )
     parameters = Parameters(
         label_field=label_field,
         group_by=group_by,
         mask_value=mask_value,
         label_type=label_type,
         mask_storage=mask_storage,
-        similarity=bool(similarity),
-        prompts=bool(prompts),
+        similarity=similarity,
+        prompts=prompts,
         presence_threshold=presence_threshold,
         options=dict(options),
     )
     planning.check_parameters(parameters)
-    planning.check_count("batch_size", batch_size)
-    planning.check_count("num_workers", num_workers)
-    planning.check_progress(progress)
+    checks.check_count("batch_size", batch_size)
+    checks.check_count("num_workers", num_workers)
+    checks.check_progress(progress)
+    checks.check_backend(backend)
     embeddings = planning.choose_cache(cache)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
@@ -197,9 +204,10 @@ def resume_run(
     """
     run = runs.load_run(samples, name)
     dataset, config = run.dataset, run.config
-    planning.check_count("batch_size", batch_size)
-    planning.check_count("num_workers", num_workers)
-    planning.check_progress(progress)
+    checks.check_count("batch_size", batch_size)
+    checks.check_count("num_workers", num_workers)
+    checks.check_progress(progress)
+    checks.check_backend(backend)
     embeddings = planning.choose_cache(cache)
     parameters = Parameters(**config.parameters)
     ids = run.ids()

@@ -26,8 +26,9 @@ from ..personalize import PerSAM, PerSAMF, Prediction, Reference
 from ..sam import Photo, load_photo, load_sam, resize_photo
 from ..sam.checkpoints import ensure
 from ..sam.registry import BUNDLED, BUNDLED_PATH, CHECKPOINTS
+from .checks import check_choice
 from .fields import DETECTIONS, SEGMENTATION
-from .plan import Parameters, check_choice, check_options, check_parameters, fit
+from .plan import Parameters, check_options, check_parameters, fit
 from .references import SampleReference, resolve_references
 
 logger = logging.getLogger(__name__)

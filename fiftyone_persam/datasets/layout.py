@@ -74,6 +74,11 @@ def scan_album(
     return photos
 
 
+def is_path(value: object) -> bool:
+    """Whether this can be a file's or folder's path; "" would be the working directory."""
+    return isinstance(value, (str, os.PathLike)) and bool(str(value)) and "\0" not in str(value)
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key by which "2" comes before "10" and "a2" before "a10"."""
     parts = re.split(r"([0-9]+)", name)

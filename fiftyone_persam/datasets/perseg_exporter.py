@@ -107,8 +107,11 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             raise PersamError("export_dir is missing: pass the folder to write to")
         if self.export_media not in (True, False, "symlink"):
             raise PersamError(
-                f"export_media must be True, False or 'symlink', got {self.export_media!r}"
+                f"export_media {self.export_media!r} is not known: give True, False or 'symlink'"
             )
+        value = self.mask_value
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise PersamError(f"mask_value {value!r} is no pixel value: give an integer")
         folder = Path(self.export_dir)
         if folder.exists() and not folder.is_dir():
             raise DatasetLayoutError(f"{folder} is a file: pass a folder to export to")
@@ -121,6 +124,9 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
     def log_collection(self, sample_collection: fo.core.collections.SampleCollection) -> None:
         """Note every photo's object and role: FiftyOne hands over only photos and labels."""
         schema = sample_collection.get_field_schema()
+        for name, usual in ((self.object_field, "object"), (self.role_field, "role")):
+            if name not in schema and name != usual:
+                raise PersamError(f"samples have no field {name!r}: give the name of one")
         columns = [
             sample_collection.values(field) if field in schema else [None] * len(sample_collection)
             for field in (self.object_field, self.role_field)
@@ -301,7 +307,10 @@ def _mask_of(
     try:
         values = np.asarray(label.get_mask())
     except OSError:
-        raise PersamError(f"cannot read mask {label.mask_path} of photo {photo}") from None
+        raise PersamError(
+            f"cannot read mask {label.mask_path} of photo {photo}: put the file back, or leave the "
+            "photo out"
+        ) from None
     if values.ndim == 3:
         values = values[..., :3].max(axis=2)
     mask = np.not_equal(values, 0) if mask_value is None else np.equal(values, mask_value)

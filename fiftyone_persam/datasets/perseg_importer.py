@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -20,7 +21,7 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
-from .layout import ANNOTATIONS, AlbumPhoto, scan_album
+from .layout import ANNOTATIONS, AlbumPhoto, is_path, scan_album
 from .mask_files import BoolMask, check_photo, fit_mask, is_plain_mask, read_mask, write_mask
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         seed: int | None = None,
         max_samples: int | None = None,
     ) -> None:
+        if not (dataset_dir is None or is_path(dataset_dir)):
+            raise PersamError(f"dataset_dir {dataset_dir!r} is no folder: pass the album's")
         directory = None if dataset_dir is None else os.fspath(dataset_dir)
         super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
         self.objects = objects
@@ -196,11 +199,32 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         for name, choices in (("on_error", ("raise", "skip")), ("masks", ("files", "inline"))):
             if getattr(self, name) not in choices:
                 raise PersamError(
-                    f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}"
+                    f"{name} {getattr(self, name)!r} is not known: give "
+                    f"{' or '.join(map(repr, choices))}"
                 )
         limit = self.max_samples
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            raise PersamError(f"max_samples must be a whole number above 0, got {limit!r}")
+        whole = isinstance(limit, int) and not isinstance(limit, bool)
+        if limit is not None and not (whole and limit > 0):
+            raise PersamError(f"max_samples {limit!r} is no number of photos: give 1 or more")
+        if not (self.objects is None or isinstance(self.objects, (str, list, tuple, set))):
+            raise PersamError(f"objects {self.objects!r} is no list of names: give ['cat', ...]")
+        if not (self.reference is None or isinstance(self.reference, (str, Mapping))):
+            raise PersamError(
+                f"reference {self.reference!r} is no file's name: give one, or one per object"
+            )
+        if not (self.mask_dir is None or is_path(self.mask_dir)):
+            raise PersamError(f"mask_dir {self.mask_dir!r} is no folder: give a path")
+        self._check_gt_field()
+
+    def _check_gt_field(self) -> None:
+        name = self.gt_field
+        plain = isinstance(name, str) and name.isascii() and name.isidentifier()
+        if not plain or name.startswith("_"):
+            raise PersamError(
+                f"gt_field {name!r} cannot name a field: use letters, digits and underscores"
+            )
+        if name in ("object", "role", *fo.Sample("photo.jpg").field_names):
+            raise PersamError(f"gt_field {name!r} is another field's name: choose another")
 
     def _mask_folder(self, root: Path) -> Path:
         if self.mask_dir is not None:
@@ -211,6 +235,7 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
 
     def _convert_all(self, entries: list[AlbumPhoto], folder: Path) -> list[_Checked]:
         """Check everything, converting masks aside, then move the converted masks into place."""
+        made = not folder.parent.exists()
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -220,6 +245,9 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
             ]
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            if made:
+                with contextlib.suppress(OSError):  # masks are in it
+                    folder.parent.rmdir()
 
     def _check_all(self, entries: list[AlbumPhoto], staging: Path | None) -> list[_Checked]:
         # Photos that are left out don't count against max_samples.

@@ -14,7 +14,7 @@ import fiftyone as fo
 
 from ..errors import DatasetLayoutError, PersamError
 from .archives import copy_file, extract_album
-from .layout import ANNOTATIONS, IMAGES, scan_album
+from .layout import ANNOTATIONS, IMAGES, is_path, scan_album
 from .perseg_importer import PerSegImporter
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,11 @@ def prepare_perseg(
         DatasetLayoutError: no such source, a damaged or hostile archive, another layout or hash.
         PersamError: the download failed.
     """
+    for argument, path in (("folder", folder), ("source", source)):
+        if path is not None and not is_path(path):
+            raise DatasetLayoutError(f"{argument} {path!r} is no path: give one")
+    if not (sha256 is None or isinstance(sha256, str)):
+        raise DatasetLayoutError(f"sha256 {sha256!r} is no hash: give it as 64 hex digits")
     target = Path(folder).expanduser().absolute()
     target.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".perseg-", dir=target))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from .. import __version__
+from ..errors import PersamError
 
 if TYPE_CHECKING:
     from ..sam import ImageEmbedding, PromptableSam
@@ -97,9 +98,14 @@ class MemoryCache:
 
     Args:
         max_bytes: how much to keep.
+
+    Raises:
+        PersamError: the limit is no positive number.
     """
 
     def __init__(self, max_bytes: int = 2**30) -> None:
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+            raise PersamError(f"max_bytes {max_bytes!r} is no size: give 1 or more")
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, ImageEmbedding] = OrderedDict()

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PersamError
 from ..sam.checkpoints import model_zoo_dir
@@ -58,18 +58,26 @@ class DiskCache:
         self, folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_BYTES
     ) -> None:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise PersamError(f"max_bytes {max_bytes!r} is not a positive whole number")
+            raise PersamError(f"max_bytes {max_bytes!r} is no size: give 1 or more")
         self.folder = Path(folder or default_cache_dir()).expanduser().absolute()
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._room = 0  # bytes that may be written before the folder is looked through
         there = self.folder
-        while not there.exists():
-            there = there.parent
-        if not there.is_dir() or not os.access(there, os.W_OK):
+        try:
+            while not there.exists():
+                there = there.parent
+            usable = there.is_dir() and os.access(there, os.W_OK) and "\0" not in str(self.folder)
+        except OSError:  # a name that is too long
+            usable = False
+        if not usable:
             raise PersamError(
                 f"embeddings cannot be cached in {self.folder}: choose another folder"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets a cache of its own on the same folder."""
+        return type(self), (self.folder, self.max_bytes)
 
     def get(self, key: str) -> ImageEmbedding | None:
         """See `EmbeddingCache.get`."""

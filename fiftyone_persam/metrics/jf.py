@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -65,7 +66,8 @@ def contour_accuracy(
         PersamError: not a mask, sizes that differ, or a tolerance that is not above 0.
     """
     predicted, truth = as_mask_pair(pred, gt, ("pred", "gt"))
-    if not math.isfinite(tolerance_ratio) or tolerance_ratio <= 0:
+    number = isinstance(tolerance_ratio, Real) and not isinstance(tolerance_ratio, bool)
+    if not number or not math.isfinite(tolerance_ratio) or tolerance_ratio <= 0:
         raise PersamError(
             f"tolerance_ratio must be a number above 0, got {tolerance_ratio!r}: DAVIS uses 0.008"
         )

@@ -28,13 +28,15 @@ def as_mask(mask: ArrayLike, name: str = "mask") -> BoolMask:
     try:
         array = np.asarray(mask)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise PersamError(f"{name} is no array of numbers: {_one_line(error)}") from None
+        raise PersamError(
+            f"{name} is no array of numbers ({_one_line(error)}): give (height, width) of bool"
+        ) from None
     if array.ndim != 2:
         raise PersamError(
             f"{name} must be 2-D (height, width), got shape {array.shape}: pass one channel"
         )
     if array.size == 0:
-        raise PersamError(f"{name} has no pixels: its shape is {array.shape}")
+        raise PersamError(f"{name} of shape {array.shape} has no pixels: give a photo's mask")
     if array.dtype == np.bool_:
         return array
     if array.dtype.kind in "iu":
@@ -42,7 +44,7 @@ def as_mask(mask: ArrayLike, name: str = "mask") -> BoolMask:
         return foreground
     if array.dtype.kind == "f":
         return _from_floats(array, name)
-    raise PersamError(f"{name} must be bool, integer or float, got dtype {array.dtype}")
+    raise PersamError(f"{name} must be bool, integer or float, got dtype {array.dtype}: convert it")
 
 
 def as_mask_pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str]) -> tuple[BoolMask, BoolMask]:
@@ -62,7 +64,7 @@ def as_mask_pair(a: ArrayLike, b: ArrayLike, names: tuple[str, str]) -> tuple[Bo
 
 def _from_floats(array: NDArray[np.floating], name: str) -> BoolMask:
     if np.isnan(array).any():
-        raise PersamError(f"{name} contains NaN")
+        raise PersamError(f"{name} contains NaN: give 0 and 1")
     foreground: BoolMask = np.not_equal(array, 0)
     values = array[foreground]
     if values.size and not ((values == 1).all() or (values == 255).all()):

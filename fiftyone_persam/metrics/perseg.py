@@ -210,6 +210,10 @@ class PerSegAccumulator:
         The caller answers for having counted with the same ``dilation_ratio``.
         """
         _check_group(group)
+        if not isinstance(counts, PhotoCounts):
+            raise PersamError(
+                f"{type(counts).__name__} is no PhotoCounts: give what count_photo() returned"
+            )
         self._photos.setdefault(group, []).append(counts)
 
     def merge(self, other: PerSegAccumulator) -> PerSegAccumulator:
@@ -221,6 +225,10 @@ class PerSegAccumulator:
         Raises:
             PersamError: ``other`` measured boundaries with another ``dilation_ratio``.
         """
+        if not isinstance(other, PerSegAccumulator):
+            raise PersamError(
+                f"{type(other).__name__} is no PerSegAccumulator: give another worker's"
+            )
         if other.dilation_ratio != self.dilation_ratio:
             raise PersamError(
                 f"cannot merge scores with dilation_ratio {other.dilation_ratio} into scores "
@@ -270,7 +278,7 @@ def _score_object(name: str, photos: list[PhotoCounts]) -> ObjectScores:
 
 def _check_group(group: str) -> None:
     if not isinstance(group, str) or not group:
-        raise PersamError(f"the group of a photo must be its object's name, got {group!r}")
+        raise PersamError(f"a photo's group is {group!r}: give its object's name, a text")
 
 
 def _mean_over(photos: list[PhotoCounts], score: Callable[[PhotoCounts], float]) -> float:

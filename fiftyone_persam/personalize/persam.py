@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -16,15 +16,22 @@ from torch import Tensor
 
 from ..errors import BadReferenceError, CheckpointError, PersamError
 from ..sam import ImageEmbedding, PhotoSource, Prompt, PromptableSam, load_sam
-from ..sam.model import DECODE_BATCH
+from ..sam.model import DECODE_BATCH, check_batch_size
 from . import presence as presence_room
 from . import prior
 from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
+from .checks import (
+    check_embeddings,
+    check_switches,
+    is_number,
+    several_photos,
+    several_references_of,
+)
 from .instances import find_instances
 from .prediction import Prediction
 from .reference import Reference
-from .state import FittedState, load_state, save_state
+from .state import FittedState, check_model, load_state, save_state
 
 Mode = Literal["corrected", "reference"]
 SeveralReferences = Literal["max", "mean"]
@@ -75,14 +82,24 @@ class PerSAM:
         if presence_threshold is None:
             presence_threshold = presence_room.DEFAULT_THRESHOLD if mode == "corrected" else 0.0
         if not is_number(presence_threshold) or not 0 <= presence_threshold <= 1:
-            raise PersamError(f"presence_threshold {presence_threshold!r} is not between 0 and 1")
+            raise PersamError(
+                f"presence_threshold {presence_threshold!r} is out of range: give one of 0 to 1"
+            )
         if not is_number(max_instances, Integral) or max_instances < 1:
-            raise PersamError(f"max_instances {max_instances!r} is not a positive whole number")
+            raise PersamError(
+                f"max_instances {max_instances!r} is no number of objects: give 1 or more"
+            )
         if max_instances > 1 and mode == "reference":
             raise PersamError(
                 "mode='reference' finds one object, as the released code: use mode='corrected' "
                 "for several instances"
             )
+        check_switches(
+            negative_prior=negative_prior,
+            guided_attention=guided_attention,
+            semantic_prompt=semantic_prompt,
+            post_refinement=post_refinement,
+        )
         self.sam = sam if isinstance(sam, PromptableSam) else load_sam(sam)
         self.mode = mode
         self.negative_prior = negative_prior
@@ -136,15 +153,10 @@ class PerSAM:
         Raises:
             BadReferenceError: no reference, or one that holds no object.
         """
-        references = [reference] if isinstance(reference, Reference) else list(reference)
-        if not references or not all(isinstance(r, Reference) for r in references):
-            raise BadReferenceError("fit needs a Reference or a list of them")
+        references = several_references_of(reference)
         if embeddings is None:
             embeddings = self.sam.encode([r.photo for r in references])
-        if len(embeddings) != len(references):
-            raise PersamError(
-                f"{len(references)} references need as many embeddings, not {len(embeddings)}"
-            )
+        check_embeddings(embeddings, self.sam, len(references))
         masks = [self._mask_of(r, e) for r, e in zip(references, embeddings, strict=True)]
         cells = [
             self._foreground(mask, r.mask_value, e)
@@ -181,7 +193,7 @@ class PerSAM:
             PhotoError: a photo cannot be read.
         """
         self.state  # noqa: B018 - fails before the encoder has worked for nothing
-        return self.predict_embeddings(self.sam.encode(images, batch_size))
+        return self.predict_embeddings(self.sam.encode(several_photos(images), batch_size))
 
     @torch.inference_mode()
     def predict_embeddings(
@@ -193,7 +205,7 @@ class PerSAM:
             embeddings: from the same model's `encode`.
             batch_size: photos decoded at once; by device if None.
         """
-        step = batch_size or DECODE_BATCH.get(self.sam.device.type, 8)
+        step = check_batch_size(batch_size) or DECODE_BATCH.get(self.sam.device.type, 8)
         predictions: list[Prediction] = []
         for start in range(0, len(embeddings), step):
             chunk = list(embeddings[start : start + step])
@@ -223,13 +235,7 @@ class PerSAM:
             The prior, and (B,) the reference that fits each photo best.
         """
         state, device = self.state, self.sam.device
-        expected = (self.sam.embed_dim, self.sam.grid_size, self.sam.grid_size)
-        for embedding in embeddings:
-            if tuple(embedding.features.shape) != expected:
-                raise PersamError(
-                    f"an embedding of shape {tuple(embedding.features.shape)} does not belong to "
-                    f"{self.sam.name}, whose embeddings are {expected}: encode with this model"
-                )
+        check_embeddings(embeddings, self.sam)
         features = torch.stack([e.features.to(device) for e in embeddings])
         valid = prior.valid_cells(embeddings, device)
         maps = prior.similarity_maps(features, state.targets)
@@ -275,18 +281,10 @@ class PerSAM:
             raise CheckpointError(
                 f"fitted state {path} has settings that this version does not know: fit again"
             ) from None
-        model = loaded.sam
-        here = (model.embed_dim, model.grid_size, model.image_size)
-        there = tuple(header.get(k) for k in ("embed_dim", "grid_size", "image_size"))
-        hashes = (header.get("checkpoint_sha256"), model.checkpoint_sha256)
-        shapes = {state.targets.shape[1:], state.embeddings.shape[1:]}
-        fits = here == there and shapes == {(model.embed_dim,)}
-        if not fits or (None not in hashes and hashes[0] != hashes[1]):
-            raise CheckpointError(
-                f"fitted state {path} was made with model {header.get('model')!r}, not with this "
-                f"{model.name!r}: load that model, or fit again"
-            )
-        loaded._state = state.to(model.device)
+        except PersamError as error:
+            raise CheckpointError(f"fitted state {path} cannot be used, {error}") from error
+        check_model(path, state, header, loaded.sam)
+        loaded._state = state.to(loaded.sam.device)
         return loaded
 
     # What PerSAM-F does otherwise.
@@ -399,8 +397,3 @@ class PerSAM:
     def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
         levels = self.state.levels[best]
         return assemble(self.sam, batch, outcome, levels, self.presence_threshold)
-
-
-def is_number(value: object, kind: type = Real) -> bool:
-    """Whether a setting is a number at all, before it is compared with its range."""
-    return isinstance(value, kind)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from ..errors import PersamError
 from ..sam import ImageEmbedding, PromptableSam
 from . import prior
-from .persam import Mode, PerSAM, SeveralReferences, is_number
+from .checks import check_switches, is_number
+from .persam import Mode, PerSAM, SeveralReferences
 from .state import FittedState
 from .tuning import Tuning, tune_scales
 
@@ -72,6 +73,7 @@ class PerSAMF(PerSAM):
         counted = is_number(steps, Integral) and 0 <= steps <= 100_000
         if not counted or not is_number(lr) or not 0 < lr <= 1:
             raise PersamError(f"steps {steps!r} or lr {lr!r} is out of range: use 1000 and 0.001")
+        check_switches(scale_tuning=scale_tuning)
         self.scale_tuning = scale_tuning
         self.steps = int(steps)
         self.lr = float(lr)

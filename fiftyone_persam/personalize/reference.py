@@ -51,7 +51,8 @@ class Reference:
         given = [n for n, v in (("mask", mask), ("box", box), ("points", points)) if v is not None]
         if len(given) != 1:
             raise BadReferenceError(
-                f"a reference needs exactly one of mask, box and points, not {given or 'none'}"
+                f"a reference has {' and '.join(given) or 'nothing marked'}: give exactly one of "
+                "mask, box and points"
             )
         if labels is not None and points is None:
             raise BadReferenceError("labels belong to points: give points, or leave labels out")
@@ -62,7 +63,7 @@ class Reference:
         self.points: npt.NDArray[np.float64] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if mask is not None:
-            self.mask, self.mask_value = _check_mask(np.asarray(mask), self.size)
+            self.mask, self.mask_value = _check_mask(_array(mask), self.size)
         elif box is not None:
             self.box = _check_box(_numbers(box, "box"), self.size)
         elif points is not None:
@@ -82,13 +83,15 @@ def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDAr
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[:, :, 0]
     if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] != 3):
-        raise BadReferenceError(f"a mask is (H, W) or (H, W, 3), not an array of {mask.shape}")
+        raise BadReferenceError(
+            f"the mask is an array of shape {mask.shape}: give (H, W), or (H, W, 3) in colours"
+        )
     if mask.shape[:2] != size:
         raise BadReferenceError(
             f"the mask is {mask.shape[1]} x {mask.shape[0]}, the photo {size[1]} x {size[0]}: "
             "give the mask at the photo's own size (after EXIF rotation)"
         )
-    if not (np.issubdtype(mask.dtype, np.number) or mask.dtype == np.bool_):
+    if mask.dtype.kind not in "biuf":
         raise BadReferenceError(f"a mask of type {mask.dtype} cannot be used: pass bool or uint8")
     if np.issubdtype(mask.dtype, np.floating) and not np.isfinite(mask).all():
         raise BadReferenceError("the mask holds NaN or infinity: pass bool or uint8")
@@ -104,7 +107,9 @@ def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDAr
 
 def _check_box(box: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:
     if box.shape != (4,):
-        raise BadReferenceError(f"a box is x0, y0, x1, y1, not an array of {box.shape}")
+        raise BadReferenceError(
+            f"the box is an array of shape {box.shape}: give x0, y0, x1, y1 in pixels"
+        )
     x0, y0, x1, y1 = box
     if not (x0 < x1 and y0 < y1):
         raise BadReferenceError(
@@ -114,7 +119,8 @@ def _check_box(box: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArr
     clipped = np.clip(box, 0, [width, height, width, height])
     if not (clipped[0] < clipped[2] and clipped[1] < clipped[3]):
         raise BadReferenceError(
-            f"box {box.tolist()} lies outside the photo of {width} x {height} pixels"
+            f"box {box.tolist()} lies outside the photo of {width} x {height} pixels: "
+            "give x0, y0, x1, y1 inside it"
         )
     if np.abs(clipped - box).max() > 1:
         raise BadReferenceError(
@@ -133,18 +139,21 @@ def _check_points(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     xy = _numbers(points, "points")
     if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0:
-        raise BadReferenceError(f"points are (n, 2) x, y, not an array of {xy.shape}")
+        raise BadReferenceError(
+            f"the points are an array of shape {xy.shape}: give (n, 2) x, y in pixels"
+        )
     height, width = size
     outside = (xy < 0).any(axis=1) | (xy[:, 0] >= width) | (xy[:, 1] >= height)
     if outside.any():
         raise BadReferenceError(
-            f"point {xy[outside][0].tolist()} lies outside the photo of {width} x {height} pixels"
+            f"point {xy[outside][0].tolist()} lies outside the photo of {width} x {height} "
+            "pixels: give x, y inside it"
         )
     signs = np.ones(len(xy)) if labels is None else _numbers(labels, "labels")
     if signs.shape != (len(xy),) or not np.isin(signs, (0, 1)).all():
         raise BadReferenceError(
-            f"labels are {len(xy)} numbers, 1 for the object and 0 for the rest, not "
-            f"{signs.tolist()}"
+            f"labels {_short(signs.tolist())} do not fit {len(xy)} points: give each 1 for the "
+            "object or 0 for the rest"
         )
     if not (signs == 1).any():
         raise BadReferenceError("no point is on the object: give at least one with label 1")
@@ -155,7 +164,19 @@ def _numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise BadReferenceError(f"{name} are numbers in pixels, not {values!r}") from None
+        raise BadReferenceError(f"{name} {_short(values)} cannot be read: give numbers") from None
     if not np.isfinite(array).all():
         raise BadReferenceError(f"{name} hold NaN or infinity: give pixels")
     return array
+
+
+def _array(mask: npt.ArrayLike) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(mask)
+    except (TypeError, ValueError, RuntimeError):
+        raise BadReferenceError("the mask is no array of numbers: pass bool or uint8") from None
+
+
+def _short(values: object) -> str:
+    text = " ".join(repr(values).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

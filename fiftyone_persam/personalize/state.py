@@ -7,14 +7,17 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, PersamError
+
+if TYPE_CHECKING:
+    from ..sam import PromptableSam
 
 FORMAT = "fiftyone-persam-state"
 VERSION = 1
@@ -53,17 +56,27 @@ def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[
 
     Returns:
         The path written, with ".safetensors" added where it was missing.
+
+    Raises:
+        PersamError: it cannot be written there.
     """
     target = _with_suffix(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     header = {"format": FORMAT, "version": VERSION, **settings}
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
     try:
-        save_file(state.tensors(), name, metadata={"persam": json.dumps(header, sort_keys=True)})
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+        try:
+            metadata = {"persam": json.dumps(header, sort_keys=True)}
+            save_file(state.tensors(), name, metadata=metadata)
+            os.replace(name, target)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PersamError(
+            f"fitted state {target} cannot be written ({reason}): choose another path"
+        ) from None
     return target
 
 
@@ -80,7 +93,7 @@ def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"fitted state {target} does not exist: check its path") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"fitted state {target} cannot be read ({error}): fit and save it again"
         ) from None
@@ -92,14 +105,44 @@ def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any
             f"{VERSION}: fit and save it again"
         )
     try:
-        return FittedState(**tensors), header
+        state = FittedState(**tensors)
     except TypeError:
         raise CheckpointError(
             f"fitted state {target} lacks tensors: fit and save it again"
         ) from None
+    count = len(state.targets) if state.targets.ndim == 2 else 0
+    sound = (
+        count > 0
+        and state.embeddings.shape == state.targets.shape
+        and state.levels.shape == (count, 2)
+        and (state.weights is None or state.weights.shape == (3,))
+        and all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    )
+    if not sound:
+        raise CheckpointError(
+            f"fitted state {target} has tensors of other shapes, or not a number: fit again"
+        )
+    return state, header
+
+
+def check_model(
+    path: str | os.PathLike[str], state: FittedState, header: dict[str, Any], sam: PromptableSam
+) -> None:
+    """Raise CheckpointError unless a state was fitted on this model."""
+    here = (sam.embed_dim, sam.grid_size, sam.image_size)
+    there = tuple(header.get(k) for k in ("embed_dim", "grid_size", "image_size"))
+    hashes = (header.get("checkpoint_sha256"), sam.checkpoint_sha256)
+    fits = here == there and state.targets.shape[1] == sam.embed_dim
+    if not fits or (None not in hashes and hashes[0] != hashes[1]):
+        raise CheckpointError(
+            f"fitted state {path} was made with model {header.get('model')!r}, not with this "
+            f"{sam.name!r}: load that model, or fit again"
+        )
 
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise CheckpointError(f"fitted state {path!r} is no path: give the file's path")
     target = Path(path)
     if target.suffix == ".safetensors":
         return target

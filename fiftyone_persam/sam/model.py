@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import cast
 
 import numpy as np
@@ -323,12 +324,17 @@ class PromptableSam:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
 
-def _batch_size(given: int | None, defaults: dict[str, int], device: torch.device) -> int:
+def check_batch_size(given: int | None) -> int | None:
+    """Raise PersamError unless this is None or 1 or more."""
     if given is None:
-        return defaults.get(device.type, 4)
-    if given < 1:
-        raise PersamError(f"batch_size {given} is not a positive number")
-    return given
+        return None
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
+        raise PersamError(f"batch_size {given!r} is no number of photos: give 1 or more")
+    return int(given)
+
+
+def _batch_size(given: int | None, defaults: dict[str, int], device: torch.device) -> int:
+    return check_batch_size(given) or defaults.get(device.type, 4)
 
 
 __all__ = ["Decoded", "ImageEmbedding", "Prompt", "PromptableSam", "photo_size"]

@@ -63,10 +63,10 @@ def resize_photo(photo: Photo, image_size: int) -> Photo:
 
 
 def _from_file(path: Path) -> Photo:
-    if path.exists() and not path.is_file():
-        # Opening a pipe would wait for ever.
-        raise PhotoError(f"photo {path} is no file: replace or remove it")
     try:
+        if path.exists() and not path.is_file():
+            # Opening a pipe would wait for ever.
+            raise PhotoError(f"photo {path} cannot be read (it is no file): replace or remove it")
         with warnings.catch_warnings():
             # A user's own 100 megapixel panorama is no attack; PIL still refuses twice that size.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -86,8 +86,9 @@ def _from_file(path: Path) -> Photo:
         empty = path.stat().st_size == 0
         reason = "is empty" if empty else "is not an image that PIL can read"
         raise PhotoError(f"photo {path} {reason}: replace or remove it") from None
-    except OSError as error:
-        raise PhotoError(f"photo {path} cannot be read ({_line(error)}): replace it") from None
+    except (OSError, ValueError) as error:  # the latter for a NUL in the path
+        reason = getattr(error, "strerror", None) or _line(error)
+        raise PhotoError(f"photo {_short(path)} cannot be read ({reason}): replace it") from None
 
 
 def _from_pil(image: Image.Image, name: str) -> Photo:
@@ -160,3 +161,8 @@ def _over_white(rgba: Photo) -> Photo:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"...{text[-197:]}"

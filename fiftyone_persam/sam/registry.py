@@ -10,7 +10,7 @@ import torch
 from segment_anything.build_sam import build_sam_vit_b, build_sam_vit_h, build_sam_vit_l
 from segment_anything.modeling import Sam
 
-from ..errors import CheckpointError, PersamError
+from ..errors import CheckpointError, PersamError, did_you_mean
 from . import checkpoints
 from .checkpoints import Checkpoint
 from .model import PromptableSam
@@ -131,11 +131,12 @@ def load_sam(
         target = own if device == "auto" else resolve_device(device)
         return PromptableSam(name_or_module, "custom", target, resolve_dtype(dtype, target))
     known = [BUNDLED, *CHECKPOINTS]
+    listed = f"choose one of {', '.join(known)}, or pass a segment_anything.modeling.Sam"
+    if name_or_module is not None and not isinstance(name_or_module, str):
+        raise PersamError(f"model {type(name_or_module).__name__} is not known: {listed}")
     if name_or_module not in known:
-        raise PersamError(
-            f"model {name_or_module!r} is not known: choose one of {', '.join(known)}, or pass a "
-            "segment_anything.modeling.Sam"
-        )
+        meant = did_you_mean(name_or_module, known)
+        raise PersamError(f"model {name_or_module!r} is not known: {listed}{meant}")
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
     sam, sha256 = _BUILDERS[name_or_module](name_or_module, download)
@@ -157,6 +158,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    if chosen.type == "meta":
+        raise PersamError("device 'meta' computes nothing: use device='auto' or 'cpu'")
     if not there.get(chosen.type, True) or (
         chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
     ):

@@ -272,7 +272,7 @@ def _faulty(fault: str, samples: fo.Dataset, tmp_path: Path) -> dict[str, Any]:
         ("lost mask file", fp.PersamError, "gone.png"),
         ("all empty", fp.DatasetLayoutError, "object 'object' has no photo .* all masks are empty"),
         ("no label", fp.DatasetLayoutError, "no photo has a label"),
-        ("bad media option", fp.PersamError, "export_media must be"),
+        ("bad media option", fp.PersamError, "is not known: give True"),
         ("file in the way", fp.DatasetLayoutError, "out is a file"),
         ("occupied", fp.DatasetLayoutError, "Images/object exists: .*overwrite=True"),
     ],

@@ -175,9 +175,9 @@ def test_on_a_model(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"max_instances": 0}, "positive"),
-        ({"max_instances": -1}, "positive"),
-        ({"max_instances": 1.5}, "positive"),
+        ({"max_instances": 0}, "give 1 or more"),
+        ({"max_instances": -1}, "give 1 or more"),
+        ({"max_instances": 1.5}, "give 1 or more"),
         ({"max_instances": 2, "mode": "reference"}, "corrected"),
     ],
 )

@@ -1,0 +1,149 @@
+"""What a caller of this room may give, checked before anything is read or written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+
+from ..errors import PersamError, did_you_mean
+
+LONGEST_NAME = 100
+_SHOWN = 60
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise PersamError unless ``value`` is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        meant = did_you_mean(value, choices)
+        raise PersamError(
+            f"{name} {value!r} is not known: choose one of {', '.join(choices)}{meant}"
+        )
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise PersamError unless ``value`` is None or a positive integer."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PersamError(f"{name} {value!r} is no number of them: give 1 or more")
+
+
+def check_switches(**switches: Any) -> None:
+    """Raise PersamError unless all are True or False: "no" would count as True."""
+    for name, value in switches.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise PersamError(f"{name} {value!r} is no switch: give True or False")
+
+
+def check_backend(backend: Any) -> None:
+    """Raise PersamError unless this is None or an object that runs jobs."""
+    if backend is None:
+        return
+    if isinstance(backend, type) or not callable(getattr(backend, "run", None)):
+        raise PersamError(
+            f"backend {backend!r} runs no jobs: give an object such as "
+            "fiftyone_persam.engine.LocalBackend()"
+        )
+
+
+def check_progress(progress: Any) -> None:
+    """Raise PersamError unless this is True, False, None or a function."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise PersamError(
+            f"progress {progress!r} shows nothing: give True, False, None or a function of done "
+            "and total"
+        )
+
+
+def check_mask_value(value: Any) -> None:
+    """Raise PersamError unless this is None, a pixel's value, or a colour."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise PersamError(
+            f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
+        )
+    if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
+        raise PersamError(f"mask_value {value!r} is no colour: give an integer, or '#rrggbb'")
+
+
+def check_field_name(argument: str, name: Any) -> None:
+    """Raise PersamError unless a field, its companions and a folder can have this name."""
+    plain = isinstance(name, str) and name.isascii() and name.isidentifier()
+    if not plain or name.startswith("_") or len(name) > LONGEST_NAME:
+        raise PersamError(
+            f"{argument} {_short(name)} cannot name a field: use letters, digits and underscores, "
+            f"beginning with a letter, at most {LONGEST_NAME}"
+        )
+    if hasattr(fo.Sample, name) or name == "frames":
+        raise PersamError(f"{argument} {name!r} means something else in FiftyOne: choose another")
+
+
+def check_group_by(samples: Any, group_by: Any) -> None:
+    """Raise PersamError unless this is a field that can name each photo's object."""
+    dataset = samples._root_dataset
+    schema = dataset.get_field_schema()
+    if not isinstance(group_by, str) or group_by not in schema:
+        raise PersamError(
+            f"dataset {dataset.name!r} has no field {group_by!r}: group_by takes a field's name"
+            f"{did_you_mean(group_by, schema)}"
+        )
+    plain = (fo.StringField, fo.IntField, fo.BooleanField, fo.FloatField)
+    if not isinstance(schema[group_by], plain):
+        kind = type(schema[group_by]).__name__
+        raise PersamError(
+            f"group_by {group_by!r} is a {kind}, which names no object: take a field of texts"
+        )
+
+
+def check_states(states: Any, known: Sequence[str]) -> None:
+    """Raise PersamError unless this is a list of states of review, at least one."""
+    if isinstance(states, str) or not isinstance(states, Iterable) or not list(states):
+        raise PersamError(
+            f"states {_short(states)} is no list of states: give some of {', '.join(known)}"
+        )
+    for state in states:
+        if state not in known:
+            raise PersamError(f"unknown review state {state!r}: choose from {', '.join(known)}")
+
+
+def list_of_ids(ids: Any) -> list[str]:
+    """Sample ids as a list.
+
+    Raises:
+        PersamError: they are none.
+    """
+    if not isinstance(ids, str) and isinstance(ids, Iterable):
+        listed = list(ids)
+        if all(isinstance(one, str) for one in listed):
+            return listed
+    raise PersamError(f"ids {_short(ids)} is no list of sample ids: give [sample.id, ...]")
+
+
+def check_text(argument: str, value: Any) -> None:
+    """Raise PersamError unless this is a text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise PersamError(f"{argument} {_short(value)} is no name: give a text")
+
+
+def folder_path(argument: str, value: Any) -> Path:
+    """A folder as a whole path; it need not exist.
+
+    Raises:
+        PersamError: this is no path.
+    """
+    path = str(value) if isinstance(value, (str, os.PathLike)) else ""
+    if not path or "\0" in path:
+        raise PersamError(f"{argument} {_short(value)} is no folder: give a path")
+    return Path(path).expanduser().absolute()
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
