@@ -190,6 +190,12 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="photos encoded at once")
     parser.add_argument("--num-workers", type=int, help="threads that load photos")
     parser.add_argument(
+        "--backend",
+        default="local",
+        choices=("local", "devices", "ray"),
+        help="this process, all CUDA devices of this machine, or a Ray cluster (RAY_ADDRESS)",
+    )
+    parser.add_argument(
         "--cache",
         nargs="?",
         const=True,

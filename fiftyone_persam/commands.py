@@ -85,6 +85,7 @@ def segment(options: Options) -> int:
         num_workers=options.num_workers,
         device=options.device,
         cache=options.cache,
+        backend=options.backend,
     )
     print(run.summary())
     return _verdict(run)
@@ -141,6 +142,7 @@ def runs_resume(options: Options) -> int:
         num_workers=options.num_workers,
         device=options.device,
         cache=options.cache,
+        backend=options.backend,
     )
     print(run.summary())
     return _verdict(run)

@@ -44,7 +44,7 @@ def segment(
     device: Any = "auto",
     dtype: Any = "auto",
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
-    backend: Backend | None = None,
+    backend: Backend | str | None = None,
     progress: Progress = None,
     **options: Any,
 ) -> runs.Run:
@@ -89,7 +89,9 @@ def segment(
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
-        backend: where the work is done; in this process by default.
+        backend: where the work is done. "local": in this process, the default; "devices": on all
+            CUDA devices of this machine, a process for each; "ray": on a Ray cluster; or a
+            `DevicesBackend` or `RayBackend` with settings of your own.
         progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
             that is called with photos done and their total; what that raises stops the run.
         **options: of the method, such as ``mode="reference"``; see `PerSAM` and `PerSAMF`.
@@ -128,8 +130,8 @@ def segment(
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
     checks.check_progress(progress)
-    checks.check_backend(backend)
     embeddings = planning.choose_cache(cache)
+    checks.check_backend(backend, embeddings)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     tasks = planning.choose_photos(samples, group_by)
@@ -177,7 +179,7 @@ def resume_run(
     device: Any = "auto",
     dtype: Any = None,
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
-    backend: Backend | None = None,
+    backend: Backend | str | None = None,
     progress: Progress = None,
 ) -> runs.Run:
     """Go on with a run that was stopped, killed or crashed: only its photos without a mask.
@@ -207,8 +209,8 @@ def resume_run(
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
     checks.check_progress(progress)
-    checks.check_backend(backend)
     embeddings = planning.choose_cache(cache)
+    checks.check_backend(backend, embeddings)
     parameters = Parameters(**config.parameters)
     ids = run.ids()
     photos = run.view()
@@ -248,10 +250,10 @@ def _carry_out(
     batch_size: int | None,
     num_workers: int | None,
     cache: EmbeddingCache | None,
-    backend: Backend | None,
+    backend: Backend | str | None,
     progress: Progress,
 ) -> runs.Run:
-    from ..engine import Job, LocalBackend
+    from ..engine import Job, choose_backend
 
     job = Job(
         tasks=plan.tasks,
@@ -262,7 +264,7 @@ def _carry_out(
         workers=num_workers,
         cache=cache,
     )
-    return execute(plan, job, backend or LocalBackend(), progress)
+    return execute(plan, job, choose_backend(backend, cache), progress)
 
 
 def _references_of(config: Any) -> list[Any]:

@@ -1,9 +1,10 @@
-"""A job with a real method on a tiny model, and a predictor that ends its worker process."""
+"""A job with a real method on a tiny model, and methods that meet or end their process."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,23 @@ class Deadly(PerSAM):
     ) -> list[Any]:
         if any(one.original_size[1] == DEADLY_WIDTH for one in embeddings):
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict_embeddings(embeddings, batch_size)
+
+
+MEETING = "FIFTYONE_PERSAM_TEST_MEETING"
+
+
+class Meeting(PerSAM):
+    """Begins when two processes have come to this point; they meet in a folder."""
+
+    def predict_embeddings(
+        self, embeddings: Sequence[ImageEmbedding], batch_size: int | None = None
+    ) -> list[Any]:
+        folder = Path(os.environ[MEETING])
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
         return super().predict_embeddings(embeddings, batch_size)
 
 

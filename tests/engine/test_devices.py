@@ -124,7 +124,7 @@ def test_a_job_without_photos_starts_nothing(tmp_path: Path) -> None:
 def test_a_model_that_cannot_travel(job: Job) -> None:
     job.sam.sam.image_encoder.hook = lambda: None
     try:
-        with pytest.raises(PersamError, match="tiny or its cache cannot be sent .*: use"):
+        with pytest.raises(PersamError, match=r"tiny or its cache cannot be sent .*: use"):
             pack(job, 1)
     finally:
         del job.sam.sam.image_encoder.hook

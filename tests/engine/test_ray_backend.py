@@ -1,0 +1,124 @@
+"""A Ray cluster of two machines, each a handful of processes of its own; one is killed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fiftyone_persam.engine import Job, LocalBackend, RayBackend
+from fiftyone_persam.errors import PersamError
+from fiftyone_persam.personalize import Reference
+
+from .fitted import MEETING, Meeting, make_job, paint, tiny
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install fiftyone-persam[ray]")
+
+PHOTOS = 12
+STORE_BYTES = 80 * 2**20
+# So that the death of a machine is noticed in seconds.
+HEARTBEATS = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two machines with one core each; the first one is the head."""
+    from ray.cluster_utils import Cluster
+
+    machine = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": STORE_BYTES}
+    # Their processes import this package and these tests as this one does.
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ[MEETING] = str(tmp_path_factory.mktemp("meeting"))
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={**machine, "_system_config": HEARTBEATS, "include_dashboard": False},
+    )
+    made.second = made.add_node(**machine)
+    try:
+        made.wait_for_nodes()
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return make_job(tmp_path, PHOTOS)
+
+
+def collect(chunks: Iterator[list[Any]], job: Job) -> dict[str, Any]:
+    """Results by id; every photo has exactly one."""
+    results = [result for chunk in chunks for result in chunk]
+    assert sorted(result.id for result in results) == sorted(task.id for task in job.tasks)
+    return {result.id: result for result in results}
+
+
+def test_photos_that_a_machine_does_not_see(cluster: Any, job: Job, tmp_path: Path) -> None:
+    """One that nobody sees is an error of its own; a folder of masks that is not shared, of all."""
+    Path(job.tasks[3].path).unlink()
+    backend = RayBackend(address=cluster.address, workers=1)
+    found = collect(backend.run(job), job)
+    assert [name for name, result in found.items() if result.error] == ["photo3"]
+    assert not ray.is_initialized()
+    for path in (tmp_path / "masks").iterdir():
+        path.unlink()
+    (tmp_path / "masks").rmdir()
+    with pytest.raises(PersamError, match=r"folder .*masks is not there on .*: choose a masks_dir"):
+        list(backend.run(job))
+
+
+def test_more_than_the_cluster_has(cluster: Any, job: Job) -> None:
+    with pytest.raises(PersamError, match="no machine of the Ray cluster has 2 GPU and 1 CPU: ask"):
+        list(RayBackend(address=cluster.address, gpus_per_worker=2).run(job))
+
+
+def test_a_machine_is_killed_in_the_middle(cluster: Any, tmp_path: Path) -> None:
+    """The last test: the second machine does not come back."""
+    job = make_job(tmp_path, PHOTOS)
+    expected = collect(LocalBackend().run(job), job)
+    masks = {name: Image.open(one.mask.path).tobytes() for name, one in expected.items()}
+    for path in (tmp_path / "masks").iterdir():
+        path.unlink()
+    # Both actors have photos in hand when the first result comes.
+    photo, mask = paint(0)
+    job.predictors = {"": Meeting(tiny()).fit(Reference(photo, mask=mask))}
+    alive = []
+
+    def killing() -> Iterator[list[Any]]:
+        for chunk in RayBackend(address=cluster.address).run(job):
+            if chunk and not alive:
+                alive.append(sum(node["Alive"] for node in ray.nodes()))
+                cluster.remove_node(cluster.second, allow_graceful=False)
+            yield chunk
+
+    found = collect(killing(), job)
+    assert alive == [2]
+    assert len(list(Path(os.environ[MEETING]).iterdir())) >= 2
+    for name, result in found.items():
+        assert result.error is None
+        assert result.score == pytest.approx(expected[name].score, abs=1e-4)
+        assert Image.open(result.mask.path).tobytes() == masks[name]
+    assert len(list((tmp_path / "masks").iterdir())) == PHOTOS
+    assert job.timings.photos_encoded >= PHOTOS
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 0}, "workers 0 .*: give"),
+        ({"workers": True}, "workers True .*: give"),
+        ({"gpus_per_worker": -1}, "gpus_per_worker -1 .*: give"),
+        ({"cpus_per_worker": "2"}, "cpus_per_worker '2' .*: give"),
+        ({"address": ""}, "address '' .*: give"),
+    ],
+)
+def test_settings_that_are_none(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PersamError, match=message):
+        RayBackend(**changes)
