@@ -48,12 +48,14 @@ class Figure:
         """The bar in words."""
         if self.bar is None:
             return "-"
-        return f"{'at most' if self.at_most else 'at least'} {self.bar:g} {self.unit}"
+        return f"{'at most' if self.at_most else 'at least'} {self.bar:g} {self.unit}".strip()
 
     @property
     def measured(self) -> str:
         """The value in words."""
-        return "not measured" if self.value is None else f"{readable(self.value)} {self.unit}"
+        if self.value is None:
+            return "not measured"
+        return f"{readable(self.value)} {self.unit}".strip()
 
     def __str__(self) -> str:
         verdict = {True: "reached", False: "MISSED", None: ""}[self.reached]
@@ -61,8 +63,10 @@ class Figure:
 
 
 def readable(value: float) -> str:
-    """A number with three significant digits, or all of a large one's."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """A number with three significant digits, or all of a large one's; four close to 1."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if 0.9 < value < 1 else f"{value:.3g}"
 
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

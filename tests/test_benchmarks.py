@@ -1,0 +1,109 @@
+"""Each benchmark runs on a tiny input and says what it measured; no figure is judged here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+import torch
+
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.measuring import Figure, alternate, median_ratio
+from benchmarks.results import MEANING, Row, format_page, margin, write_results
+
+TINY = ["--model", "tiny", "--device", "cpu"]
+COMMANDS = {
+    "overhead": [*TINY, "--photos", "3", "--repeats", "1"],
+    "fitting": [*TINY, "--steps", "5", "--repeats", "1"],
+    "second_reference": [*TINY, "--photos", "3", "--repeats", "2"],
+    "plain_loop": [*TINY, "--photos", "2", "--repeats", "1"],
+    "evaluation": ["--photos", "3", "--repeats", "1"],
+    "precision": [*TINY, "--photos", "2"],
+    "gpu": ["--device", "cpu", "--models", "tiny", "--batches", "1", "2", "--repeats", "1"],
+    "bookkeeping": ["--counts", "12"],
+}
+
+
+def run(name: str, arguments: list[str], tmp_path: Path) -> list[Figure]:
+    file = tmp_path / "figures.json"
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert module.main([*arguments, "--json", str(file)]) == 0
+    return [Figure(**one) for one in json.loads(file.read_text())]
+
+
+def test_every_benchmark_is_tried_here() -> None:
+    assert {benchmark.module for benchmark in BENCHMARKS} == set(COMMANDS)
+    assert {benchmark.letter for benchmark in BENCHMARKS} == set(MEANING)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_benchmark_measures_and_prints(
+    name: str, album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = fo.list_datasets()
+    figures = run(name, [*COMMANDS[name], "--album", str(album)], tmp_path)
+    assert figures and all(one.value is not None and one.value >= 0 for one in figures)
+    shown = capsys.readouterr().out
+    for figure in figures:
+        assert f"{figure.name}: {figure.measured}" in shown
+    assert fo.list_datasets() == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU to measure")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("gpu", []), ("plain_loop", ["--model", "vit_h", "--device", "cuda"])],
+)
+def test_without_a_gpu_its_figures_are_not_made_up(
+    name: str, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = run(name, arguments, tmp_path)
+    assert {figure.value for figure in figures} == {None}
+    assert {figure.reached for figure in figures} == {None}
+    assert "no CUDA here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "bar", "at_most", "reached"),
+    [
+        (1.1, 1.15, True, True),
+        (1.2, 1.15, True, False),
+        (120.0, 100.0, False, True),
+        (99.0, 100.0, False, False),
+        (None, 100.0, False, None),
+        (5.0, None, False, None),
+    ],
+)
+def test_bar(value: float | None, bar: float | None, at_most: bool, reached: bool | None) -> None:
+    figure = Figure("figure", value, "x", bar, at_most, "")
+    assert figure.reached is reached
+    better = margin(figure)
+    assert (better is None) if reached is None else ((better >= 1) is reached)
+
+
+def test_parts_take_turns() -> None:
+    order: list[str] = []
+    seconds = alternate({n: lambda n=n: order.append(n) for n in "ab"}, 3)  # type: ignore[misc]
+    assert order == list("ababab")
+    assert [len(times) for times in seconds.values()] == [3, 3]
+    assert median_ratio([2.0, 9.0, 4.0], [1.0, 1.0, 1.0]) == 4.0
+
+
+def test_results_page_and_plot(tmp_path: Path) -> None:
+    rows = [
+        Row("a", Figure("job | compute", 1.1, "x", 1.15, True, "ten | photos")),
+        Row("d", Figure("loop", 1.2, "x", 1.5, False, "slow")),
+        Row("e", Figure("gpu", None, "photos/s", 80.0, False, "no CUDA here")),
+    ]
+    page = write_results(rows, "the demo's own album", tmp_path)
+    text = page.read_text()
+    assert text == format_page(rows, "the demo's own album")
+    assert "| job / compute | at most 1.15 x | 1.1 x | yes | ten / photos |" in text
+    assert "| loop | at least 1.5 x | 1.2 x | **no** | slow |" in text
+    assert "| gpu | at least 80 photos/s | not measured | - | no CUDA here |" in text
+    assert not re.search(r"/(home|root|work|tmp|Users)\b", text)
+    assert 1000 < (tmp_path / "results.png").stat().st_size < 200_000
