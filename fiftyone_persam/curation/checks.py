@@ -41,15 +41,11 @@ def check_switches(**switches: Any) -> None:
             raise PersamError(f"{name} {value!r} is no switch: give True or False")
 
 
-def check_backend(backend: Any) -> None:
-    """Raise PersamError unless this is None or an object that runs jobs."""
-    if backend is None:
-        return
-    if isinstance(backend, type) or not callable(getattr(backend, "run", None)):
-        raise PersamError(
-            f"backend {backend!r} runs no jobs: give an object such as "
-            "fiftyone_persam.engine.LocalBackend()"
-        )
+def check_backend(backend: Any, cache: Any = None) -> None:
+    """Raise PersamError unless `choose_backend` has a back end for this."""
+    from ..engine import choose_backend
+
+    choose_backend(backend, cache)
 
 
 def check_progress(progress: Any) -> None:
@@ -99,6 +95,21 @@ def check_group_by(samples: Any, group_by: Any) -> None:
         kind = type(schema[group_by]).__name__
         raise PersamError(
             f"group_by {group_by!r} is a {kind}, which names no object: take a field of texts"
+        )
+
+
+def check_mask_field(dataset: Any, argument: str, name: Any) -> None:
+    """Raise PersamError unless this is a field of masks."""
+    field = dataset.get_field(name) if isinstance(name, str) else None
+    if field is None:
+        meant = did_you_mean(name, dataset.get_field_schema())
+        raise PersamError(
+            f"dataset {dataset.name!r} has no field {name!r}: {argument} names one{meant}"
+        )
+    kind = getattr(field, "document_type", None)
+    if kind not in (fo.Segmentation, fo.Detections, fo.Detection):
+        raise PersamError(
+            f"{argument} {name!r} holds no masks: it must be a field of Segmentation or Detections"
         )
 
 
