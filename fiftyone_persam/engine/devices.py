@@ -17,7 +17,8 @@ import torch
 from ..errors import PersamError
 from ..sam.registry import resolve_device
 from .job import Job, PhotoResult, PhotoTask
-from .local import BATCH, default_workers
+from .local import default_workers
+from .memory import BATCH
 from .sharding import Shards
 from .worker import DONE, FAILED, READY, RESULTS, pack
 

@@ -17,6 +17,7 @@ from ..sam.photos import Photo
 from .cache import embedding_key, keep, look_up
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
+from .memory import Room, batch_size_of, is_out_of_memory
 from .rendering import render
 from .writing import WriteBehind
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Batch = list[tuple[PhotoTask, Any]]
 
-BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
 ENCODE_ALONE = ("cpu",)
 """Devices that encode photo by photo faster than several at once: activations fit their cache."""
 
@@ -44,15 +44,16 @@ class LocalBackend:
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
         """See `Backend.run`."""
-        batch_size = job.batch_size or BATCH.get(job.sam.device.type, 4)
+        batch_size = job.batch_size or batch_size_of(job.sam)
+        room = Room(batch_size)
         workers = job.workers or default_workers()
         photos = load_ahead(job.tasks, lambda task: _load(job, task), workers, 2 * batch_size)
         writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
         keepers: WriteBehind[None] = WriteBehind(1, pending=2 * batch_size)
         with closing(photos), keepers, writers:  # type: ignore[type-var]
-            for batch in _batches(photos, batch_size, job.timings):
+            for batch in _batches(photos, room, job.timings):
                 results: list[PhotoResult] = []
-                for task, outcome in _compute(job, batch, keepers):
+                for task, outcome in _compute(job, batch, keepers, room):
                     with _measure(job.timings, "waiting_for_writers"):
                         results += writers.submit(_finish, job, task, outcome)
                 results += writers.ready()
@@ -74,7 +75,7 @@ def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     return known or _Fresh(*job.sam.load_and_resize(task.path), key)
 
 
-def _batches(photos: Iterator[Any], size: int, timings: Timings) -> Iterator[list[Any]]:
+def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[list[Any]]:
     batch = []
     while True:
         with _measure(timings, "waiting_for_photos"):
@@ -82,39 +83,47 @@ def _batches(photos: Iterator[Any], size: int, timings: Timings) -> Iterator[lis
         if entry is None:
             break
         batch.append(entry)
-        if len(batch) == size:
+        if len(batch) >= room.size:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _compute(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
+def _compute(job: Job, batch: Batch, keepers: WriteBehind[None], room: Room) -> Batch:
     """Predictions of a batch, or the exceptions that kept single photos from one."""
     bad = [(task, loaded) for task, loaded in batch if isinstance(loaded, Exception)]
     good = [(task, loaded) for task, loaded in batch if not isinstance(loaded, Exception)]
-    return bad + _compute_good(job, good, keepers)
+    return bad + _compute_good(job, good, keepers, room)
 
 
-def _compute_good(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
+def _compute_good(job: Job, batch: Batch, keepers: WriteBehind[None], room: Room) -> Batch:
     if not batch:
         return []
     try:
         return _predict(job, batch, keepers)
-    except torch.cuda.OutOfMemoryError as error:
-        if len(batch) == 1:
+    except Exception as error:
+        full = is_out_of_memory(error)
+        if full and len(batch) == 1:
             raise PersamError(
                 f"the {job.sam.device} has not enough memory for one photo with {job.sam.name}: "
                 "choose a smaller model or device='cpu'"
             ) from error
-        torch.cuda.empty_cache()
-        halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-    except Exception as error:
         if len(batch) == 1:
             return [(batch[0][0], error)]
-        halves = batch[: len(batch) // 2], batch[len(batch) // 2 :]
-    # Halving finds the photo that spoils a batch, and a batch that fits into memory.
-    return [outcome for half in halves for outcome in _compute_good(job, half, keepers)]
+    # Out here the failed batch's tensors are gone with its error.
+    half = len(batch) // 2
+    if full:
+        room.shrink(len(batch))
+        if job.sam.device.type == "cuda":
+            torch.cuda.empty_cache()
+    # Smaller batches find the photo that spoils one, and the size that fits into memory.
+    outcomes: Batch = []
+    while batch:
+        size = min(half, room.size)
+        outcomes += _compute_good(job, batch[:size], keepers, room)
+        batch = batch[size:]
+    return outcomes
 
 
 def _predict(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..errors import PersamError
 from .job import INLINE, Job, OutputSettings, PhotoResult, PhotoTask, Timings
-from .local import BATCH, LocalBackend
+from .local import LocalBackend
+from .memory import BATCH
 from .sharding import Shards
 from .worker import Kit, pack, portable
 
