@@ -44,16 +44,16 @@ def take_photos(album: Path | None, count: int, scratch: Path) -> Photos:
         album = scratch / "album"
         if not album.is_dir():
             build_album(album)
-    entries = [entry for entry in scan_album(album, None) if entry.mask is not None]
+    pairs = [(e.photo, e.mask) for e in scan_album(album, None) if e.mask is not None]
     folder = scratch / f"photos-{count}"
     folder.mkdir()
     files, masks = [], []
     for number in range(count):
-        entry = entries[number % len(entries)]
-        target = folder / f"{number:05}{entry.photo.suffix}"
-        shutil.copyfile(entry.photo, target)
+        photo, mask = pairs[number % len(pairs)]
+        target = folder / f"{number:05}{photo.suffix}"
+        shutil.copyfile(photo, target)
         files.append(target)
-        masks.append(read_mask(entry.mask))
+        masks.append(read_mask(mask))
     return Photos(files, masks)
 
 
