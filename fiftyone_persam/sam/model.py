@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..errors import PersamError
 from .decoding import decode_batch
+from .fused_attention import fuse_attention, has_slow_attention
 from .photos import Photo, PhotoSource, load_photo, photo_size, resize_photo
 
 ENCODE_BATCH = {"cuda": 8, "mps": 4, "cpu": 4}
@@ -117,8 +118,11 @@ class PromptableSam:
     ) -> None:
         target = sam.pixel_mean.device if device is None else torch.device(device)
         heavy = (sam.image_encoder, sam.mask_decoder)
+        # On a CPU the released attention is as fast, and gives the released numbers to the last bit.
+        fuse = torch.device(target).type == "cuda" and has_slow_attention(sam.image_encoder)
         changes = (
             sam.training
+            or fuse
             or sam.pixel_mean.device != target
             or any(p.dtype != dtype for part in heavy for p in part.parameters())
         )
@@ -127,6 +131,8 @@ class PromptableSam:
             sam.image_encoder.to(dtype)
             sam.mask_decoder.to(dtype)
             sam.prompt_encoder.float()
+            if fuse:
+                fuse_attention(sam.image_encoder)
         self.sam = sam
         self.name = name
         self.device = torch.device(target)
@@ -168,6 +174,8 @@ class PromptableSam:
                 )
             # torch cannot share read-only memory, which PIL hands out.
             pixels = torch.from_numpy(photo if photo.flags.writeable else photo.copy())
+            if self.device.type == "cuda":
+                pixels = pixels.pin_memory()  # else the transfer waits for all work on the device
             pixels = pixels.to(self.device, non_blocking=True).permute(2, 0, 1).float()
             slot[:, :height, :width] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
         return batch
