@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import uuid
 from collections.abc import Callable, Generator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
+from fiftyone.operators.executor import ExecutionContext, ExecutionError
 
 from fiftyone_persam.errors import PersamError
 
@@ -112,7 +114,11 @@ class PersamOperator(foo.Operator):
     def execute(self, ctx: Context) -> Any:
         """Run; as a generator with live progress in the App, plainly in a delegated worker."""
         if not self.generator:
-            result = self.run(ctx, Progress())
+            try:
+                result = self.run(ctx, Progress())
+            except PersamError as error:
+                _note_failure(ctx, error)
+                raise
             self.after(ctx, result)
             return result
         if ctx.delegated:
@@ -129,8 +135,11 @@ class PersamOperator(foo.Operator):
             )
             if result is DETACHED:  # WatchRuns tells how it ends
                 return None
-        except PersamError:
+        except PersamError as error:
             _mark_shown(ctx, name)  # the App shows the error itself
+            _note_failure(ctx, error)
+            if name and "token" in ctx.request_params:
+                Board(ctx.dataset).remove(name)  # a call in Python leaves nothing behind
             raise
         if token := ctx.request_params.get("token"):
             _RESULTS[token] = result
@@ -143,6 +152,10 @@ class PersamOperator(foo.Operator):
 
         Returns:
             a ``foo.ExecutionResult``; its ``result`` is the dict that :meth:`run` returned
+
+        Raises:
+            ExecutionError: what the form refuses, in one line
+            PersamError: what the library's own call would raise, in place of FiftyOne's traceback
         """
         ctx: dict[str, Any] = {"token": uuid.uuid4().hex}
         if isinstance(collection, fo.DatasetView):
@@ -150,15 +163,46 @@ class PersamOperator(foo.Operator):
         elif collection is not None:
             ctx["dataset"] = collection
         given = {key: value for key, value in params.items() if value is not None}
-        execution = foo.execute_operator(self.uri, ctx, params=given, request_delegation=delegate)
+        try:
+            execution = foo.execute_operator(
+                self.uri, ctx, params=given, request_delegation=delegate
+            )
+        except ExecutionError as error:
+            if (failure := _FAILURES.pop(ctx["token"], None)) is not None:
+                raise failure from None
+            raise ExecutionError(self._in_one_line(error, collection, given)) from None
         # FiftyOne runs a generator to its end and drops what it returned.
         if (result := _RESULTS.pop(ctx["token"], None)) is not None:
             execution.result = result
         return execution
 
+    def _in_one_line(self, error: Exception, collection: Any, given: dict[str, Any]) -> str:
+        """What the form refuses, without FiftyOne's own words for it."""
+        found = re.fullmatch(r"Validation error\. Path: (\w+)\. Reason: (.*)", str(error))
+        if found is None:
+            return " ".join(str(error).split())
+        path, reason = found.groups()
+        if path not in given:
+            return f"{self.operator}: {reason}"
+        if reason == "Invalid enum value":
+            request = {"dataset_name": collection._root_dataset.name, "params": given}
+            request["view"] = collection.view()._serialize()
+            ctx = ExecutionContext(request, operator_uri=self.uri)
+            values = self.resolve_input(ctx).type.properties[path].type.values
+            reason = f"choose one of {', '.join(filter(None, map(str, values[:10])))}"
+        return f"{self.operator}: {path} {given[path]!r} cannot be used: {reason}"
+
+
+# Errors on their way to the SDK call that waits for them, by its token.
+_FAILURES: dict[str, PersamError] = {}
 
 # Results of generators on their way to the SDK call that waits for them, by its token.
 _RESULTS: dict[str, dict[str, Any] | None] = {}
+
+
+def _note_failure(ctx: Context, error: PersamError) -> None:
+    if token := ctx.request_params.get("token"):
+        _FAILURES[token] = error
 
 
 def _mark_shown(ctx: Context, run: str | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone.operators.types as types
+from bson import ObjectId
 from fiftyone import ViewField as F
 
 from .base import Context, choose, refuse
@@ -39,8 +40,13 @@ def reference_inputs(ctx: Context, inputs: Any) -> Picked | None:
 
     ids = [i for i in (ctx.params.get("reference"), *candidates(ctx)) if isinstance(i, str)]
     ids = list(dict.fromkeys(ids))
+    ids = [i for i in ids if ObjectId.is_valid(i)]
     samples = {s.id: s for s in ctx.dataset.select(ids)} if ids else {}
     ids = [i for i in ids if i in samples]
+    given = ctx.params.get("reference")
+    if given is not None and given not in samples:
+        refuse(inputs, f"This dataset has no photo {given!r}: select one.", name="no_reference")
+        return None
     if not ids:
         refuse(
             inputs,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import PersamError
+from .checks import check_progress, check_switches
 from .fields import photos_of
+from .plan import choose_cache
 from .references import SampleReference, resolve_references
 from .review import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table, set_review
 from .runs import Run, load_run, require, root
@@ -55,6 +57,16 @@ def segment_again(
         raise PersamError(
             f"run {run!r} has one reference per group: segment the group alone to add another one"
         )
+    from ..sam import list_models
+
+    if config.model not in {info.name for info in list_models()}:
+        raise PersamError(
+            f"run {run!r} was made with a model of your own ({config.model}): call segment() with "
+            "it and overwrite=True"
+        )
+    check_switches(keep_references=keep_references)
+    check_progress(progress)
+    choose_cache(cache)
     new = resolve_references(dataset, reference, label_field, None, mask_value)
     kept = _earlier(dataset, config.references) if keep_references else []
     known = {(one.sample_id, one.label_id, one.label_field) for one in new}

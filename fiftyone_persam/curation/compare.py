@@ -9,11 +9,13 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import PersamError
+from ..errors import PersamError, RunConflictError
 from ..metrics import iou
+from .checks import check_field_name, check_mask_field
 from .fields import photos_of
 from .label_masks import shown_mask
 from .review import Collection
+from .runs import owner_of, require, root
 
 
 @dataclass(frozen=True)
@@ -80,18 +82,19 @@ def compare_runs(
         out_field: where to write the agreement, to sort and filter by it in the App
 
     Raises:
-        PersamError: for an unknown run or field, or if a run is compared with itself
+        PersamError: for an unknown run or field, an ``out_field`` that holds something else, or
+            if a run is compared with itself
+        RunConflictError: if ``out_field`` belongs to a run
     """
-    dataset = collection._root_dataset
-    runs = dataset.list_runs()
+    dataset = root(collection)
     for run in (run_a, run_b):
-        if run not in runs:
-            listed = ", ".join(sorted(runs)) or "none"
-            raise PersamError(f"dataset has no run {run!r}: choose from {listed}")
+        require(dataset, run)
     if run_a == run_b:
         raise PersamError(f"run {run_a!r} cannot be compared with itself: choose two runs")
-    if gt_field is not None and not dataset.has_field(gt_field):
-        raise PersamError(f"dataset has no field {gt_field!r}: give the ground truth's field")
+    if gt_field is not None:
+        check_mask_field(dataset, "gt_field", gt_field)
+    if out_field is not None:
+        _check_out_field(dataset, out_field)
 
     fields = [run_a, run_b, *([gt_field] if gt_field else [])]
     ids: list[str] = []
@@ -125,3 +128,17 @@ def compare_runs(
         np.asarray(agreement, np.float64)[order],
         np.asarray(gain, np.float64)[order] if gt_field else None,
     )
+
+
+def _check_out_field(dataset: Any, name: Any) -> None:
+    present = dataset.get_field(name) if isinstance(name, str) and name else None
+    if present is None:
+        check_field_name("out_field", name)
+        return
+    if owner := owner_of(dataset, name):
+        raise RunConflictError(f"field {name!r} belongs to run {owner!r}: choose another out_field")
+    if not isinstance(present, fo.FloatField):
+        kind = getattr(present, "document_type", None) or type(present)
+        raise PersamError(
+            f"out_field {name!r} holds {kind.__name__}, not numbers: choose another one"
+        )

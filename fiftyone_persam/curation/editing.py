@@ -7,9 +7,10 @@ from typing import Any
 
 import fiftyone as fo
 
+from .checks import check_text, list_of_ids
 from .fields import photos_of
 from .label_masks import shown_mask
-from .review import Collection, edit_field, review_table
+from .review import Collection, check_results, edit_field, review_table
 from .runs import fields_of
 
 CHUNK = 128
@@ -37,6 +38,10 @@ def make_editable(
         PersamError: if there is no such run
     """
     table = review_table(collection, run)
+    check_text("label", label)
+    if ids is not None:
+        ids = list_of_ids(ids)
+        check_results(ids, table.ids, run)
     dataset = collection._root_dataset
     field = fields_of(run, dataset.get_run_info(run).config).instances
     if field is None:

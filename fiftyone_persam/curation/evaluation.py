@@ -10,12 +10,13 @@ from typing import Any
 
 import fiftyone as fo
 
-from ..errors import PersamError, did_you_mean
+from ..errors import PersamError
 from ..metrics import DILATION_RATIO
 from . import runs
 from .checks import (
     check_field_name,
     check_group_by,
+    check_mask_field,
     check_mask_value,
     check_progress,
     check_switches,
@@ -68,7 +69,7 @@ def evaluate(
     dataset = runs.root(samples)
     runs.refresh(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
-        _check_label_field(dataset, argument, name)
+        check_mask_field(dataset, argument, name)
     if group_by is not None:
         check_group_by(samples, group_by)
     check_mask_value(mask_value)
@@ -112,20 +113,6 @@ def without_references(samples: Any, pred_field: str) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------
-
-
-def _check_label_field(dataset: Any, argument: str, name: Any) -> None:
-    field = dataset.get_field(name) if isinstance(name, str) else None
-    if field is None:
-        meant = did_you_mean(name, dataset.get_field_schema())
-        raise PersamError(
-            f"dataset {dataset.name!r} has no field {name!r}: {argument} names one{meant}"
-        )
-    kind = getattr(field, "document_type", None)
-    if kind not in (fo.Segmentation, fo.Detections, fo.Detection):
-        raise PersamError(
-            f"{argument} {name!r} holds no masks: it must be a field of Segmentation or Detections"
-        )
 
 
 def _check_key(dataset: Any, method: PerSegEvaluation, key: Any, overwrite: bool) -> None:

@@ -48,14 +48,14 @@ def choose_folder(
                 f"folder {folder} belongs to run {owner.get('run')!r} of dataset "
                 f"{owner.get('dataset')!r}: choose another masks_dir"
             )
-        _check_writable(folder)
+        check_writable(folder)
         return folder
     base = Path(fo.config.default_dataset_dir).absolute() / dataset.slug / "persam"
     folder, number = base / run, 1
     while folder.exists() and (read_mark(folder) or {}).get("run_id") != run_id:
         number += 1
         folder = base / f"{run}-{number}"
-    _check_writable(folder)
+    check_writable(folder)
     return folder
 
 
@@ -117,7 +117,8 @@ def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:
                 os.unlink(entry.path)
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Raise PersamError if files cannot be made in a folder, which need not exist yet."""
     there = folder
     try:
         while not there.exists():

@@ -13,10 +13,19 @@ import fiftyone as fo
 import numpy as np
 
 from ..errors import PersamError, RunConflictError
+from .checks import (
+    check_field_name,
+    check_states,
+    check_switches,
+    check_text,
+    folder_path,
+)
 from .editing import corrected_fields, latest_label
 from .fields import photos_of
+from .folders import check_writable, read_mark
 from .label_masks import shown_mask
-from .review import ACCEPTED, Collection, review_table
+from .review import ACCEPTED, STATES, Collection, review_table
+from .runs import owner_of
 
 PROVENANCE = {
     "persam_run": fo.StringField,
@@ -72,10 +81,14 @@ def promote(
 
     Raises:
         PersamError: for an unknown run or kind, or a field of another label type
-        RunConflictError: if the field belongs to a run
+        RunConflictError: if the field, or the folder, belongs to a run
     """
     table = review_table(collection, run)
     dataset = collection._root_dataset
+    check_states(states, STATES)
+    check_text("label", label)
+    check_switches(overwrite=overwrite)
+    folder = None if masks_dir is None else _masks_folder(masks_dir)
     target = _target_kind(dataset, run, label_field, kind)
     states_of = dict(zip(table.ids, table.states.tolist(), strict=True))
     chosen = table.of_state(*states)
@@ -113,7 +126,6 @@ def promote(
                 result.kept.append(sample.id)
                 continue
             else:
-                folder = Path(masks_dir) if masks_dir is not None else None
                 values[sample.id] = _segmentation(
                     sample, run, source, label_field, folder, provenance
                 )
@@ -124,14 +136,20 @@ def promote(
 
 def _target_kind(dataset: Any, run: str, label_field: str, kind: str | None) -> Any:
     kinds = {"segmentation": fo.Segmentation, "detections": fo.Detections}
-    if kind is not None and kind not in kinds:
+    if kind is not None and not (isinstance(kind, str) and kind in kinds):
         raise PersamError(f"unknown kind {kind!r}: choose 'segmentation' or 'detections'")
     if label_field in dataset.list_runs():
         raise RunConflictError(
             f"field {label_field!r} belongs to the run of that name: choose another field"
         )
-    present = dataset.get_field(label_field)
+    if owner := owner_of(dataset, label_field):
+        raise RunConflictError(
+            f"field {label_field!r} belongs to run {owner!r}, and goes with it: choose another"
+        )
+    plain = isinstance(label_field, str) and label_field
+    present = dataset.get_field(label_field) if plain else None
     if present is None:
+        check_field_name("label_field", label_field)
         wanted = kinds[kind] if kind else dataset.get_field(run).document_type
         return fo.Detections if wanted is fo.Detections else fo.Segmentation
     found = getattr(present, "document_type", None)
@@ -141,6 +159,17 @@ def _target_kind(dataset: Any, run: str, label_field: str, kind: str | None) -> 
             f"field {label_field!r} holds {name}, not {kind or 'masks'}: choose another field"
         )
     return fo.Detections if found is fo.Detections else fo.Segmentation
+
+
+def _masks_folder(masks_dir: Any) -> Path:
+    folder = folder_path("masks_dir", masks_dir)
+    check_writable(folder)
+    if (mark := read_mark(folder)) is not None:
+        raise RunConflictError(
+            f"folder {folder} belongs to run {mark.get('run')!r} of dataset "
+            f"{mark.get('dataset')!r}: choose another masks_dir"
+        )
+    return folder
 
 
 def _declare(dataset: Any, label_field: str, target: Any) -> None:

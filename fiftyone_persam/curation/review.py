@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy.typing as npt
 from fiftyone.operators import ExecutionStore
 
 from ..errors import PersamError
+from .checks import check_states, list_of_ids
 from .fields import photos_of, withhold
 from .runs import fields_of, require, root
 
@@ -162,9 +164,9 @@ def review_view(collection: Collection, run: str, *states: str) -> Any:
     Raises:
         PersamError: for an unknown state or run
     """
-    for state in states:
-        if state not in STATES:
-            raise PersamError(f"unknown review state {state!r}: choose from {', '.join(STATES)}")
+    require(root(collection), run)
+    if states:
+        check_states(states, STATES)
     return photos_of(collection).select(review_table(collection, run).of_state(*states))
 
 
@@ -174,6 +176,7 @@ def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO
     Doubtful: low score, low presence, or passes that disagree, beside the run's other photos.
     """
     table = review_table(collection, run)
+    check_states(states, STATES)
     order = np.argsort(-table.doubt(), kind="stable")
     chosen = [table.ids[i] for i in order if table.states[i] in states]
     return photos_of(collection).select(chosen, ordered=True)
@@ -196,6 +199,7 @@ def set_review(
     Raises:
         PersamError: for an unknown decision, run, or photo
     """
+    _check_decision(decision)
     return set_reviews(collection, run, {decision: ids})
 
 
@@ -207,13 +211,9 @@ def set_reviews(
     known = set(table.ids)
     wanted: dict[str, str | None] = {}
     for decision, ids in decisions.items():
-        if decision not in (ACCEPTED, REJECTED, None):
-            raise PersamError(
-                f"unknown decision {decision!r}: choose {ACCEPTED!r}, {REJECTED!r} or None"
-            )
-        chosen = table.ids if ids is None else list(ids)
-        if stray := next((i for i in chosen if i not in known), None):
-            raise PersamError(f"photo {stray!r} has no result of run {run!r}: segment it first")
+        _check_decision(decision)
+        chosen = table.ids if ids is None else list_of_ids(ids)
+        check_results(chosen, known, run)
         wanted.update(dict.fromkeys(chosen, decision))
 
     dataset = collection._root_dataset
@@ -281,12 +281,13 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
     Returns:
         how many photos changed their state
     """
-    if not np.isfinite(threshold):
+    _require_run(collection, run)
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if not number or not 0 <= threshold <= 1:
         raise PersamError(
-            f"presence threshold {threshold} is not a number: give one between -1 and 1"
+            f"presence threshold {threshold!r} is out of range: give a number of 0 to 1"
         )
     dataset = collection._root_dataset
-    _require_run(dataset, run)
     previous = presence_threshold(dataset, run)
     count = _move_threshold(dataset, run, float(threshold))
     if previous != threshold:
@@ -325,6 +326,20 @@ def rename_review(dataset: Any, run: str, new_name: str) -> None:
 
 def _require_run(collection: Collection, run: str) -> None:
     require(root(collection), run)
+
+
+def check_results(ids: Iterable[str], known: Iterable[str], run: str) -> None:
+    """Raise PersamError if one of these photos is none that a run has touched."""
+    touched = set(known)
+    if stray := next((i for i in ids if i not in touched), None):
+        raise PersamError(f"photo {stray!r} has no result of run {run!r}: segment it first")
+
+
+def _check_decision(decision: Any) -> None:
+    if all(decision is not known and decision != known for known in (ACCEPTED, REJECTED, None)):
+        raise PersamError(
+            f"unknown decision {decision!r}: choose {ACCEPTED!r}, {REJECTED!r} or None"
+        )
 
 
 def _floats(values: Sequence[float | None]) -> npt.NDArray[np.float64]:

@@ -284,16 +284,9 @@ def check_free(dataset: Any, fields: RunFields) -> None:
         RunConflictError: the name, or one of the fields, is another run's.
         PersamError: one of the fields exists.
     """
-    owners = {
-        field: run
-        for run in run_names(dataset)
-        for field in fields_of(run, dataset.get_run_info(run).config).types()
-    }
     for field in fields.types():
-        if field in owners:
-            raise RunConflictError(
-                f"field {field!r} belongs to run {owners[field]!r}: choose another name"
-            )
+        if owner := owner_of(dataset, field):
+            raise RunConflictError(f"field {field!r} belongs to run {owner!r}: choose another name")
         if dataset.has_field(field):
             raise PersamError(
                 f"dataset {dataset.name!r} has a field {field!r} that no run has written: "
@@ -304,6 +297,14 @@ def check_free(dataset: Any, fields: RunFields) -> None:
             f"dataset {dataset.name!r} has a run {fields.run!r} of another tool: "
             "choose another out_field"
         )
+
+
+def owner_of(dataset: Any, field: str) -> str | None:
+    """The run that writes a field, now or when it will have something for it."""
+    for run in run_names(dataset):
+        if field in fields_of(run, dataset.get_run_info(run).config).types():
+            return run
+    return None
 
 
 def load(dataset: Any, name: str) -> Run:

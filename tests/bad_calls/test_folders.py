@@ -72,7 +72,8 @@ IMPORTS = (
     *(
         album(f"gt-field-{title}", "sound", "gt_field .*: ", gt_field=field)
         for title, field in (
-            ("empty", ""), ("dot", "a.b"), ("private", "_a"), ("number", 3), ("builtin", "filepath"),
+            ("empty", ""), ("dot", "a.b"), ("private", "_a"), ("number", 3),
+            ("builtin", "filepath"),
             ("object", "object"), ("role", "role"), ("dollar", "$a"),
         )
     ),

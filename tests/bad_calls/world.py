@@ -30,8 +30,9 @@ class World:
 
     Attributes:
         photos: four photos of a red disc: labels of every kind, good and bad; the runs ``mine``
-            and ``other`` (reviewed), ``both`` (instances), ``stopped`` (interrupted), a run
-            ``foreign`` of another tool, the evaluation ``known``.
+            and ``other`` (reviewed), ``both`` (instances), ``stopped`` (interrupted), ``lite`` and
+            ``sure`` (rejected and accepted, with the bundled model), a run ``foreign`` of another
+            tool, the evaluation ``known``.
         album: two colours with two photos each, and the run ``grouped``.
         empty, videos, groups: datasets without photos to segment.
         sam: a promptable model with random weights.
@@ -182,7 +183,14 @@ class World:
         for name in ("mine", "other"):
             self.segment(out_field=name, mask_storage="file", presence_threshold=0)
         self.segment(out_field="both", label_type="both", presence_threshold=0)
+        for name in ("lite", "sure"):
+            self.segment(
+                self.photos.limit(1), model="sam_lite", out_field=name, presence_threshold=0
+            )
         set_review(self.photos, "mine", "accepted")
+        set_review(self.photos, "sure", "accepted")
+        set_review(self.photos, "other", "rejected")
+        set_review(self.photos, "lite", "rejected")
 
         def stop(done: int, total: int) -> None:
             if done:

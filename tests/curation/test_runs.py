@@ -143,7 +143,7 @@ def test_renaming(photos: fo.Dataset) -> None:
     for name, message in (
         ("taken", "belongs to run 'taken'"),
         ("ground_truth", "no run has written"),
-        ("a b", "out_field 'a b'"),
+        ("a b", "new_name 'a b'"),
     ):
         with pytest.raises(fp.PersamError, match=message):
             fp.rename_run(photos, "y", name)
