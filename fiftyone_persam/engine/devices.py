@@ -16,7 +16,7 @@ import torch
 
 from ..errors import PersamError
 from ..sam.registry import resolve_device
-from .job import Job, PhotoResult, PhotoTask
+from .job import Job, PhotoResult, PhotoTask, Timings
 from .local import default_workers
 from .memory import BATCH
 from .sharding import Shards
@@ -66,7 +66,8 @@ class DevicesBackend:
         threads = max(1, (os.cpu_count() or 1) // len(devices))
         hands: list[_Process] = []
         try:
-            hands += [_Process(device, threads) for device in devices]
+            for device in devices:
+                hands.append(_Process(device, threads))
             for hand in hands:
                 hand.send_bytes(kit)
             while not shards.finished:
@@ -80,14 +81,17 @@ class DevicesBackend:
                     if kind == RESULTS:
                         yield shards.deliver(value)
                     elif kind == DONE:
-                        job.timings.add(value)
+                        job.timings.add(hand.take_timings())
                     elif kind == FAILED:
                         raise value
                     elif kind == DIED:
                         hand.stop()
+                        job.timings.add(hand.take_timings())
                         yield shards.give_back(hand.shard, f"on {hand.device}: {value}")
                         hands[index] = _Process(hand.device, threads)
                         hands[index].send_bytes(kit)
+            for hand in hands:
+                job.timings.add(hand.take_timings())
         finally:
             for hand in hands:
                 hand.stop()
@@ -102,6 +106,7 @@ class _Process:
     def __init__(self, device: str, threads: int) -> None:
         self.device = device
         self.shard: list[PhotoTask] = []
+        self._timings = Timings()  # of the shard, as far as it is known
         self.idle = False
         self.connection, theirs = Pipe()
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
@@ -141,9 +146,18 @@ class _Process:
         except (EOFError, OSError):
             self._process.kill()
             return DIED, _cause(self._process.wait())
+        if kind == RESULTS:
+            value, self._timings = value
+        elif kind == DONE:
+            self._timings = value
         if kind in (READY, DONE):
             self.shard, self.idle = [], True
         return kind, value
+
+    def take_timings(self) -> Timings:
+        """What the shard has taken so far, once."""
+        taken, self._timings = self._timings, Timings()
+        return taken
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""

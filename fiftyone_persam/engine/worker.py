@@ -149,7 +149,7 @@ def main(handle: int, device: str, threads: int) -> None:
         share = replace(job, tasks=tasks, timings=Timings())
         try:
             for results in LocalBackend().run(share):
-                connection.send((RESULTS, results))
+                connection.send((RESULTS, (results, share.timings)))
             connection.send((DONE, share.timings))
         except BrokenPipeError:
             return

@@ -118,7 +118,7 @@ class PromptableSam:
     ) -> None:
         target = sam.pixel_mean.device if device is None else torch.device(device)
         heavy = (sam.image_encoder, sam.mask_decoder)
-        # On a CPU the released attention is as fast, and gives the released numbers to the last bit.
+        # A CPU keeps the released attention, and with it the released numbers to the last bit.
         fuse = torch.device(target).type == "cuda" and has_slow_attention(sam.image_encoder)
         changes = (
             sam.training

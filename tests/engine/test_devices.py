@@ -17,6 +17,7 @@ from fiftyone_persam.engine.worker import pack
 from fiftyone_persam.errors import PersamError
 
 from .fitted import DEADLY_WIDTH, Deadly, make_job, paint
+from .processes import needs_proc, workers_of
 
 
 def collect(chunks: Iterator[list[Any]], job: Job) -> dict[str, Any]:
@@ -27,20 +28,7 @@ def collect(chunks: Iterator[list[Any]], job: Job) -> dict[str, Any]:
 
 
 def children() -> set[int]:
-    """Worker processes of this process."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended in this moment
-            continue
-        if parent == os.getpid() and b"fiftyone_persam.engine.worker" in command:
-            found.add(int(folder.name))
-    return found
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+    return workers_of(os.getpid())
 
 
 @pytest.fixture
@@ -48,6 +36,7 @@ def job(tmp_path: Path) -> Job:
     return make_job(tmp_path, 10)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_process_is_killed_in_the_middle(job: Job, tmp_path: Path) -> None:
     expected = collect(LocalBackend().run(job), job)
@@ -75,6 +64,7 @@ def test_a_process_is_killed_in_the_middle(job: Job, tmp_path: Path) -> None:
     assert job.timings.photos_encoded >= 10
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_photo_that_kills_its_process_costs_only_itself(tmp_path: Path) -> None:
     job = make_job(tmp_path, 4, Deadly)
@@ -94,6 +84,7 @@ def test_closing_ends_the_processes(job: Job) -> None:
     assert children() == set()
 
 
+@pytest.mark.slow
 @needs_proc
 def test_errors_come_through(job: Job, tmp_path: Path) -> None:
     """A bad photo is its own error; a disk that takes no masks ends the job."""
