@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fiftyone as fo
 import pytest
 from PIL import Image
 
+import fiftyone_persam as fp
 from fiftyone_persam.engine import Job, LocalBackend, RayBackend
 from fiftyone_persam.errors import PersamError
 from fiftyone_persam.personalize import Reference
 
+from ..curation.discs import SIZE, Make, make_photos, tiny_sam
 from .fitted import MEETING, Meeting, make_job, paint, tiny
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install fiftyone-persam[ray]")
+
+pytestmark = pytest.mark.slow
 
 PHOTOS = 12
 STORE_BYTES = 80 * 2**20
@@ -72,6 +77,28 @@ def test_photos_that_a_machine_does_not_see(cluster: Any, job: Job, tmp_path: Pa
     (tmp_path / "masks").rmdir()
     with pytest.raises(PersamError, match=r"folder .*masks is not there on .*: choose a masks_dir"):
         list(backend.run(job))
+
+
+def test_a_whole_run(cluster: Any, dataset: Make, tmp_path: Path) -> None:
+    """The same record and fields as in one process."""
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    photos = dataset([*make_photos(tmp_path, 4), fo.Sample(str(tmp_path / "bad.png"))])
+    backend = RayBackend(address=cluster.address, workers=1)
+    run = fp.segment(
+        photos,
+        photos.first(),
+        method="persam",
+        model=tiny_sam(),
+        out_field="x",
+        mask_storage="file",
+        presence_threshold=0,
+        backend=backend,
+    )
+    assert run.state == "done"
+    assert run.counts == {"segmented": 4, "absent": 0, "failed": 1, "remaining": 0}
+    assert list(run.errors) == [photos.last().id]
+    assert run.timings["photos_encoded"] == 4
+    assert all(sample["x"].get_mask().shape == SIZE for sample in photos.limit(4))
 
 
 def test_more_than_the_cluster_has(cluster: Any, job: Job) -> None:
