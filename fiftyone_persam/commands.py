@@ -234,17 +234,22 @@ def _samples(options: Options) -> Any:
     samples = _dataset(options)
     if options.view is not None:
         if not samples.has_saved_view(options.view):
-            raise PersamError(f"dataset {options.dataset!r} has no saved view {options.view!r}")
+            views = ", ".join(samples.list_saved_views()) or "it has none"
+            raise PersamError(
+                f"dataset {options.dataset!r} has no saved view {options.view!r}: choose one of "
+                f"its views ({views})"
+            )
         samples = samples.load_saved_view(options.view)
     return samples.match_tags(options.tag) if options.tag else samples
 
 
 def _references(options: Options, dataset: Any) -> Any:
     if (options.reference is None) == (options.reference_tag is None):
-        raise PersamError("give --reference ID or --reference-tag TAG")
+        given = "no reference" if options.reference is None else "two kinds of reference"
+        raise PersamError(f"{given}: give --reference ID or --reference-tag TAG")
     if options.label_id is not None:
         if options.reference is None or len(options.reference) != 1:
-            raise PersamError("--label-id belongs to one --reference")
+            raise PersamError("--label-id belongs to one photo: give one --reference")
         return options.reference[0], options.label_id
     return options.reference or dataset.match_tags(options.reference_tag)
 
