@@ -12,7 +12,11 @@ Loaded = TypeVar("Loaded")
 
 
 def load_ahead(
-    items: Iterable[Item], load: Callable[[Item], Loaded], workers: int, ahead: int
+    items: Iterable[Item],
+    load: Callable[[Item], Loaded],
+    workers: int,
+    ahead: int,
+    prepare: Callable[[], object] | None = None,
 ) -> Iterator[tuple[Item, Loaded | Exception]]:
     """Apply ``load`` to ``items`` in threads, in order.
 
@@ -21,12 +25,13 @@ def load_ahead(
         load: called in a worker thread.
         workers: number of threads.
         ahead: how many items may be loaded, or loading, beyond the one in use.
+        prepare: called in every worker thread before its first item.
 
     Yields:
         Each item with what ``load`` returned or the exception it raised, so that one bad item
         costs only itself.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="persam-load")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="persam-load", initializer=prepare)
     waiting: deque[tuple[Item, Future[Loaded]]] = deque()
 
     def outcome() -> tuple[Item, Loaded | Exception]:

@@ -19,6 +19,7 @@ from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .memory import Room, batch_size_of, is_out_of_memory
 from .rendering import render
+from .side_by_side import Done, photos_side_by_side, segment_side_by_side
 from .writing import WriteBehind
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class LocalBackend:
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
         """See `Backend.run`."""
+        cores = 1 if job.batch_size else photos_side_by_side(job.sam)
+        if cores > 1:
+            yield from _run_side_by_side(job, cores)
+            return
         batch_size = job.batch_size or batch_size_of(job.sam)
         room = Room(batch_size)
         workers = job.workers or default_workers()
@@ -61,6 +66,36 @@ class LocalBackend:
             with _measure(job.timings, "waiting_for_writers"):
                 rest = writers.drain()
             yield rest
+
+
+def _run_side_by_side(job: Job, cores: int) -> Iterator[list[PhotoResult]]:
+    photos = segment_side_by_side(job, cores, _load)
+    writers: WriteBehind[PhotoResult] = WriteBehind(
+        job.workers or default_workers(), pending=2 * cores
+    )
+    keepers: WriteBehind[None] = WriteBehind(1, pending=2 * cores)
+    timings = job.timings
+    with closing(photos), keepers, writers:  # type: ignore[type-var]
+        while True:
+            with _measure(timings, "waiting_for_photos"):
+                entry = next(photos, None)
+            if entry is None:
+                break
+            task, done = entry
+            outcome: Any = done
+            if isinstance(done, Done):
+                outcome = done.prediction
+                timings.encoding += done.encoding / cores
+                timings.decoding += done.decoding / cores
+                timings.photos_encoded += done.embedding is not None
+                if done.embedding is not None and done.key is not None and job.cache is not None:
+                    keepers.submit(keep, job.cache, done.key, done.embedding)
+            with _measure(timings, "waiting_for_writers"):
+                results = writers.submit(_finish, job, task, outcome)
+            yield results + writers.ready()
+        with _measure(timings, "waiting_for_writers"):
+            rest = writers.drain()
+        yield rest
 
 
 def default_workers() -> int:

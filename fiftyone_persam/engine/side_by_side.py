@@ -1,0 +1,98 @@
+"""Photos side by side on the cores of a CPU, each on one: for small models.
+
+A small model's operations are too short to be cut up between cores: two cores encode one photo
+hardly faster than one does. So each core takes a photo of its own from file to mask. Large models
+stay with one photo on all cores, which they use well and whose memory is enough for one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .loading import load_ahead
+
+if TYPE_CHECKING:
+    from ..sam import ImageEmbedding, PromptableSam
+    from .job import Job, PhotoTask
+
+SMALL_ENCODER = 20_000_000
+"""Parameters of an image encoder up to which photos go side by side: MobileSAM has 6 million."""
+MOST = 16
+"""Photos at once, whatever the number of cores, so that memory stays bounded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """What one core made of one photo.
+
+    Attributes:
+        prediction: of the job's predictor.
+        embedding: of the photo, if it had to be encoded.
+        key: under which to keep that.
+        encoding: seconds.
+        decoding: seconds.
+    """
+
+    prediction: Any
+    embedding: ImageEmbedding | None
+    key: str | None
+    encoding: float
+    decoding: float
+
+
+def photos_side_by_side(sam: PromptableSam) -> int:
+    """How many photos a model should work on at once, each on one core; 1 for all cores on one."""
+    if sam.device.type != "cpu":
+        return 1
+    size = sum(weights.numel() for weights in sam.sam.image_encoder.parameters())
+    return min(MOST, torch.get_num_threads()) if size <= SMALL_ENCODER else 1
+
+
+def segment_side_by_side(
+    job: Job, count: int, load: Callable[[Job, PhotoTask], Any]
+) -> Iterator[tuple[PhotoTask, Done | Exception]]:
+    """Segment the photos of a job, ``count`` at a time; one that fails comes as its exception.
+
+    Args:
+        job: on the CPU.
+        count: threads, each on one core.
+        load: reads and resizes a task's photo, or gives its embedding if that is there.
+    """
+
+    def segment(task: PhotoTask) -> Done:
+        loaded = load(job, task)
+        started = time.perf_counter()
+        known = hasattr(loaded, "features")
+        embedding = loaded
+        if not known:
+            (embedding,) = job.sam.encode_resized([loaded.photo], [loaded.size])
+        encoded = time.perf_counter()
+        (prediction,) = job.predictors[task.group].predict_embeddings([embedding])
+        return Done(
+            prediction,
+            None if known else embedding,
+            None if known else loaded.key,
+            encoded - started,
+            time.perf_counter() - encoded,
+        )
+
+    # A thread that sets its number of torch threads sets the default of later threads as well.
+    with _threads_restored():
+        photos = load_ahead(job.tasks, segment, count, count + 2, lambda: torch.set_num_threads(1))
+        with closing(photos):  # type: ignore[type-var]
+            yield from photos
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
