@@ -42,10 +42,10 @@ BAR_GROWTH = 1.5
 class Instant:
     """Stands for model and method: reads and resizes photos as they do, and answers at once."""
 
-    sam: fp.PromptableSam
+    model: fp.PromptableSam
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.sam, name)
+        return getattr(self.model, name)
 
     def encode_resized(
         self, resized: Sequence[Any], sizes: Sequence[tuple[int, int]]
@@ -53,7 +53,9 @@ class Instant:
         """Embeddings of nothing."""
         empty = torch.zeros(1, 1, 1)
         pairs = zip(resized, sizes, strict=True)
-        return [ImageEmbedding(empty, p.shape[:2], size, self.sam.image_size) for p, size in pairs]
+        return [
+            ImageEmbedding(empty, p.shape[:2], size, self.model.image_size) for p, size in pairs
+        ]
 
     def predict_embeddings(self, embeddings: Sequence[ImageEmbedding]) -> list[Prediction]:
         """The middle of every photo."""
