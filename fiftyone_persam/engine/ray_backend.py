@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import platform
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 SHARD_BATCHES = (1, 8)
 """Batches of a shard, at least and at most: so much is done again when a machine dies."""
+CONNECT_SECONDS = 10.0
 PATIENCE = 30.0
 """Seconds without any news after which a line in the log says what is waited for."""
 
@@ -266,6 +268,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_address(address or os.environ.get("RAY_ADDRESS") or "")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
@@ -278,6 +281,20 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise PersamError if nobody listens there: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # "auto" and "local" are no addresses
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise PersamError(
+            f"no Ray cluster answers at {address} ({error}): start it with `ray start --head`, or "
+            "check the address"
+        ) from error
 
 
 def _ray() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_a_machine_is_killed_in_the_middle(cluster: Any, tmp_path: Path) -> None
         assert Image.open(result.mask.path).tobytes() == masks[name]
     assert len(list((tmp_path / "masks").iterdir())) == PHOTOS
     assert job.timings.photos_encoded >= PHOTOS
+
+
+def test_nobody_at_the_address(job: Job) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(PersamError, match=f"no Ray cluster answers at {address} .*: start it"):
+            list(RayBackend(address=address).run(job))
 
 
 @pytest.mark.parametrize(
