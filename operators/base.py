@@ -134,6 +134,8 @@ class PersamOperator(foo.Operator):
                 elsewhere=(lambda: open_review(ctx)) if self.in_panel(ctx) else None,
             )
             if result is DETACHED:  # WatchRuns tells how it ends
+                if "reference" in ctx.params:  # it was selected to be picked, and is now
+                    yield ctx.ops.clear_selected_samples()
                 return None
         except PersamError as error:
             _mark_shown(ctx, name)  # the App shows the error itself

@@ -181,7 +181,11 @@ class CompareRuns(PersamOperator):
         )
 
 
-def group_input(ctx: Context, inputs: Any) -> None:
+def group_input(
+    ctx: Context,
+    inputs: Any,
+    description: str = "mIoU is taken per object first, then over the objects",
+) -> None:
     """Which text field says what object a photo shows; none by default."""
     groups = [
         g for g in ctx.dataset.get_field_schema(ftype=fo.StringField) if not g.startswith("_")
@@ -194,6 +198,6 @@ def group_input(ctx: Context, inputs: Any) -> None:
         labelled,
         "One object per",
         default="object" if "object" in groups else NONE,
-        description="mIoU is taken per object first, then over the objects",
+        description=description,
         required=False,
     )

@@ -170,7 +170,7 @@ class ExportMasks(PersamOperator):
             )
             if not ctx.params.get("overwrite"):
                 refuse(inputs, f"{folder} is not empty: choose another folder.", name="occupied")
-        group_input(ctx, inputs)
+        group_input(ctx, inputs, "The object's folder in PerSeg's layout, its category in COCO")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Export."""

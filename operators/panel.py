@@ -268,7 +268,9 @@ class ReviewPanel(foo.Panel):
         if self._try(ctx, lambda: fields.append(make_editable(ctx.dataset, run, [sample_id]))):
             ctx.ops.reload_dataset()
             show_fields(ctx, *fields)
-            ctx.ops.notify("Now choose Annotate, then click the mask.", variant="info")
+            # The App learns what can be annotated when it opens a photo, and only then.
+            ctx.ops.close_sample()
+            ctx.ops.notify("Open the photo again, choose Annotate, click the mask.", variant="info")
 
     def promote(self, ctx: Context) -> None:
         """Copy accepted masks into a label field."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 # The first form after a start imports torch in the server: generous, since nothing waits in vain.
 SLOW = 180_000
@@ -136,10 +137,24 @@ class App:
         panel.wait_for(timeout=SLOW)
         return panel
 
+    def open_evaluation(self, key: str) -> Locator:
+        """Open an evaluation's card in the Model Evaluation panel."""
+        panel = self.panel("model_evaluation_panel_builtin")
+        card = panel.get_by_text(key, exact=True).first
+        opened = panel.get_by_role("row").first
+        card.wait_for(timeout=FAST)
+        deadline = time.monotonic() + FAST / 1000
+        while not opened.is_visible():  # while the panel loads its list, a click may be lost
+            assert time.monotonic() < deadline, f"the card of {key} does not open"
+            if card.is_visible():
+                card.click()
+            with contextlib.suppress(TimeoutError):
+                opened.wait_for(timeout=5_000)
+        return panel
+
     def compare_evaluations(self, key: str, other: str) -> Locator:
         """Open one evaluation in the Model Evaluation panel, and compare it with another."""
-        panel = self.panel("model_evaluation_panel_builtin")
-        panel.get_by_text(key, exact=True).first.click()
+        panel = self.open_evaluation(key)
         panel.get_by_role("combobox").filter(has_text="Select a comparison").click()
         self.page.get_by_role("option", name=other).click()
         return panel

@@ -6,7 +6,6 @@ Runs the real App on the demo album, in a FiftyOne home that is deleted afterwar
 from __future__ import annotations
 
 import io
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review import review_queue, set_review
 from fiftyone_persam.datasets import build_album
 
 from ..operators.context import ROOT, link_plugin
@@ -39,14 +38,14 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         album = _album(Path(scratch))
         with stage.open_browser() as browser, stage.open_server() as session:
-            for take in (pick, masks, reviewing, evaluation, comparison):
+            for take in (form, masks, review, evaluation, methods):
                 with stage.open_tab(browser, session, 1440, 900) as app:
                     take(app, album)
                     _save(app, folder / f"{take.__name__}.webp")
         album.delete()
 
 
-def pick(app: App, album: Any) -> None:
+def form(app: App, album: Any) -> None:
     """The form: reference, thumbnail, what will happen."""
     app.open(album.name)
     app.select(1)
@@ -63,8 +62,8 @@ def masks(app: App, album: Any) -> None:
     app.expect_drawn()
 
 
-def reviewing(app: App, album: Any) -> None:
-    """The panel: counts, histograms, and thumbs in the queue."""
+def review(app: App, album: Any) -> None:
+    """The review panel: counts, histograms, and thumbs in the queue."""
     app.open(album.name)
     panel = app.open_panel("review_masks")
     panel.get_by_role("button", name="Start reviewing").click()
@@ -76,7 +75,7 @@ def reviewing(app: App, album: Any) -> None:
     app.expect_drawn()
 
 
-def evaluation(app: App, album: Any) -> None:
+def methods(app: App, album: Any) -> None:
     """Two methods in FiftyOne's own Model Evaluation panel."""
     app.open(album.name)
     app.page.locator("[data-cy=checkbox-persam_f_masks]").click()
@@ -85,13 +84,13 @@ def evaluation(app: App, album: Any) -> None:
     app.expect_drawn()
 
 
-def comparison(app: App, album: Any) -> None:
+def evaluation(app: App, album: Any) -> None:
     """Per-object numbers of a run beside its photos, worst first."""
     app.open(album.name)
     panel = app.open_panel("review_masks")
     panel.get_by_role("button", name="Evaluation").click()
     expect(panel.get_by_role("cell", name="cup").first).to_be_visible()
-    panel.get_by_role("button", name="Show photos").last.click()
+    panel.get_by_role("row").last.get_by_role("button").click()  # the mean: all photos
     app.expect_drawn()
 
 
@@ -105,8 +104,8 @@ def _album(folder: Path) -> Any:
         options = {"method": method, "out_field": name, "group_by": "object"}
         fp.segment(album, reference=references, masks_dir=str(folder / name), **options)
         fp.evaluate(album, name, eval_key=f"{name}_eval", group_by="object")
-    done = review.review_queue(album, "persam_f_masks").values("id")[-4:]
-    review.set_review(album, "persam_f_masks", "accepted", done)
+    done = review_queue(album, "persam_f_masks").values("id")[-4:]
+    set_review(album, "persam_f_masks", "accepted", done)
     return album
 
 
@@ -116,7 +115,7 @@ def _save(app: App, path: Path) -> None:
     picture.convert("RGB").save(path, quality=82, method=6)
     size = path.stat().st_size
     assert size < LIMIT, f"{path} has {size} bytes"
-    print(f"{re.escape(path.name)}: {size / 1000:.0f} kB")
+    print(f"{path.name}: {size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import fiftyone as fo
 import pytest
 from playwright.sync_api import expect
 
+import fiftyone_persam as fp
 from fiftyone_persam.curation import review
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
@@ -102,6 +103,38 @@ def test_promote_and_export(app: App, album, tmp_path):
     expect(app.page.get_by_text("2 labels promoted into")).to_be_visible()
     album.reload()
     assert photos_of(album.exists("mine_labels")) == ["sure", "good"]
+
+    panel.get_by_role("button", name="Export").click()
+    app.form.get_by_text("2 masks.").wait_for()
+    folder = app.form.get_by_role("textbox")
+    folder.fill(str(tmp_path / "export"))
+    folder.press("Tab")
+    app.shot("handover-2-export")
+    app.submit("Export")
+    expect(app.form.get_by_text(str(tmp_path / "export"))).to_be_visible()
+    app.close_form()
+    masks = (tmp_path / "export" / "Annotations").rglob("*.png")
+    assert len(list(masks)) == 2
+
+
+def test_evaluation_and_failures(app: App, album):
+    fp.evaluate(album, RUN, eval_key="mine_eval", group_by="photo")
+    app.open(album.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Failures").click()
+    app.submit("Execute")
+    expect(app.form.get_by_role("cell", name="cannot be read as a photo")).to_be_visible()
+    app.close_form()
+    app.expect_photos(1)
+    panel.get_by_role("button", name="All photos").click()
+    app.expect_photos(7)
+    panel.get_by_role("button", name="Evaluation").click()
+    row = panel.get_by_role("row").filter(has_text="low_score")
+    iou = album.match({"photo": "low_score"}).first()["mine_eval_iou"]
+    expect(row.get_by_role("cell").nth(2)).to_have_text(f"{iou:.3f}")
+    app.shot("evaluation-page")
+    row.get_by_role("button").click()
+    app.expect_photos(1)
 
 
 def test_two_runs_side_by_side(app: App, album, tmp_path):

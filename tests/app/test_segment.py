@@ -20,6 +20,7 @@ from fiftyone_persam.curation import review
 from .driver import SLOW, App
 
 FORM = "Segment my object"
+MANY = 100  # three photos each: more than any machine segments before a click
 WORKER = "from fiftyone.core.cli import main; main()"  # the command `fiftyone`
 
 
@@ -61,13 +62,33 @@ def test_the_evaluation_panel_has_the_sdk_s_numbers(app: App, photos):
     photos.reload()
     app.open(photos.name)
     app.open_panel("model_evaluation_panel_builtin")
-    panel = app.panel("model_evaluation_panel_builtin")
-    panel.get_by_text("mine_eval", exact=True).first.click()
+    panel = app.open_evaluation("mine_eval")
     for name in ("mIoU", "bIoU"):
         value = f"{results.metrics()[name]:.3f}".rstrip("0")  # as the panel writes numbers
         row = panel.get_by_role("row").filter(has_text=re.compile(rf"^{name}:"))
         expect(row.get_by_role("cell").last).to_have_text(value)
     app.shot("evaluate-panel")
+
+
+def test_a_run_is_stopped_from_the_panel(app: App, photos):
+    paths = photos.values("filepath")
+    photos.add_samples([fo.Sample(path, role="target") for path in paths * MANY])
+    app.open(photos.name)
+    app.select(0)
+    app.action("segment_from_reference").click()
+    expect(app.form.get_by_text(f"{len(photos)} photos will be segmented")).to_be_visible(
+        timeout=SLOW
+    )
+    app.submit("Segment")
+    panel = app.panel("review_masks")
+    expect(panel.get_by_text(re.compile(r"Segmenting: [1-9]\d* of"))).to_be_visible(timeout=SLOW)
+    app.shot("stop-1-running")
+    panel.get_by_role("button", name="Stop").click()
+    expect(app.page.get_by_text("was stopped at")).to_be_visible(timeout=SLOW)
+    app.shot("stop-2-stopped")
+    run = fp.load_run(photos, "my_object")
+    done = run.counts["segmented"]
+    assert run.state == "interrupted" and 0 < done < len(photos)
 
 
 @pytest.fixture
@@ -153,4 +174,7 @@ def test_what_the_form_refuses(app: App, photos, fault, message):
         expect(app.form.get_by_text(re.compile("Download mobile_sam"))).to_be_visible()
     expect(app.form.get_by_text(re.compile(message)).first).to_be_visible(timeout=SLOW)
     expect(app.button("Segment")).to_be_disabled()
+    if fault == "not downloaded":
+        app.form.get_by_role("checkbox", name=re.compile("Download mobile_sam")).click()
+        expect(app.button("Segment")).to_be_enabled()
     app.shot(f"refused-{fault.replace(' ', '-')}")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fiftyone_persam.curation import runs
+from fiftyone_persam.curation.fields import photos_of as every_photo
 from fiftyone_persam.curation.plan import Parameters
 
 SIZE = (40, 60)  # height, width
@@ -34,9 +35,14 @@ def disc(x: int, y: int, radius: int = 10) -> np.ndarray:
     return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
 
 
-def reviewed_run(make: Callable[..., fo.Dataset], folder: Path, name: str = RUN) -> fo.Dataset:
-    """A dataset of seven photos; run ``name`` has masks (files) on the first five."""
-    samples = []
+def reviewed_run(
+    make: Callable[..., fo.Dataset], folder: Path, name: str = RUN, grouped: bool = False
+) -> fo.Dataset:
+    """A dataset of seven photos; run ``name`` has masks (files) on the first five.
+
+    ``grouped``: photos of even number are the slice "left" of a group, the next ones "right".
+    """
+    samples, group = [], fo.Group()
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     for index, photo in enumerate(PHOTOS):
         path = folder / "photos" / f"{photo}.png"
@@ -44,9 +50,12 @@ def reviewed_run(make: Callable[..., fo.Dataset], folder: Path, name: str = RUN)
         sample = fo.Sample(str(path), photo=photo)
         truth = disc(20 + index, 20)
         sample["ground_truth"] = fo.Segmentation(mask=np.where(truth, 255, 0).astype(np.uint8))
+        if grouped:
+            group = group if index % 2 else fo.Group()
+            sample["group"] = group.element("right" if index % 2 else "left")
         samples.append(sample)
     dataset = make(samples)
-    dataset.compute_metadata()
+    every_photo(dataset).compute_metadata()
     add_run(dataset, folder, name)
     return dataset
 
@@ -69,7 +78,7 @@ def add_run(
         kinds[f"{name}_instances"] = fo.Detections
     for field, kind in kinds.items():
         dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=kind)
-    for index, sample in enumerate(dataset):
+    for index, sample in enumerate(every_photo(dataset)):
         score, presence, error = PHOTOS[sample.photo]
         if score is not None:
             mask = disc(20 + index + shift, 20)
@@ -111,14 +120,14 @@ def add_run(
         setattr(config, key, value)
     dataset.register_run(name, config)
     results = dataset.init_run_results(name)
-    results.ids = dataset.values("id")
+    results.ids = every_photo(dataset).values("id")
     results.timings = {"seconds": 3.0, "photos": 6, "photos_per_second": 2.0}
     dataset.save_run_results(name, results)
 
 
 def ids_of(dataset: fo.Dataset, *photos: str) -> list[str]:
     """Sample ids by the photos' names."""
-    found = dict(zip(*dataset.values(["photo", "id"]), strict=True))
+    found = dict(zip(*every_photo(dataset).values(["photo", "id"]), strict=True))
     return [found[p] for p in photos]
 
 

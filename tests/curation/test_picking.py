@@ -11,6 +11,8 @@ from PIL import Image
 
 from fiftyone_persam.curation import picking
 
+from .reviewed_run import add_run, reviewed_run
+
 
 @pytest.fixture
 def sample(dataset, tmp_path) -> fo.Sample:
@@ -137,3 +139,19 @@ def test_thumbnail_shows_photo_and_object(sample, field):
 def test_thumbnail_of_one_value(sample):
     both, one = thumbnail(sample, "mask"), thumbnail(sample, "mask", mask_value=2)
     assert (both[..., 0] - both[..., 2] > 40).sum() > (one[..., 0] - one[..., 2] > 40).sum() > 0
+
+
+def time_run(album: fo.Dataset, name: str, **timings: float) -> None:
+    results = album.init_run_results(name)
+    results.ids, results.timings = album.values("id"), timings
+    album.save_run_results(name, results, overwrite=True)
+
+
+def test_estimate_by_the_newest_run_that_encoded_its_photos(dataset, tmp_path):
+    album = reviewed_run(dataset, tmp_path, "first")
+    add_run(album, tmp_path, "cached")
+    time_run(album, "first", photos=10, photos_per_second=2.0, photos_encoded=9)  # one was broken
+    time_run(album, "cached", photos=10, photos_per_second=50.0, photos_encoded=1)
+    found = picking.estimate(album, "sam_lite", "persam", 60)
+    assert (found.run, found.seconds, found.device) == ("first", 30.0, "cpu")
+    assert picking.estimate(album, "vit_h", "persam_f", 60) is None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fiftyone_persam.curation import review
+from fiftyone_persam.curation.editing import make_editable
 from fiftyone_persam.curation.promotion import promote
 from fiftyone_persam.errors import PersamError, RunConflictError
 
@@ -30,6 +31,16 @@ def test_only_accepted_masks_are_promoted_with_their_provenance(album):
     assert label.persam_score == pytest.approx(0.95)
     assert label.persam_presence == pytest.approx(0.90)
     assert label.persam_review == "accepted"
+
+
+def test_all_slices_of_a_grouped_dataset(dataset, tmp_path):
+    album = reviewed_run(dataset, tmp_path, grouped=True)
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))  # left and right
+    make_editable(album, RUN)
+    promote(album, RUN, "labels", kind="detections")
+    both = album.select_group_slices(media_type="image")
+    assert photos_of(both.exists("labels")) == ["sure", "good"]
+    assert len(both.exists("mine_edit")) == 5
 
 
 def test_promoted_masks_outlive_the_run_s_files(album):

@@ -195,3 +195,18 @@ def test_a_review_follows_its_run_to_a_new_name(album):
     review.rename_review(album, RUN, "yours")
     assert album.has_field("yours_review") and not album.has_field("mine_review")
     assert review.undo_steps(album, "yours") == 1
+
+
+def test_all_slices_of_a_grouped_dataset(dataset, tmp_path):
+    album = reviewed_run(dataset, tmp_path, grouped=True)
+    assert len(album) == 4 and review.review_counts(album, RUN).total == 6
+    assert photos_of(review.review_queue(album, RUN))[0] == "low_score"
+    review.set_review(album, RUN, "accepted", ids_of(album, "low_score", "low_presence"))
+    assert set(photos_of(review.review_view(album, RUN, "accepted"))) == {
+        "low_score",
+        "low_presence",
+    }
+    assert review.undo_review(album, RUN) == 2
+    assert review.set_presence_threshold(album, RUN, 0.82) == 2  # one of either slice
+    assert review.review_counts(album, RUN).absent == 3
+    assert review.undo_review(album, RUN) == 2
