@@ -4,7 +4,8 @@
 
 The job is `segment` on a dataset: read and resize the photos, learn the object, encode, decode,
 write masks, write the database. The compute is learning, encoding and the decoder's passes alone
-over the same photos in memory, in batches of the same sizes. Both take turns.
+over the same photos in memory, one batch after the other on all cores. Both take turns. A ratio
+below 1 means that the job keeps the cores busier than that.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from benchmarks import released
 from benchmarks.measuring import Figure, alternate, median_ratio, parser_of, run, spread
 from benchmarks.models import MODELS, random_sam
 from benchmarks.photos import LABELS, Photos, dataset_of, take_photos
+from fiftyone_persam.engine.memory import BATCH
+from fiftyone_persam.engine.side_by_side import photos_side_by_side
 
 BARS = {("cpu", "sam_lite"): 1.5, ("cuda", "vit_h"): 20.0}
 
@@ -38,7 +40,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
     with dataset_of(photos) as dataset:
         reference = dataset.first().id
 
-        def ours() -> None:
+        def ours(batch_size: int | None = None) -> None:
             name = f"run_{len(dataset.list_runs())}"
             fp.segment(
                 dataset,
@@ -49,15 +51,19 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
                 name,
                 masks_dir=scratch / name,
                 presence_threshold=0,
+                batch_size=batch_size,
                 progress=False,
             )
 
         few = Photos(photos.files[:2], photos.masks[:2])
         _loop(plain, few, scratch / "loop")  # warms up
         parts = {"loop": lambda: _loop(plain, photos, scratch / "loop"), "ours": ours}
+        beside = photos_side_by_side(sam)
+        if beside > 1:
+            parts["batches"] = lambda: ours(BATCH["cpu"])
         seconds = alternate(parts, arguments.repeats, arguments.clock)
     device = sam.device.type
-    return [
+    figures = [
         Figure(
             f"plain SamPredictor loop / whole job, {arguments.model} on {device}",
             median_ratio(seconds["loop"], seconds["ours"]),
@@ -68,6 +74,19 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
             f"{len(photos.files)} photos",
         )
     ]
+    if beside > 1:
+        figures.append(
+            Figure(
+                f"whole job in batches of {BATCH['cpu']} / photos side by side, {arguments.model}",
+                median_ratio(seconds["batches"], seconds["ours"]),
+                "x",
+                None,
+                False,
+                f"in batches {spread(seconds['batches'])}, side by side {spread(seconds['ours'])} "
+                f"on {beside} cores",
+            )
+        )
+    return figures
 
 
 def _loop(sam: fp.PromptableSam, photos: Photos, folder: Path) -> None:
