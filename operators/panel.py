@@ -289,6 +289,20 @@ class ReviewPanel(foo.Panel):
         self._expect_run(ctx)
         self._prompt(ctx, "resume_run")
 
+    def rename(self, ctx: Context) -> None:
+        """Give the run another name."""
+        self._prompt(ctx, "rename_run", self.renamed)
+
+    def renamed(self, ctx: Context) -> None:
+        """Stay with the run under its new name."""
+        known = ctx.panel.state.runs or []
+        new = [name for name in run_names(ctx.dataset) if name not in known]
+        self._pick_run(ctx, new[-1] if new else ctx.panel.state.run)
+
+    def delete(self, ctx: Context) -> None:
+        """Delete the run."""
+        self._prompt(ctx, "delete_run")
+
     def segment(self, ctx: Context) -> None:
         """Begin a new run."""
         self._expect_run(ctx)
@@ -327,6 +341,7 @@ class ReviewPanel(foo.Panel):
         run = wanted if wanted in names else (names[-1] if names else None)
         ctx.panel.state.run = run
         ctx.panel.state.shown = None
+        ctx.panel.state.resumable = parts.resumable(ctx, run) if run else None
         self._read(ctx)
 
     def _read(self, ctx: Context) -> None:
@@ -364,9 +379,9 @@ class ReviewPanel(foo.Panel):
         view = between(ctx.dataset, f"{prefix}_{what}", edges[index], edges[index + 1], last=last)
         ctx.ops.set_view(view)
 
-    def _prompt(self, ctx: Context, operator: str) -> None:
+    def _prompt(self, ctx: Context, operator: str, then: Any = None) -> None:
         params = {"run": ctx.panel.state.run}
-        ctx.prompt(f"{PLUGIN}/{operator}", params=params, on_success=self.refresh)
+        ctx.prompt(f"{PLUGIN}/{operator}", params=params, on_success=then or self.refresh)
 
     def _try(self, ctx: Context, action: Any) -> bool:
         from fiftyone_persam.errors import PersamError

@@ -95,7 +95,8 @@ def evaluation(panel: Any, owner: Any, state: Any) -> None:
 
 
 def _table(panel: Any, owner: Any) -> None:
-    view = types.TableView()
+    # By default a table is at least 650 pixels wide, which is more than half a screen has.
+    view = types.TableView(componentsProps={"table": {"sx": {"minWidth": 0}}})
     rows = types.Object()
     for name, label in COLUMNS.items():
         rows.str(name, label=label)

@@ -61,6 +61,18 @@ def running(ctx: Context) -> dict[str, str]:
     return {run: entry["label"] for run, entry in Board(ctx.dataset).running().items()}
 
 
+def resumable(ctx: Context, run: str) -> str | None:
+    """Why a run can be resumed, in a few words; None where nothing is left to do."""
+    from fiftyone_persam.curation.runs import FAILED, INTERRUPTED, load_run
+
+    found = load_run(ctx.dataset, run)
+    if found.state not in (INTERRUPTED, FAILED):
+        return None
+    how = "Ended by an error" if found.state == FAILED else "Stopped"
+    left = found.counts["remaining"]
+    return f"{how}: {left} photo{'' if left == 1 else 's'} left"
+
+
 def empty(panel: Any, owner: Any, state: Any) -> None:
     """No run yet: how to begin."""
     progress(panel, owner, state)
@@ -94,7 +106,7 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
             disabled=not counts.get(name, 0),
             variant="contained" if state.shown == name else "outlined",
         )
-    row.btn("show_all", label="All photos", on_click=owner.show_all)
+    row.btn("show_all", label="All", on_click=owner.show_all)
 
     row = panel.h_stack("review", gap=1, align_y="center")
     row.btn(
@@ -182,6 +194,12 @@ def header(panel: Any, owner: Any, state: Any) -> None:
             on_click=owner.evaluation_page,
         )
     progress(panel, owner, state)
+    if state.resumable and state.run not in (state.running or {}):
+        row = panel.h_stack("stopped", gap=1, align_y="center")
+        row.md(state.resumable, name="why")
+        row.btn(
+            "resume", label="Resume", icon="play_arrow", on_click=owner.resume, variant="contained"
+        )
 
 
 def progress(panel: Any, owner: Any, state: Any) -> None:
@@ -270,6 +288,9 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
         on_click=owner.export,
         disabled=not accepted,
     )
+    row = panel.h_stack("manage", gap=1, align_y="center")
+    row.btn("rename", label="Rename run", icon="edit", on_click=owner.rename)
+    row.btn("delete", label="Delete run", icon="delete", on_click=owner.delete)
     if counts.get("failed"):
         row.btn("failures", label="Failures", icon="report_problem", on_click=owner.failures)
 

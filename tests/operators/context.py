@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,56 @@ class Form:
         if inspect.isgenerator(outcome):
             outcome = _exhaust(outcome)
         return outcome, self.ctx.executor.to_json()["requests"]
+
+
+class PanelTab:
+    """An open review panel: its state goes back and forth with each event, as in the App."""
+
+    def __init__(self, dataset: Any, **request: Any) -> None:
+        self.dataset = dataset
+        self.request = request
+        self.state: dict[str, Any] = {}
+        self.send("on_load")
+
+    def send(self, event: str, **params: Any) -> list[dict[str, Any]]:
+        """An event, as a click makes one: returns what was asked of the App."""
+        given = {
+            **params,
+            "panel_id": "tab",
+            "panel_state": self.state,
+            "__method__": event,
+        }
+        ctx = context(self.dataset, "review_masks", given, **self.request)
+        operator("review_masks").execute(ctx)
+        self.state = ctx.panel_state
+        requests = ctx.executor.to_json()["requests"]
+        (self._output,) = [
+            request["params"]["output"]
+            for request in requests
+            if request["operator_uri"] == "show_panel_output"
+        ]
+        return requests
+
+    def click(self, label: str) -> list[dict[str, Any]]:
+        """Click the button that begins with these words."""
+        (button,) = [b for b in self.buttons if b["label"].startswith(label)]
+        assert not button.get("disabled"), label
+        return self.send(button["operator"].rsplit("#", 1)[-1], **(button.get("params") or {}))
+
+    @property
+    def buttons(self) -> list[dict[str, Any]]:
+        """The views of the buttons that are shown."""
+        return [view for view in self._views(self._output) if view.get("name") == "Button"]
+
+    @property
+    def labels(self) -> list[str]:
+        """What is written on the buttons that are shown."""
+        return [button["label"] for button in self.buttons]
+
+    def _views(self, prop: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield prop.get("view") or {}
+        for inner in (prop["type"].get("properties") or {}).values():
+            yield from self._views(inner)
 
 
 def _exhaust(generator: Any) -> Any:

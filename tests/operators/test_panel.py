@@ -1,0 +1,138 @@
+"""The review panel's events, as its buttons send them."""
+
+from __future__ import annotations
+
+import json
+
+import fiftyone as fo
+import pytest
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation import review, runs
+
+from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
+from .context import PanelTab, uris
+
+
+@pytest.fixture
+def album(dataset, tmp_path) -> fo.Dataset:
+    return reviewed_run(dataset, tmp_path)
+
+
+def end_as(album: fo.Dataset, state: str) -> None:
+    """Write down how the run has ended."""
+    info = album.get_run_info(RUN)
+    info.config.state = state
+    album.update_run_config(RUN, info.config)
+
+
+def prompted(requests: list[dict]) -> dict:
+    """The form that the panel asks the App to open."""
+    (found,) = [r["params"] for r in requests if r["operator_uri"] == "prompt_user_for_operation"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (runs.INTERRUPTED, "Stopped: 1 photo left"),
+        (runs.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
+        (runs.FAILED, "Ended by an error: 1 photo left"),
+    ],
+)
+def test_a_run_that_did_not_end_can_be_resumed(album, state, why):
+    end_as(album, state)
+    tab = PanelTab(album)
+    assert tab.state["resumable"] == why
+    form = prompted(tab.click("Resume"))
+    assert form["operator_uri"].endswith("/resume_run")
+    assert form["params"] == {"run": RUN}
+
+
+def test_a_run_that_is_done_offers_no_resume(album):
+    assert "Resume" not in PanelTab(album).labels
+
+
+def test_resume_goes_when_the_run_is_done(album):
+    end_as(album, runs.INTERRUPTED)
+    tab = PanelTab(album)
+    assert "Resume" in tab.labels
+    end_as(album, runs.DONE)
+    tab.click("Refresh")
+    assert "Resume" not in tab.labels
+
+
+@pytest.mark.parametrize(
+    ("label", "operator"),
+    [
+        ("Rename run", "rename_run"),
+        ("Delete run", "delete_run"),
+        ("Failures", "show_failures"),
+        ("Edit masks", "edit_masks"),
+        ("Add reference", "segment_again"),
+    ],
+)
+def test_a_button_opens_the_form_for_the_chosen_run(album, tmp_path, label, operator):
+    add_run(album, tmp_path, "second")
+    tab = PanelTab(album)
+    tab.send("change_run", value=RUN)
+    form = prompted(tab.click(label))
+    assert form["operator_uri"].endswith(f"/{operator}")
+    assert form["params"]["run"] == RUN
+
+
+def test_the_panel_stays_with_a_renamed_run(album, tmp_path):
+    add_run(album, tmp_path, "second")
+    tab = PanelTab(album)
+    tab.send("change_run", value=RUN)
+    fp.rename_run(album, RUN, "yours")
+    tab.send("renamed")
+    assert tab.state["run"] == "yours"
+
+
+def test_the_panel_of_a_deleted_run_shows_how_to_begin(album):
+    tab = PanelTab(album)
+    fp.delete_run(album, RUN)
+    tab.click("Refresh")
+    assert "Segment my object" in tab.labels
+
+
+def test_one_click_decides_about_the_opened_photo(album):
+    (sure,) = ids_of(album, "sure")
+    tab = PanelTab(album, current_sample=sure)
+    requests = tab.click("Accept")
+    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
+    (opened,) = [r["params"] for r in requests if r["operator_uri"] == "open_sample"]
+    assert opened["id"] == ids_of(album, "low_score")[0]  # on to the most doubtful
+    tab.request["current_sample"] = opened["id"]
+    tab.click("Reject")
+    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+    tab.click("Undo")
+    assert review.review_counts(album, RUN).rejected == 0
+
+
+def test_thumbs_are_decisions(album):
+    tab = PanelTab(album)
+    assert "set_sample_selection_style" in uris(tab.click("Start reviewing"))
+    up, down = ids_of(album, "sure", "low_score")
+    tab.request |= {
+        "selected_samples": [{"id": up, "type": "default"}, {"id": down, "type": "alt"}],
+        "sample_selection_style": {"default": "thumbsup", "alt": "thumbsdown"},
+    }
+    tab.send("on_change_selected")
+    tab.click("Save 1 yes, 1 no")
+    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+
+
+def test_a_mask_is_handed_to_the_app_s_own_tools(album):
+    (sure,) = ids_of(album, "sure")
+    tab = PanelTab(album, current_sample=sure, active_fields=[RUN])
+    requests = tab.click("Edit this mask")
+    shown = [r["params"]["fields"] for r in requests if r["operator_uri"] == "set_active_fields"]
+    assert shown == [[RUN, "mine_edit"]]
+    album.reload()
+    assert photos_of(album.exists("mine_edit")) == ["sure"]
+    # What the App's Annotate asks for: a schema it can read, of a field that is active.
+    assert album.active_label_schemas == ["mine_edit"]
+    assert json.loads(json.dumps(album.label_schemas["mine_edit"]))["type"] == "detections"
