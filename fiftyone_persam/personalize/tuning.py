@@ -32,9 +32,9 @@ _ORDER = 4
 # Exponents of (w1 - anchor, w2 - anchor), by total order.
 _POWERS = [(m - j, j) for m in range(_ORDER + 1) for j in range(m + 1)]
 _PIXELS_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 15}
-_TOLERANCE = 1e-4
-_FIRST_REACH = 0.02
-_REACH_LIMITS = (0.002, 0.1)
+_TOLERANCE = 1e-3  # of the gradient; moves the weights by about 1e-5
+_FIRST_REACH = 0.05
+_REACH_LIMITS = (0.002, 0.3)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def tune_scales(
             optimiser, weights, losses = saved, start, losses[:kept]
             reach = max(reach / 2, _REACH_LIMITS[0])
             continue
-        if error < _TOLERANCE / 10:
+        if error < _TOLERANCE / 3:
             reach = min(reach * 1.5, _REACH_LIMITS[1])
         expansion = renewed
     w1, w2 = (float(w) for w in weights)

@@ -97,7 +97,9 @@ class PromptableSam:
     """A ``segment_anything.modeling.Sam`` with batched encoding and batched, guided decoding.
 
     The image encoder and the mask decoder run in ``dtype``; the prompt encoder, all coordinates
-    and everything returned except the embeddings stay in float32.
+    and everything returned except the embeddings stay in float32. An image encoder that is too
+    coarse in half precision says so with an attribute ``half_precision = False`` and stays in
+    float32 as well.
 
     Args:
         sam: the model. It is copied if it has to change (device, dtype, evaluation mode), so the
@@ -117,18 +119,20 @@ class PromptableSam:
         checkpoint_sha256: str | None = None,
     ) -> None:
         target = sam.pixel_mean.device if device is None else torch.device(device)
-        heavy = (sam.image_encoder, sam.mask_decoder)
+        halves = getattr(sam.image_encoder, "half_precision", True)
+        encoder_dtype = dtype if halves else torch.float32
+        heavy = ((sam.image_encoder, encoder_dtype), (sam.mask_decoder, dtype))
         # A CPU keeps the released attention, and with it the released numbers to the last bit.
         fuse = torch.device(target).type == "cuda" and has_slow_attention(sam.image_encoder)
         changes = (
             sam.training
             or fuse
             or sam.pixel_mean.device != target
-            or any(p.dtype != dtype for part in heavy for p in part.parameters())
+            or any(p.dtype != wanted for part, wanted in heavy for p in part.parameters())
         )
         if changes:
             sam = copy.deepcopy(sam).to(target).eval()
-            sam.image_encoder.to(dtype)
+            sam.image_encoder.to(encoder_dtype)
             sam.mask_decoder.to(dtype)
             sam.prompt_encoder.float()
             if fuse:
@@ -137,6 +141,7 @@ class PromptableSam:
         self.name = name
         self.device = torch.device(target)
         self.dtype = dtype
+        self._encoder_dtype = encoder_dtype
         self.checkpoint_sha256 = checkpoint_sha256
         self.image_size = int(sam.image_encoder.img_size)
         self.grid_size = int(sam.prompt_encoder.image_embedding_size[0])
@@ -187,7 +192,8 @@ class PromptableSam:
         """Encode photos from `load_and_resize` as one batch."""
         if not resized:
             return []
-        features = self.sam.image_encoder(self.preprocess(resized).to(self.dtype))
+        pixels = self.preprocess(resized).to(self._encoder_dtype)
+        features = self.sam.image_encoder(pixels).to(self.dtype)
         return [
             ImageEmbedding(row, (photo.shape[0], photo.shape[1]), size, self.image_size)
             for row, photo, size in zip(features, resized, original_sizes, strict=True)

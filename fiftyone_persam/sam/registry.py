@@ -197,6 +197,8 @@ def _build_bundled(name: str, download: bool) -> tuple[Sam, str]:
             f"checkpoint {BUNDLED_PATH} is damaged ({error}): install the package again"
         ) from None
     checkpoints.load_weights(sam, state, BUNDLED_PATH)
+    # Depthwise convolutions are faster with the channels last, on the CPU as on a GPU.
+    sam.image_encoder.to(memory_format=torch.channels_last)
     return sam, checkpoints.sha256_of(BUNDLED_PATH)
 
 

@@ -193,6 +193,16 @@ def test_half_precision_is_near_and_returns_float32(
     assert (decoded.logits - expected.logits).abs().mean() < 0.1
 
 
+def test_an_encoder_that_needs_float32_keeps_it(seeded: PromptableSam) -> None:
+    own = copy.deepcopy(seeded.sam)
+    own.image_encoder.half_precision = False
+    half = PromptableSam(own, dtype=torch.bfloat16)
+    assert {p.dtype for p in half.sam.image_encoder.parameters()} == {torch.float32}
+    assert {p.dtype for p in half.sam.mask_decoder.parameters()} == {torch.bfloat16}
+    features = half.encode([CAT])[0].features
+    assert torch.equal(features, seeded.encode([CAT])[0].features.bfloat16())
+
+
 def test_the_callers_model_is_left_alone(seeded: PromptableSam) -> None:
     own = copy.deepcopy(seeded.sam).train()
     wrapped = PromptableSam(own, dtype=torch.bfloat16)
