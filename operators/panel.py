@@ -268,9 +268,11 @@ class ReviewPanel(foo.Panel):
         if self._try(ctx, lambda: fields.append(make_editable(ctx.dataset, run, [sample_id]))):
             ctx.ops.reload_dataset()
             show_fields(ctx, *fields)
-            # The App learns what can be annotated when it opens a photo, and only then.
-            ctx.ops.close_sample()
-            ctx.ops.notify("Open the photo again, choose Annotate, click the mask.", variant="info")
+            # The App keeps a photo that it has opened, without the new label: only a fresh page
+            # reads it again. The page comes back with this photo open.
+            ctx.ops.notify(
+                "Reload the page, choose Sample and Annotate, and click the mask.", variant="info"
+            )
 
     def promote(self, ctx: Context) -> None:
         """Copy accepted masks into a label field."""

@@ -28,7 +28,7 @@ from .driver import SLOW, App
 
 OBJECTS = ("cat", "cup", "flower")
 LIMIT = 300_000  # bytes
-METHODS = {"persam": "persam_masks", "persam_f": "persam_f_masks"}
+METHODS = ("persam", "persam_f")  # also the names of the runs
 
 
 def main(folder: Path) -> None:
@@ -58,7 +58,7 @@ def form(app: App, album: Any) -> None:
 def masks(app: App, album: Any) -> None:
     """The masks of a run in the grid."""
     app.open(album.name)
-    app.page.locator("[data-cy=checkbox-persam_f_masks]").click()
+    app.page.locator("[data-cy=checkbox-persam_f]").click()
     app.expect_drawn()
 
 
@@ -78,9 +78,9 @@ def review(app: App, album: Any) -> None:
 def methods(app: App, album: Any) -> None:
     """Two methods in FiftyOne's own Model Evaluation panel."""
     app.open(album.name)
-    app.page.locator("[data-cy=checkbox-persam_f_masks]").click()
+    app.page.locator("[data-cy=checkbox-persam_f]").click()
     app.open_panel("model_evaluation_panel_builtin")
-    app.compare_evaluations("persam_f_masks_eval", "persam_masks_eval")
+    app.compare_evaluations("persam_f_eval", "persam_eval")
     app.expect_drawn()
 
 
@@ -100,12 +100,12 @@ def _album(folder: Path) -> Any:
         dataset_dir=str(folder / "album"), dataset_type=fp.PerSegDataset, name="my-album"
     )
     references = album.match(fo.ViewField("role") == "reference")
-    for method, name in METHODS.items():
-        options = {"method": method, "out_field": name, "group_by": "object"}
-        fp.segment(album, reference=references, masks_dir=str(folder / name), **options)
-        fp.evaluate(album, name, eval_key=f"{name}_eval", group_by="object")
-    done = review_queue(album, "persam_f_masks").values("id")[-4:]
-    set_review(album, "persam_f_masks", "accepted", done)
+    for method in METHODS:
+        options = {"method": method, "out_field": method, "group_by": "object"}
+        fp.segment(album, reference=references, masks_dir=str(folder / method), **options)
+        fp.evaluate(album, method, eval_key=f"{method}_eval", group_by="object")
+    done = review_queue(album, "persam_f").values("id")[-4:]
+    set_review(album, "persam_f", "accepted", done)
     return album
 
 

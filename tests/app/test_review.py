@@ -80,7 +80,7 @@ def test_histograms_and_threshold(app: App, album):
     app.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     app.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     app.expect_photos(1)
-    panel.get_by_role("button", name="All photos").click()
+    panel.get_by_role("button", name="All", exact=True).click()
     app.expect_photos(7)
 
     panel.get_by_role("slider").fill("0.5")
@@ -90,6 +90,24 @@ def test_histograms_and_threshold(app: App, album):
     apply.click()
     expect(panel.get_by_role("button", name="Absent 2")).to_be_enabled()
     assert review.presence_threshold(album, RUN) == 0.5
+
+
+def test_edit_a_mask_with_the_app_s_own_tools(app: App, album):
+    app.open(album.name)
+    app.open_panel(PANEL)
+    modal = app.open_photo(0)
+    modal.locator(f"[data-cy=panel-tab-{PANEL}]").click()
+    modal.get_by_role("button", name="Edit this mask").click()
+    expect(app.page.get_by_text("Reload the page, choose Sample")).to_be_visible()
+    app.page.reload()
+    modal.locator("[data-cy^=panel-tab-]", has_text="Sample").click()
+    modal.locator("[data-cy=annotate]").click()
+    listed = modal.locator("[data-cy=sidebar]").get_by_text("object", exact=True)
+    expect(listed).to_be_visible()
+    app.shot("edit-annotate")
+    album.reload()
+    assert photos_of(album.exists("mine_edit")) == ["sure"]
+    assert "mine_edit" in album.active_label_schemas
 
 
 def test_promote_and_export(app: App, album, tmp_path):
@@ -126,7 +144,7 @@ def test_evaluation_and_failures(app: App, album):
     expect(app.form.get_by_role("cell", name="cannot be read as a photo")).to_be_visible()
     app.close_form()
     app.expect_photos(1)
-    panel.get_by_role("button", name="All photos").click()
+    panel.get_by_role("button", name="All", exact=True).click()
     app.expect_photos(7)
     panel.get_by_role("button", name="Evaluation").click()
     row = panel.get_by_role("row").filter(has_text="low_score")
@@ -149,3 +167,25 @@ def test_two_runs_side_by_side(app: App, album, tmp_path):
     app.expect_photos(5)
     album.reload()
     assert album.count("mine_vs_second") == 5
+
+
+def test_rename_and_delete_a_run(app: App, album):
+    app.open(album.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Rename run").click()
+    name = app.form.get_by_role("textbox")
+    name.fill("yours")
+    name.press("Tab")
+    app.shot("rename-run")
+    app.submit("Execute")
+    expect(app.page.locator("[data-cy=checkbox-yours]")).to_be_visible()
+    expect(panel.get_by_role("combobox")).to_contain_text("yours")
+    app.shot("renamed-run")
+    panel.get_by_role("button", name="Delete run").click()
+    expect(app.form.get_by_text("This deletes the masks of 6 photos")).to_be_visible()
+    app.shot("delete-run")
+    app.submit("Delete")
+    expect(app.page.locator("[data-cy=checkbox-yours]")).to_have_count(0)
+    expect(panel.get_by_text("No masks yet")).to_be_visible()
+    album.reload()
+    assert not album.list_runs() and not album.has_field("yours_score")

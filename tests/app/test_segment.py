@@ -70,7 +70,7 @@ def test_the_evaluation_panel_has_the_sdk_s_numbers(app: App, photos):
     app.shot("evaluate-panel")
 
 
-def test_a_run_is_stopped_from_the_panel(app: App, photos):
+def test_a_run_that_is_stopped_can_be_resumed(app: App, photos):
     paths = photos.values("filepath")
     photos.add_samples([fo.Sample(path, role="target") for path in paths * MANY])
     app.open(photos.name)
@@ -89,6 +89,19 @@ def test_a_run_is_stopped_from_the_panel(app: App, photos):
     run = fp.load_run(photos, "my_object")
     done = run.counts["segmented"]
     assert run.state == "interrupted" and 0 < done < len(photos)
+
+    left = [i for i in photos.values("id") if i not in set(photos.exists("my_object").values("id"))]
+    photos.delete_samples(left[2:])  # what stays is enough to see that it goes on
+    app.reload()
+    panel = app.panel("review_masks")
+    expect(panel.get_by_text("Stopped: 2 photos left")).to_be_visible()
+    app.shot("stop-3-resume")
+    panel.get_by_role("button", name="Resume").click()
+    app.submit("Resume")
+    expect(app.page.get_by_text(f"my_object: {done + 2} segmented")).to_be_visible(timeout=SLOW)
+    expect(panel.get_by_role("button", name=f"To do {done + 2}")).to_be_enabled()
+    expect(panel.get_by_role("button", name="Resume")).to_have_count(0)
+    assert fp.load_run(photos, "my_object").state == "done"
 
 
 @pytest.fixture
