@@ -154,7 +154,8 @@ class EditMask(PersamOperator):
             notice(
                 inputs,
                 "how",
-                "Then open a photo, choose Annotate, click its mask, and use brush or pen. "
+                "Then reload the page, open a photo, choose Annotate, click its mask, and use brush "
+                "or pen. "
                 "Runs written as one mask per photo are copied into a field of Detections first.",
             )
 
@@ -170,7 +171,9 @@ class EditMask(PersamOperator):
         return [
             ctx.ops.reload_dataset(),
             show_fields(ctx, field),
-            ctx.ops.notify(f"Open a photo and choose Annotate to edit {field!r}", variant="info"),
+            ctx.ops.notify(
+                f"Reload the page, open a photo, choose Annotate to edit {field!r}", variant="info"
+            ),
         ]
 
     def __call__(self, sample_collection: Any, run: str) -> Any:
