@@ -154,8 +154,8 @@ class EditMask(PersamOperator):
             notice(
                 inputs,
                 "how",
-                "Then reload the page, open a photo, choose Annotate, click its mask, and use brush "
-                "or pen. "
+                "Then reload the page, open a photo, choose Annotate, click its mask, and use "
+                "brush or pen. "
                 "Runs written as one mask per photo are copied into a field of Detections first.",
             )
 
