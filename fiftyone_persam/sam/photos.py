@@ -66,7 +66,7 @@ def _from_file(path: Path) -> Photo:
     try:
         if path.exists() and not path.is_file():
             # Opening a pipe would wait for ever.
-            raise PhotoError(f"photo {path} cannot be read (it is no file): replace or remove it")
+            raise PhotoError(f"photo {path} is no file: replace or remove it")
         with warnings.catch_warnings():
             # A user's own 100 megapixel panorama is no attack; PIL still refuses twice that size.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -108,7 +108,12 @@ def test_points(points: Any, labels: Any, kept: list[int]) -> None:
         (PHOTO, {"points": [[W, 1]]}, BadReferenceError, "outside"),
         (PHOTO, {"points": [[1, -1]]}, BadReferenceError, "outside"),
         (PHOTO, {"points": [["a", 1]]}, BadReferenceError, "numbers"),
-        (PHOTO, {"points": [[1, 1], [2, 2]], "labels": [1]}, BadReferenceError, "do not fit 2 points"),
+        (
+            PHOTO,
+            {"points": [[1, 1], [2, 2]], "labels": [1]},
+            BadReferenceError,
+            "do not fit 2 points",
+        ),
         (PHOTO, {"points": [[1, 1]], "labels": [2]}, BadReferenceError, "1 for the object"),
         (PHOTO, {"points": [[1, 1]], "labels": [0]}, BadReferenceError, "no point"),
         ("missing.jpg", {"mask": MASK}, PhotoError, "missing.jpg"),
