@@ -184,7 +184,7 @@ def test_bad_files(tmp_path: Path, write: Callable[[Path], None], says: str) -> 
 def test_a_file_that_may_not_be_read(file: Callable[..., Path]) -> None:
     path = file(pil(CAT), "secret.png")
     path.chmod(0)
-    with pytest.raises(PhotoError, match="is no file"):
+    with pytest.raises(PhotoError, match="cannot be read"):
         load_photo(path)
 
 
