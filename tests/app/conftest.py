@@ -17,7 +17,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.app)
 
 
-@pytest.fixture(scope="session")
+# For the package, not the session: playwright keeps an event loop running in this thread, in which
+# FiftyOne's operators would not be waited for by the tests that come later.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     if stage.CHROMIUM is None:
         reason = "no Chromium: apt-get install chromium fonts-dejavu-core"
@@ -29,7 +31,7 @@ def browser() -> Iterator[Any]:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def session(browser: Any) -> Iterator[Any]:
     """The App's server, with this checkout as its plugin."""
     link_plugin()

@@ -47,12 +47,17 @@ def open_server() -> Iterator[Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = fo.launch_app(remote=True, address="127.0.0.1", port=port)
-    deadline = time.monotonic() + 120
-    while not running._client.is_open or not running._client._connected:
-        assert time.monotonic() < deadline, "the App's server did not answer"
-        time.sleep(0.1)
+    wait_for_server(running)
     yield running
     running.close()
+
+
+def wait_for_server(session: Any) -> None:
+    """Until the session is connected: on a busy machine the connection is lost and made again."""
+    deadline = time.monotonic() + 120
+    while not session._client.is_open or not session._client._connected:
+        assert time.monotonic() < deadline, "the App's server did not answer"
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -60,6 +65,7 @@ def open_tab(browser: Any, session: Any, width: int = 1600, height: int = 1000) 
     """A new tab on an App in which nothing is selected, filtered or open."""
     import fiftyone as fo
 
+    wait_for_server(session)
     session.dataset = None
     session.spaces = fo.Space(children=[fo.Panel(type="Samples", pinned=True)])
     page = browser.new_page(viewport={"width": width, "height": height})
@@ -72,4 +78,5 @@ def open_tab(browser: Any, session: Any, width: int = 1600, height: int = 1000) 
     )
     yield App(page, f"http://127.0.0.1:{session.server_port}")
     page.close()
+    wait_for_server(session)
     session.dataset = None  # its dataset may go, and the session would still look at it
