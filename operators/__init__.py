@@ -8,9 +8,11 @@ import os
 import sys
 
 try:
-    import fiftyone_persam  # noqa: F401  (installed with pip)
+    from fiftyone_persam import __version__  # noqa: F401  (installed with pip)
 except ImportError:
-    # `fiftyone plugins download` brings the library along, in the folder above this one.
+    # `fiftyone plugins download` brings the library along, in the folder above this one. A folder
+    # without the library's modules would be imported as a namespace: forget it.
+    sys.modules.pop("fiftyone_persam", None)
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 

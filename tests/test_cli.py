@@ -262,6 +262,7 @@ def test_models(run: Call) -> None:
 def test_a_damaged_checkpoint_is_found(run: Call) -> None:
     (model,) = [model for model in fp.list_models() if model.name == "mobile_sam"]
     assert model.path is not None
+    Path(model.path).parent.mkdir(parents=True, exist_ok=True)
     Path(model.path).write_bytes(b"not the file")
     try:
         code, out, err = run("models", "verify")
