@@ -1,7 +1,7 @@
 """Scenes for training, composed and augmented as tensors on the device that trains.
 
 `compose` makes pairs: photos ``2 i`` and ``2 i + 1`` of a batch show the same objects under another
-view, place, light and company. Half of the pairs are photos with annotated objects, half are
+view, place, light and company. Two pairs in five are photos with annotated objects, the others are
 cut-outs pasted over photos and wallpapers.
 """
 

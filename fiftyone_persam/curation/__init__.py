@@ -14,6 +14,7 @@ _HOME = {
     "delete_run": "runs",
     "evaluate": "evaluation",
     "export_masks": "export",
+    "import_perseg": "importing",
     "list_runs": "runs",
     "load_run": "runs",
     "promote": "promotion",
@@ -34,6 +35,7 @@ __all__ = [
     "delete_run",
     "evaluate",
     "export_masks",
+    "import_perseg",
     "list_runs",
     "load_run",
     "promote",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from .compare import compare_runs
     from .evaluation import evaluate
     from .export import export_masks
+    from .importing import import_perseg
     from .promotion import promote
     from .review import (
         review_counts,

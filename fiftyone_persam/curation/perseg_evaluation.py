@@ -20,12 +20,14 @@ from .label_shapes import label_mask
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
 FIELDS = ("iou", "boundary_iou", "accuracy")
+# Results' attributes, and short names, for the App's table is narrow. "objects": pixels pooled per
+# object, then the mean over objects.
 METRICS = {
-    "mIoU": ("miou", "mIoU: pooled per object, mean over objects"),
-    "bIoU": ("mean_boundary_iou", "bIoU: boundary IoU, pooled per object, mean over objects"),
-    "mAcc": ("mean_accuracy", "mAcc: pooled per object, mean over objects"),
-    "photo_mIoU": ("photo_miou", "IoU, mean over photos"),
-    "photo_bIoU": ("photo_mean_boundary_iou", "boundary IoU, mean over photos"),
+    "mIoU": ("miou", "mIoU, objects"),
+    "bIoU": ("mean_boundary_iou", "bIoU, objects"),
+    "mAcc": ("mean_accuracy", "mAcc, objects"),
+    "photo_mIoU": ("photo_miou", "mIoU, photos"),
+    "photo_bIoU": ("photo_mean_boundary_iou", "bIoU, photos"),
 }
 
 Progress = bool | Callable[[int, int], Any] | None

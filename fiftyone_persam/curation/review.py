@@ -123,7 +123,7 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     Raises:
         PersamError: if ``collection`` has no such run
     """
-    _require_run(collection, run)
+    require(root(collection), run)
     if threshold is None:
         threshold = presence_threshold(collection, run)
     dataset = collection._root_dataset
@@ -232,7 +232,7 @@ def undo_review(collection: Collection, run: str) -> int:
     Returns:
         how many photos changed; 0 if there was nothing to undo
     """
-    _require_run(collection, run)
+    require(root(collection), run)
     dataset = collection._root_dataset
     record = _record(dataset, run)
     if not record["undo"]:
@@ -281,7 +281,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
     Returns:
         how many photos changed their state
     """
-    _require_run(collection, run)
+    require(root(collection), run)
     number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if not number or not 0 <= threshold <= 1:
         raise PersamError(
@@ -324,10 +324,6 @@ def rename_review(dataset: Any, run: str, new_name: str) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
-def _require_run(collection: Collection, run: str) -> None:
-    require(root(collection), run)
-
-
 def check_results(ids: Iterable[str], known: Iterable[str], run: str) -> None:
     """Raise PersamError if one of these photos is none that a run has touched."""
     touched = set(known)
@@ -353,8 +349,7 @@ def _rank_from_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]
     if finite.size > 1:
         _, inverse, counts = np.unique(values[finite], return_inverse=True, return_counts=True)
         below = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        ranks[finite] = 1 - below[inverse] / (finite.size - 1)
-        ranks[finite] = np.clip(ranks[finite], 0, 1)
+        ranks[finite] = np.clip(1 - below[inverse] / (finite.size - 1), 0, 1)
     return ranks
 
 

@@ -13,16 +13,15 @@ _HOME = {
     "PerSegExporter": "perseg_exporter",
     "PerSegImporter": "perseg_importer",
     "build_album": "album",
-    "import_perseg": "perseg_importer",
 }
 
-__all__ = ["PerSegDataset", "PerSegExporter", "PerSegImporter", "build_album", "import_perseg"]
+__all__ = ["PerSegDataset", "PerSegExporter", "PerSegImporter", "build_album"]
 
 if TYPE_CHECKING:
     from .album import build_album
     from .perseg import PerSegDataset
     from .perseg_exporter import PerSegExporter
-    from .perseg_importer import PerSegImporter, import_perseg
+    from .perseg_importer import PerSegImporter
 
 
 def __getattr__(name: str) -> Any:

@@ -272,46 +272,6 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         return checked
 
 
-def import_perseg(
-    dataset_dir: str | os.PathLike[str],
-    name: str | None = None,
-    persistent: bool = False,
-    overwrite: bool = False,
-    **options: Any,
-) -> fo.Dataset:
-    """Load an album in PerSeg's layout into a new dataset, which exists only if that succeeds.
-
-    ``fo.Dataset.from_dir`` with :class:`PerSegDataset` does the same, but leaves an empty dataset
-    behind where the album has a fault.
-
-    Args:
-        dataset_dir: the album's folder.
-        name: of the dataset; None for a generated one.
-        persistent: whether the dataset outlives the session.
-        overwrite: replace a dataset of that name, once the album was found sound.
-        **options: see :class:`PerSegImporter`.
-
-    Raises:
-        PersamError: a dataset of that name exists, or as :class:`PerSegImporter`.
-    """
-    if name is not None and fo.dataset_exists(name) and not overwrite:
-        raise PersamError(
-            f"a dataset named {name!r} exists: choose another name or pass overwrite=True"
-        )
-    dataset = fo.Dataset()
-    try:
-        dataset.add_importer(PerSegImporter(dataset_dir, **options))
-        if name is not None:
-            if fo.dataset_exists(name):
-                fo.delete_dataset(name)
-            dataset.name = name
-        dataset.persistent = persistent
-    except BaseException:
-        dataset.delete()
-        raise
-    return dataset
-
-
 def _check(entry: AlbumPhoto, staging: Path | None) -> _Checked | PersamError:
     """Read a photo and its mask to their ends; convert the mask into ``staging`` if need be."""
     try:

@@ -65,7 +65,7 @@ def test_the_evaluation_panel_has_the_sdk_s_numbers(app: App, photos):
     panel = app.open_evaluation("mine_eval")
     for name in ("mIoU", "bIoU"):
         value = f"{results.metrics()[name]:.3f}".rstrip("0")  # as the panel writes numbers
-        row = panel.get_by_role("row").filter(has_text=re.compile(rf"^{name}:"))
+        row = panel.get_by_role("row").filter(has_text=re.compile(rf"^{name}, objects"))
         expect(row.get_by_role("cell").last).to_have_text(value)
     app.shot("evaluate-panel")
 

@@ -14,7 +14,6 @@ import fiftyone as fo
 import fiftyone_persam as fp
 from fiftyone_persam.curation.importing import import_perseg
 from fiftyone_persam.curation.plugin import install_plugin
-from fiftyone_persam.datasets import perseg_importer
 from fiftyone_persam.datasets.perseg_zoo import prepare_perseg
 from fiftyone_persam.errors import DatasetLayoutError, PersamError, PhotoError
 
@@ -84,11 +83,6 @@ IMPORTS = (
     album("name-taken", "sound", "a dataset 'bad-calls' already: choose", name="bad-calls"),
     album("name-same-slug", "sound", "a dataset 'bad-calls' already: choose", name="bad calls"),
     album("name-of-signs", "sound", "name '\\?\\?' .*: choose", name="??"),
-    Bad("importer-name-taken",
-        lambda w: perseg_importer.import_perseg(w.path("sound"), "bad-calls"),
-        "dataset named 'bad-calls' exists: choose"),
-    Bad("importer-without-folder", lambda w: perseg_importer.import_perseg(None, "fresh"),
-        "dataset_dir is missing: pass"),
 )  # fmt: skip
 
 

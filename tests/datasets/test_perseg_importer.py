@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.datasets import PerSegDataset, PerSegImporter, import_perseg
+from fiftyone_persam.curation import import_perseg
+from fiftyone_persam.datasets import PerSegDataset, PerSegImporter
 from tests.datasets.albums import disk, make_album, photo_array, save_mask, save_photo
 
 Make = Callable[..., fo.Dataset]
@@ -337,7 +338,7 @@ def test_wrong_layouts_and_options(
 ) -> None:
     before = fo.list_datasets()
     with pytest.raises(fp.PersamError, match=message) as caught:
-        import_perseg(_layout(tmp_path, layout), **options)
+        import_perseg(_layout(tmp_path, layout), "wrong", progress=False, **options)
     assert "\n" not in str(caught.value)
     assert fo.list_datasets() == before
 
@@ -345,19 +346,6 @@ def test_wrong_layouts_and_options(
 def test_missing_folder_argument() -> None:
     with pytest.raises(fp.PersamError, match="dataset_dir is missing"):
         PerSegImporter().setup()
-
-
-def test_import_perseg_names_and_replaces(tmp_path: Path, dataset: Make) -> None:
-    root = make_album(tmp_path / "album", {"cat": 2})
-    first = dataset(import_perseg(root, name="import-perseg-test", persistent=True))
-    assert (first.name, first.persistent, len(first)) == ("import-perseg-test", True, 2)
-    with pytest.raises(fp.PersamError, match="'import-perseg-test' exists"):
-        import_perseg(root, name="import-perseg-test")
-    with pytest.raises(fp.DatasetLayoutError):
-        import_perseg(tmp_path / "none", name="import-perseg-test", overwrite=True)
-    assert len(fo.load_dataset("import-perseg-test")) == 2  # a fault costs nobody their dataset
-    second = dataset(import_perseg(root, name="import-perseg-test", overwrite=True, max_samples=1))
-    assert len(fo.load_dataset("import-perseg-test")) == len(second) == 1
 
 
 def test_real_album(shared_dir: Path, dataset: Make) -> None:

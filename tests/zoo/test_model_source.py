@@ -16,9 +16,9 @@ import pytest
 from fiftyone.operators.executor import ExecutionContext, Executor
 
 import fiftyone_persam as fp
+from fiftyone_persam.curation.importing import import_perseg
 from fiftyone_persam.curation.zoo import model as source
 from fiftyone_persam.curation.zoo_model import PersamModel, provide_checkpoint
-from fiftyone_persam.datasets import import_perseg
 from fiftyone_persam.sam.registry import BUNDLED_PATH, CHECKPOINTS
 
 MODEL = "fiftyone-persam/sam_lite"
@@ -34,7 +34,7 @@ def registered(repository_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def cats(album: Path, dataset: MakeDataset) -> fo.Dataset:
-    return dataset(import_perseg(album, objects=["cat"]))
+    return dataset(import_perseg(album, "zoo-cats", objects=["cat"], progress=False))
 
 
 def reference_of(cats: fo.Dataset) -> fo.Sample:
