@@ -154,8 +154,11 @@ def test_bad_arguments(tmp_path: Path, folder: str, max_bytes: Any, message: str
     assert not (tmp_path / "new").exists()
 
 
-def test_the_default_folder_is_beside_the_model_zoo() -> None:
-    assert default_cache_dir().parent == model_zoo_dir().parent
+def test_the_default_folder_is_beside_the_model_zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIFTYONE_MODEL_ZOO_DIR", str(tmp_path / "models"))
+    assert default_cache_dir().parent == model_zoo_dir().parent == tmp_path
     assert DiskCache().folder == default_cache_dir()
 
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
 import pytest
+
+from fiftyone_persam.engine import default_cache_dir
 
 from .context import link_plugin
 
@@ -9,3 +14,11 @@ from .context import link_plugin
 def plugin() -> None:
     """This checkout, as an installed plugin."""
     link_plugin()
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached() -> Iterator[None]:
+    """The forms keep embeddings where the user's folder for them is there: each test starts without."""
+    shutil.rmtree(default_cache_dir(), ignore_errors=True)
+    yield
+    shutil.rmtree(default_cache_dir(), ignore_errors=True)
