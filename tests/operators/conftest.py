@@ -18,7 +18,7 @@ def plugin() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_cached() -> Iterator[None]:
-    """The forms keep embeddings where the user's folder for them is there: each test starts without."""
+    """No test starts with embeddings kept: the forms keep more where the folder is there."""
     shutil.rmtree(default_cache_dir(), ignore_errors=True)
     yield
     shutil.rmtree(default_cache_dir(), ignore_errors=True)
