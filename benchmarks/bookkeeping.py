@@ -13,6 +13,7 @@ import argparse
 import multiprocessing
 import resource
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ import torch
 from PIL import Image
 
 import fiftyone_persam as fp
-from benchmarks.measuring import Figure, parser_of, readable, run
+from benchmarks.measuring import Figure, parser_of, readable, run, spread
 from benchmarks.models import random_sam
 from benchmarks.photos import LABELS, Photos, dataset_of
 from fiftyone_persam.engine import Job, LocalBackend, PhotoResult
@@ -91,7 +92,7 @@ def _prediction(size: tuple[int, int]) -> Prediction:
 
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
-    rows = [_in_own_process(count, scratch) for count in arguments.counts]
+    rows = [_in_own_process(count, scratch, arguments.repeats) for count in arguments.counts]
     figures = [
         Figure(
             f"bookkeeping per sample, {count:,} samples",
@@ -99,9 +100,8 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
             "ms",
             BAR_MS,
             True,
-            f"{readable(row['seconds'])} s without {readable(row['fitting'])} s of learning the "
-            f"object; {count:,} photos of {SIZE[1]} x {SIZE[0]}; memory grew by "
-            f"{readable(row['mb'])} MB",
+            f"{spread(row['seconds'])} without learning the object; {count:,} photos of "
+            f"{SIZE[1]} x {SIZE[0]}; memory grew by {readable(row['mb'])} MB",
         )
         for count, row in zip(arguments.counts, rows, strict=True)
     ]
@@ -120,29 +120,31 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
     return figures
 
 
-def _in_own_process(count: int, scratch: Path) -> dict[str, float]:
+def _in_own_process(count: int, scratch: Path, repeats: int) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(measure_one, count, scratch / f"bookkeeping-{count}").result()
+        return pool.submit(measure_one, count, scratch / f"bookkeeping-{count}", repeats).result()
 
 
-def measure_one(count: int, scratch: Path) -> dict[str, float]:
-    """Seconds, milliseconds per sample, and memory of one job."""
+def measure_one(count: int, scratch: Path, repeats: int = 1) -> dict[str, Any]:
+    """Seconds of each job, the median's milliseconds per sample, and memory."""
     photos = _small_photos(count, scratch)
     sam = random_sam("sam_lite", "cpu")
     with dataset_of(photos) as dataset:
         _segment(sam, dataset.limit(8), "warm", scratch)
         before = _peak_mb()
-        started = time.perf_counter()
-        done = _segment(sam, dataset, "bench", scratch)
-        seconds = time.perf_counter() - started - done.timings["fitting"]
-        if done.counts["segmented"] != count:
-            raise RuntimeError(f"{done.counts} of {count} photos: the figures would mean nothing")
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            done = _segment(sam, dataset, "bench", scratch)
+            seconds.append(time.perf_counter() - started - done.timings["fitting"])
+            if done.counts["segmented"] != count:
+                raise RuntimeError(f"{done.counts} of {count} photos: the figures mean nothing")
+            fp.delete_run(dataset, "bench")
         peak = _peak_mb()
     return {
         "seconds": seconds,
-        "fitting": done.timings["fitting"],
-        "ms": 1000 * seconds / count,
+        "ms": 1000 * statistics.median(seconds) / count,
         "mb": peak - before,
         "peak_mb": peak,
     }
@@ -186,7 +188,7 @@ def _peak_mb() -> float:
 
 
 def main(given: list[str] | None = None) -> int:
-    parser = parser_of(__doc__, photos=0, repeats=1)
+    parser = parser_of(__doc__, photos=0, repeats=3)
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000])
     return run(measure, parser, given)
 

@@ -141,6 +141,7 @@ class SegmentFromReference(PersamOperator):
         similarity: bool = False,
         prompts: bool = False,
         cache: bool = False,
+        backend: str | None = None,
         delegate: bool = False,
     ) -> Any:
         """Segment the object of ``reference`` in every photo of a dataset or view.
@@ -161,6 +162,7 @@ class SegmentFromReference(PersamOperator):
             similarity: write similarity maps, too
             prompts: write the prompt points, too
             cache: keep embeddings for other runs on these photos
+            backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
         """
         if isinstance(reference, tuple):
@@ -183,6 +185,7 @@ class SegmentFromReference(PersamOperator):
             similarity=similarity,
             prompts=prompts,
             cache=cache,
+            backend=backend,
         )
 
 
@@ -217,6 +220,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "similarity": bool(given.get("similarity")),
         "prompts": bool(given.get("prompts")),
         "cache": bool(given.get("cache", keeps_embeddings())),
+        "backend": given.get("backend"),
     }
     if given.get("scope") == GROUPS:
         return arguments | {

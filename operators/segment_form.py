@@ -21,6 +21,11 @@ LABEL_TYPES = {
     "detections": "Instances that can be edited in the App (Detections)",
     "both": "Both",
 }
+BACKENDS = {
+    "local": "In the App's own process",
+    "devices": "On all CUDA devices of this machine",
+    "ray": "On the Ray cluster",
+}
 
 
 def keeps_embeddings() -> bool:
@@ -86,6 +91,7 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
 def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     """The run's name, and what it writes."""
     from fiftyone_persam.curation.picking import free_name, problem_with_name
+    from fiftyone_persam.engine import available_backends
 
     base = "persam"
     if picked is not None:
@@ -130,6 +136,10 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
             label="Keep what the model saw in each photo",
             description="Other runs on these photos are many times faster then; at most 10 GB",
         )
+        backends = available_backends()
+        if len(backends) > 1:
+            named = {name: BACKENDS[name] for name in backends}
+            choose(inputs, "backend", named, "Where the work is done", default=backends[0])
         inputs.bool("open_review", default=True, label="Open the review panel")
 
 

@@ -22,7 +22,6 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
-from torch.nn import functional
 
 from fiftyone_persam.sam.lite import IMAGE_SIZE, STRIDE, build_sam_lite
 from training.bank import Bank, load_bank
@@ -183,7 +182,7 @@ class Trainer:
     def _encode(self, images: Tensor, train_trunk: bool) -> Tensor:
         encoder = self.sam.image_encoder
         embeddings = []
-        for view in (images, functional.avg_pool2d(images, 2)):
+        for view in encoder.views(images):
             with torch.no_grad():
                 low = encoder.trunk.low(view)
             with torch.set_grad_enabled(train_trunk):

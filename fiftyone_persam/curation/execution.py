@@ -10,6 +10,7 @@ from typing import Any
 
 import fiftyone as fo
 
+from ..engine.choice import backend_name
 from ..engine.job import Backend, Job, PhotoResult, PhotoTask
 from ..errors import PersamError, RunConflictError
 from . import fields as run_fields
@@ -48,7 +49,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> runs.
             raise RunConflictError(
                 f"run {plan.name!r} was made or deleted by somebody else in this moment: try again"
             )
-        config = _begin(plan)
+        config = _begin(plan, backend_name(backend))
         started = time.perf_counter()
         state, reason = runs.FAILED, ""
         saver = _Saver(plan, lease)
@@ -79,7 +80,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> runs.
     return runs.load(plan.dataset, plan.name)
 
 
-def _begin(plan: Plan) -> Any:
+def _begin(plan: Plan, backend: str) -> Any:
     """Register the run, before its first photo: a process that dies leaves a run to resume."""
     dataset = plan.dataset
     config = dataset.init_run()
@@ -99,6 +100,7 @@ def _begin(plan: Plan) -> Any:
         "checkpoint_sha256": plan.sam.checkpoint_sha256,
         "device": str(plan.sam.device),
         "dtype": str(plan.sam.dtype).removeprefix("torch."),
+        "backend": backend,
         "references": [one.to_dict() for one in plan.references],
         "parameters": plan.parameters.to_dict(),
         "versions": versions(),

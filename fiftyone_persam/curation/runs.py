@@ -42,7 +42,7 @@ class Run:
         dataset: the dataset.
         name: the run's key, and its main field.
         config: what it was asked for: ``method``, ``model``, ``checkpoint_sha256``,
-            ``references``, ``parameters``, ``versions``, ``device``, ``masks_dir``, ...
+            ``references``, ``parameters``, ``versions``, ``device``, ``backend``, ...
         started: when it was registered (UTC).
         counts: how many photos of the dataset are ``segmented`` (``absent`` among them) and
             ``failed``, and how many of the last call's are ``remaining``.
@@ -95,7 +95,7 @@ class Run:
             what = f"{len(references)} photos" + (f" of {groups} objects" if groups > 1 else "")
         lines = [
             f"Run:        {self.name} ({self.state})",
-            f"Method:     {self.config.method} with {self.config.model} on {self.config.device}",
+            f"Method:     {self.config.method} with {self.config.model} on {self._place()}",
             f"Reference:  {what}, labels in {first['label_field']!r}",
             f"Photos:     {self._counted()}",
             f"Time:       {self._timed()}",
@@ -116,6 +116,10 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.state}, {self._counted()})"
+
+    def _place(self) -> str:
+        backend = getattr(self.config, "backend", "local")
+        return str(self.config.device) + ("" if backend == "local" else f" ({backend})")
 
     def _counted(self) -> str:
         parts = [f"{self.counts['segmented']} segmented"]

@@ -22,6 +22,8 @@ _HOME = {
     "PhotoTask": "job",
     "RayBackend": "ray_backend",
     "WriteError": "writing",
+    "available_backends": "choice",
+    "backend_name": "choice",
     "choose_backend": "choice",
     "default_cache_dir": "disk_cache",
     "encode_files": "cache",
@@ -41,6 +43,8 @@ __all__ = [
     "PhotoTask",
     "RayBackend",
     "WriteError",
+    "available_backends",
+    "backend_name",
     "choose_backend",
     "default_cache_dir",
     "encode_files",
@@ -48,7 +52,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .cache import EmbeddingCache, MemoryCache, encode_files
-    from .choice import BACKENDS, choose_backend
+    from .choice import BACKENDS, available_backends, backend_name, choose_backend
     from .devices import DevicesBackend
     from .disk_cache import DiskCache, default_cache_dir
     from .job import Backend, Job, OutputSettings, PhotoResult, PhotoTask

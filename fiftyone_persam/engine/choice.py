@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from typing import Any
 
 from ..errors import PersamError, did_you_mean
@@ -9,6 +11,7 @@ from .job import Backend
 
 LOCAL, DEVICES, RAY = "local", "devices", "ray"
 BACKENDS = (LOCAL, DEVICES, RAY)
+_CLASSES = {"LocalBackend": LOCAL, "DevicesBackend": DEVICES, "RayBackend": RAY}
 
 
 def choose_backend(backend: Any = None, cache: Any = None) -> Backend:
@@ -33,6 +36,27 @@ def choose_backend(backend: Any = None, cache: Any = None) -> Backend:
             "a MemoryCache belongs to one process: give cache=True or a folder, or backend='local'"
         )
     return chosen
+
+
+def backend_name(backend: Backend) -> str:
+    """What a run's record says of its back end: one of `BACKENDS`, or the name of its class."""
+    name = type(backend).__name__
+    return _CLASSES.get(name, name)
+
+
+def available_backends() -> list[str]:
+    """Those of `BACKENDS` that have something to work with: several CUDA devices, a Ray cluster.
+
+    A cluster counts where RAY_ADDRESS names one; nothing is started or connected to.
+    """
+    import torch
+
+    found = [LOCAL]
+    if torch.cuda.device_count() > 1:
+        found.append(DEVICES)
+    if os.environ.get("RAY_ADDRESS") and importlib.util.find_spec("ray") is not None:
+        found.append(RAY)
+    return found
 
 
 def _choose(backend: Any) -> Backend:

@@ -1,13 +1,14 @@
 """The small promptable model that ships with the package.
 
-An EfficientNet-Lite0 trunk (batch norms folded into the convolutions) over the photo at full and
-half size, a neck that fuses strides 8, 16 and 32 into one stride-16 embedding, and
-`segment_anything`'s own prompt encoder and mask decoder. Whatever works on a
+An EfficientNet-Lite0 trunk (batch norms folded into the convolutions) over the photo at full,
+three-quarter and half size, a neck that fuses strides 8, 16 and 32 into one stride-16 embedding,
+and `segment_anything`'s own prompt encoder and mask decoder. Whatever works on a
 ``segment_anything.modeling.Sam`` works on it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional
 IMAGE_SIZE = 512
 EMBED_DIM = 128
 STRIDE = 16
+VIEWS = (1.0, 0.75, 0.5)
 # EfficientNet-Lite0: (kernel, stride, expansion, channels, repeats) per stage.
 STAGES = (
     (3, 1, 1, 16, 1),
@@ -193,9 +195,9 @@ class Neck(nn.Module):
 class SamLiteEncoder(nn.Module):
     """Normalised and padded photos to embeddings, S a multiple of 32.
 
-    (B, 3, S, S) -> (B, EMBED_DIM, S / 16, S / 16). The photo is seen at full and at half
-    size by the same weights and the two embeddings are averaged: the half view takes in a large
-    object as a whole, the full view its outline, and it costs a quarter more time.
+    (B, 3, S, S) -> (B, EMBED_DIM, S / 16, S / 16). The photo is seen at several sizes by the same
+    weights and the embeddings are averaged: the small views take in a large object as a whole,
+    the full view its outline.
     """
 
     # Eight bits of mantissa through forty layers without normalisation move the masks' edges.
@@ -209,14 +211,23 @@ class SamLiteEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as in the class."""
-        views = (x, functional.avg_pool2d(x, 2))
-        return self.fuse([self.neck(*self.trunk(view)) for view in views])
+        return self.fuse([self.neck(*self.trunk(view)) for view in self.views(x)])
+
+    def views(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the photo at each of `VIEWS`, sides rounded to multiples of 32."""
+        sides = [max(1, round(x.shape[-1] * scale / 32)) * 32 for scale in VIEWS]
+        return [_resize(x, (side, side)) for side in sides]
 
     def fuse(self, embeddings: list[Tensor]) -> Tensor:
         """Average the views' embeddings at the first one's size."""
-        full, half = embeddings
-        size = full.shape[-2:]
-        return (full + functional.interpolate(half, size, mode="bilinear", align_corners=False)) / 2
+        size = embeddings[0].shape[-2:]
+        return torch.stack([_resize(embedding, size) for embedding in embeddings]).mean(dim=0)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return functional.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
 def build_sam_lite(image_size: int = IMAGE_SIZE) -> Sam:

@@ -95,7 +95,7 @@ def test_a_whole_run(cluster: Any, dataset: Make, tmp_path: Path) -> None:
         presence_threshold=0,
         backend=backend,
     )
-    assert run.state == "done"
+    assert (run.state, run.config.backend) == ("done", "ray")
     assert run.counts == {"segmented": 4, "absent": 0, "failed": 1, "remaining": 0}
     assert list(run.errors) == [photos.last().id]
     assert run.timings["photos_encoded"] == 4

@@ -49,6 +49,7 @@ def test_a_run_on_two_devices_one_of_which_dies(photos: fo.Dataset, tmp_path: Pa
         progress=kill,
     )
     assert killed and run.state == "done"
+    assert run.config.backend == "devices" and "on cpu (devices)" in run.summary()
     assert run.counts == expected.counts == {"segmented": PHOTOS, "absent": 0, "failed": 1,
                                              "remaining": 0}  # fmt: skip
     assert [text.partition(":")[0] for text in run.errors.values()] == [
@@ -79,8 +80,10 @@ def test_workers_end_with_a_run_that_is_killed(photos: fo.Dataset) -> None:
         time.sleep(0.02)
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
     photos.reload()
+    assert fp.load_run(photos, "x").config.backend == "devices"
     resumed = fp.resume_run(photos, "x", model=tiny_sam(), backend="local")
     assert resumed.state == "done" and resumed.counts["remaining"] == 0
+    assert resumed.config.backend == "local"
 
 
 def test_what_cannot_be_shared_is_refused_before_anything_is_written(photos: fo.Dataset) -> None:
@@ -99,3 +102,4 @@ def test_ray_that_is_not_installed(photos: fo.Dataset, monkeypatch: pytest.Monke
 def test_local_by_name(photos: fo.Dataset) -> None:
     run = jobs.run_on(photos.limit(2), backend="local", presence_threshold=0)
     assert run.counts["segmented"] == 2
+    assert run.config.backend == "local" and "on cpu\n" in run.summary()

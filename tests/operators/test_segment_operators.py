@@ -148,6 +148,16 @@ def test_group_references(dataset, album):
     assert photos.load_evaluation_results(result["eval_key"]).scores.objects[0].photos == 2
 
 
+def test_where_the_work_is_done(photos, monkeypatch):
+    """Asked only where there is something to choose from."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert "backend" not in picked(photos, params={"more": True}).params
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    form = picked(photos, params={"more": True})
+    assert (form.errors, form.params["backend"]) == ([], "local")
+    assert "ray" in form["backend"].view.values()
+
+
 # Run -------------------------------------------------------------------------------------------
 
 
