@@ -2,9 +2,10 @@
 
     python -m benchmarks.bookkeeping --counts 100 1000 10000
 
-`segment` runs over small photos with a model that answers at once: reading, resizing, writing
-masks and the database, the run's record, everything but encoding and decoding. Every count has a
-process of its own, whose growth from before the job to its peak is its memory.
+`segment` runs over small photos with a model that answers at once: reading, writing masks and the
+database, the run's record, everything but preprocessing, encoding and decoding (the photos have the
+model's size, so that there is nothing to resize). Every count has a process of its own, whose
+growth from before the jobs to its peak is its memory.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from PIL import Image
 
 import fiftyone_persam as fp
 from benchmarks.measuring import Figure, parser_of, readable, run, spread
-from benchmarks.models import random_sam
 from benchmarks.photos import LABELS, Photos, dataset_of
+from benchmarks.seeded import small_sam
 from fiftyone_persam.engine import Job, LocalBackend, PhotoResult
 from fiftyone_persam.personalize import Prediction
 from fiftyone_persam.sam.model import ImageEmbedding
@@ -129,7 +130,7 @@ def _in_own_process(count: int, scratch: Path, repeats: int) -> dict[str, Any]:
 def measure_one(count: int, scratch: Path, repeats: int = 1) -> dict[str, Any]:
     """Seconds of each job, the median's milliseconds per sample, and memory."""
     photos = _small_photos(count, scratch)
-    sam = random_sam("sam_lite", "cpu")
+    sam = fp.load_sam(small_sam(max(SIZE)), device="cpu")
     with dataset_of(photos) as dataset:
         _segment(sam, dataset.limit(8), "warm", scratch)
         before = _peak_mb()
