@@ -86,8 +86,8 @@ SETTINGS: dict[str, Any] = {
 
 
 def run_on(samples: Any, **changes: Any) -> Any:
-    root = samples._root_dataset
-    return segment(samples, root.first(), **{"model": tiny_sam(), **SETTINGS, **changes})
+    settings = {"reference": samples._root_dataset.first(), "model": tiny_sam(), **SETTINGS}
+    return segment(samples, **{**settings, **changes})
 
 
 # Jobs: what a process does ------------------------------------------------------------------------
