@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,14 @@ def candidates(ctx: Context) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def reference_inputs(ctx: Context, inputs: Any) -> Picked | None:
-    """Add the inputs for one reference photo. None if the form cannot go on without a choice."""
+def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -> Picked | None:
+    """Add the inputs for one reference photo. None if the form cannot go on without a choice.
+
+    Args:
+        ctx: the operator's
+        inputs: the form
+        preferred: label fields to take before others where the photo has a label in them
+    """
     from fiftyone_persam.curation.picking import label_fields, labels_of, mask_values, problem_with
 
     ids = [i for i in (ctx.params.get("reference"), *candidates(ctx)) if isinstance(i, str)]
@@ -72,7 +79,7 @@ def reference_inputs(ctx: Context, inputs: Any) -> Picked | None:
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
     field = ctx.params.get("label_field")
-    field = field if field in fields else _likely_field(ctx, sample, fields)
+    field = field if field in fields else _likely_field(ctx, sample, fields, preferred)
     choose(inputs, "label_field", fields, "Label field", default=field)
 
     selected = [
@@ -124,14 +131,15 @@ def group_references(collection: Any) -> Any:
     return collection.match(F(ROLE) == REFERENCE)
 
 
-def _likely_field(ctx: Context, sample: Any, fields: list[str]) -> str:
+def _likely_field(ctx: Context, sample: Any, fields: list[str], preferred: Sequence[str]) -> str:
     """The field that is probably meant: a selected label's, one with labels that is shown, ..."""
     for label in ctx.selected_labels or []:
         if label["sample_id"] == sample.id and label["field"] in fields:
             return str(label["field"])
     filled = [f for f in fields if sample[f] is not None]
     shown = [f for f in filled if f in (ctx.active_fields or [])]
-    ordered = [f for f in ("ground_truth",) if f in filled] + shown + filled + fields
+    first = [f for f in ("ground_truth", *preferred) if f in filled]
+    ordered = first + shown + filled + fields
     return ordered[0]
 
 

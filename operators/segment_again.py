@@ -27,12 +27,14 @@ class SegmentAgain(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the new reference, and what will be done again."""
-        from fiftyone_persam.curation.review import review_counts
+        from fiftyone_persam.curation.again import NOT_ACCEPTED
+        from fiftyone_persam.curation.editing import corrected_fields
+        from fiftyone_persam.curation.review import edit_field, review_counts, review_view
 
         run = choose_run(ctx, inputs)
         if run is None:
             return
-        if reference_inputs(ctx, inputs) is None:
+        if reference_inputs(ctx, inputs, [*corrected_fields(ctx.dataset, run), run]) is None:
             return
         inputs.bool(
             "keep",
@@ -48,6 +50,12 @@ class SegmentAgain(PersamOperator):
             "amount",
             f"{count} photos will be segmented again; {counts.accepted} accepted ones stay.",
         )
+        edited = edit_field(run)
+        if ctx.dataset.has_field(edited):
+            lost = review_view(ctx.dataset, run, *NOT_ACCEPTED).exists(edited).count()
+            if lost:
+                text = f"{lost} of them were opened for correction: accept those you want to keep."
+                notice(inputs, "corrected", text)
         if not count:
             refuse(inputs, f"Every photo of run {run!r} is accepted already.", name="nothing")
 
@@ -104,6 +112,7 @@ class SegmentAgain(PersamOperator):
         reference: Any,
         label_field: str = "ground_truth",
         label_id: str | None = None,
+        mask_value: int | None = None,
         keep: bool = True,
         delegate: bool = False,
     ) -> Any:
@@ -117,5 +126,6 @@ class SegmentAgain(PersamOperator):
             reference=getattr(reference, "id", reference),
             label_field=label_field,
             label_id=label_id,
+            mask_value=None if mask_value is None else str(mask_value),
             keep=keep,
         )

@@ -7,10 +7,20 @@ from typing import Any
 
 from ..errors import PersamError
 from .checks import check_progress, check_switches
+from .editing import corrected_fields
 from .fields import photos_of
 from .plan import choose_cache
 from .references import SampleReference, resolve_references
-from .review import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table, set_review
+from .review import (
+    ABSENT,
+    ACCEPTED,
+    FAILED,
+    REJECTED,
+    TODO,
+    presence_threshold,
+    review_table,
+    set_review,
+)
 from .runs import Run, load_run, require, root
 
 NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
@@ -28,9 +38,10 @@ def segment_again(
 ) -> Run:
     """Segment what is not accepted in a run again, with one more reference.
 
-    The run's method, model and settings stay. Accepted photos keep their masks; all others get new
-    ones, and count as not looked at. Where the new reference's label is the run's own mask, its
-    photo counts as accepted from now on.
+    The run's method, model and settings stay, with the presence threshold that the reviewer has
+    chosen. Accepted photos keep their masks; all others get new ones, count as not looked at, and
+    lose what was corrected in them by hand. Where the new reference's label is the run's own mask,
+    or that mask corrected by hand, its photo counts as accepted from now on.
 
     Args:
         samples: the run's dataset, or a view of the photos to try again.
@@ -72,32 +83,35 @@ def segment_again(
     known = {(one.sample_id, one.label_id, one.label_field) for one in new}
     references = [*(k for k in kept if (k.sample_id, k.label_id, k.label_field) not in known), *new]
 
-    if label_field == run:
-        set_review(dataset, run, ACCEPTED, [one.sample_id for one in new])
-    table = review_table(samples, run)
-    redo = table.of_state(*NOT_ACCEPTED)
+    own = label_field in (run, *corrected_fields(dataset, run))
+    good = {one.sample_id for one in new} if own else set()
+    redo = [i for i in review_table(samples, run).of_state(*NOT_ACCEPTED) if i not in good]
     if not redo:
         raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
-    rejected = set(table.of_state(REJECTED)) & set(redo)
-    if rejected:
-        set_review(dataset, run, None, rejected)
     parameters = dict(config.parameters)
-    return segment(
-        photos_of(dataset).select(redo),
-        reference=references,
-        method=config.method,
-        model=config.model,
-        out_field=run,
-        overwrite=True,
-        cache=cache,
-        progress=progress,
-        **{name: parameters[name] for name in _KEPT},
-        **parameters["options"],
-    )
+    try:
+        return segment(
+            photos_of(dataset).select(redo),
+            reference=references,
+            method=config.method,
+            model=config.model,
+            out_field=run,
+            overwrite=True,
+            cache=cache,
+            progress=progress,
+            presence_threshold=presence_threshold(dataset, run),
+            **{name: parameters[name] for name in _KEPT},
+            **parameters["options"],
+        )
+    finally:
+        # Also after a run that was stopped; one that was refused has left the references alone.
+        learnt = {one["sample_id"] for one in load_run(dataset, run).config.references}
+        if good and good <= learnt:
+            set_review(dataset, run, ACCEPTED, good)
 
 
 # Settings of a run that another try keeps; `segment` takes them under the same names.
-_KEPT = ("label_type", "similarity", "prompts", "presence_threshold", "mask_storage")
+_KEPT = ("label_type", "similarity", "prompts", "mask_storage")
 
 
 def _earlier(dataset: Any, references: list[dict[str, Any]]) -> list[SampleReference]:

@@ -18,6 +18,7 @@ from . import folders, runs
 from .fields import patiently
 from .lease import Lease
 from .plan import Plan, versions
+from .replacing import forget_photos
 
 FLUSH_PHOTOS = 64
 FLUSH_SECONDS = 2.0
@@ -123,7 +124,9 @@ def _begin(plan: Plan, backend: str) -> Any:
     target = "object" if plan.parameters.group_by else plan.object_name("")
     run_fields.declare(dataset, plan.fields, target)
     if plan.overwrite:
-        run_fields.clear(dataset, plan.fields, [task.id for task in plan.tasks])
+        ids = [task.id for task in plan.tasks]
+        forget_photos(dataset, plan.name, ids)
+        run_fields.clear(dataset, plan.fields, ids)
     return config
 
 

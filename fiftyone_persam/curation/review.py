@@ -234,7 +234,7 @@ def undo_review(collection: Collection, run: str) -> int:
     """
     require(root(collection), run)
     dataset = collection._root_dataset
-    record = _record(dataset, run)
+    record = review_record(dataset, run)
     if not record["undo"]:
         return 0
     step = record["undo"].pop()
@@ -247,19 +247,19 @@ def undo_review(collection: Collection, run: str) -> int:
     else:
         count = _move_threshold(dataset, run, float(step["threshold"]))
         record["threshold"] = step["threshold"]
-    _store(dataset).set(run, record)
+    review_store(dataset).set(run, record)
     return count
 
 
 def undo_steps(collection: Collection, run: str) -> int:
     """How many steps :func:`undo_review` can take back."""
-    return len(_record(collection._root_dataset, run)["undo"])
+    return len(review_record(collection._root_dataset, run)["undo"])
 
 
 def presence_threshold(collection: Collection, run: str) -> float:
     """The presence below which photos count as absent: the reviewer's, else the run's own."""
     dataset = collection._root_dataset
-    chosen = _record(dataset, run)["threshold"]
+    chosen = review_record(dataset, run)["threshold"]
     if chosen is not None:
         return float(chosen)
     parameters = getattr(dataset.get_run_info(run).config, "parameters", None) or {}
@@ -297,7 +297,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
 
 def forget_review(dataset: Any, run: str) -> None:
     """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
-    _store(dataset).delete(run)
+    review_store(dataset).delete(run)
     fields = [f for f in (review_field(run), edit_field(run)) if dataset.has_field(f)]
     if fields:
         dataset.delete_sample_fields(fields)
@@ -315,7 +315,7 @@ def rename_review(dataset: Any, run: str, new_name: str) -> None:
     }
     if renamed:
         dataset.rename_sample_fields(renamed)
-    store = _store(dataset)
+    store = review_store(dataset)
     if store.has(run):
         store.set(new_name, store.get(run))
         store.delete(run)
@@ -383,18 +383,20 @@ def _move_threshold(dataset: Any, run: str, threshold: float) -> int:
     return len(gone) + len(back)
 
 
-def _store(dataset: Any) -> Any:
+def review_store(dataset: Any) -> Any:
+    """Where undo steps and thresholds are kept, by run."""
     return ExecutionStore.create(STORE, dataset._doc.id)
 
 
-def _record(dataset: Any, run: str) -> dict[str, Any]:
-    stored = _store(dataset).get(run) or {}
+def review_record(dataset: Any, run: str) -> dict[str, Any]:
+    """A run's ``undo`` steps, oldest first, and the reviewer's ``threshold``, None if unset."""
+    stored = review_store(dataset).get(run) or {}
     return {"undo": list(stored.get("undo", [])), "threshold": stored.get("threshold")}
 
 
 def _remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> None:
-    record = _record(dataset, run)
+    record = review_record(dataset, run)
     steps = [*record["undo"], step][-UNDO_STEPS:]
     while len(steps) > 1 and sum(len(s.get("reviews", ())) for s in steps) > UNDO_PHOTOS:
         steps.pop(0)
-    _store(dataset).set(run, {**record, **changes, "undo": steps})
+    review_store(dataset).set(run, {**record, **changes, "undo": steps})
