@@ -10,6 +10,7 @@ from typing import Any
 
 import fiftyone as fo
 
+from ..engine.cache import weights_sha256
 from ..engine.choice import backend_name
 from ..engine.job import Backend, Job, PhotoResult, PhotoTask
 from ..errors import PersamError, RunConflictError
@@ -99,6 +100,7 @@ def _begin(plan: Plan, backend: str) -> Any:
         "method": plan.method,
         "model": plan.sam.name,
         "checkpoint_sha256": plan.sam.checkpoint_sha256,
+        "weights_sha256": weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
         "device": str(plan.sam.device),
         "dtype": str(plan.sam.dtype).removeprefix("torch."),
         "backend": backend,

@@ -16,6 +16,7 @@ from .label_shapes import LabelPrompt, label_prompt
 if TYPE_CHECKING:
     from ..personalize import Reference
 
+_PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
 _HOW = "give a sample, its id, a (sample, label id) pair, or a view of labelled samples"
 
 
@@ -26,6 +27,7 @@ class SampleReference:
     Attributes:
         group: the object's name in ``group_by``; "" without groups.
         dataset: name of the dataset that the sample is in.
+        dataset_id: its id, which stays when it is renamed.
         sample_id: the sample.
         label_field: where its label is.
         label_id: which label, where the field holds several.
@@ -37,6 +39,7 @@ class SampleReference:
 
     group: str
     dataset: str
+    dataset_id: str
     sample_id: str
     label_field: str
     label_id: str | None
@@ -62,6 +65,7 @@ class SampleReference:
         return {
             "group": self.group,
             "dataset": self.dataset,
+            "dataset_id": self.dataset_id,
             "sample_id": self.sample_id,
             "label_field": self.label_field,
             "label_id": self.label_id,
@@ -164,7 +168,9 @@ def _resolve(
     group_by: str | None,
     mask_value: int | str | None,
 ) -> SampleReference:
+    sample, label_id = _out_of_patch(sample, label_id, label_field)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
+    home = sample._dataset._root_dataset
     group = ""
     if group_by is not None:
         if not sample.has_field(group_by):
@@ -176,7 +182,8 @@ def _resolve(
         group = str(sample[group_by])
     return SampleReference(
         group=group,
-        dataset=sample._dataset._root_dataset.name,
+        dataset=home.name,
+        dataset_id=str(home._doc.id),
         sample_id=sample.id,
         label_field=label_field,
         label_id=label_id,
@@ -185,6 +192,19 @@ def _resolve(
         name=_name_of(sample, label, label_field, mask_value),
         prompt=prompt,
     )
+
+
+def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, str | None]:
+    """The photo behind a patch and the label the patch is of: patches last as long as their view.
+
+    Whatever else is given comes back as it is.
+    """
+    if not isinstance(sample, _PATCHES):
+        return sample, label_id
+    label = sample[field] if sample.has_field(field) else None
+    if label_id is None and isinstance(label, (fo.Detection, fo.Polyline, fo.Keypoint)):
+        label_id = label.id
+    return sample._view._root_dataset[sample.sample_id], label_id
 
 
 def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> str | None:

@@ -8,7 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+import fiftyone.core.odm as odm
+from bson import ObjectId
 
+from ..engine.cache import weights_sha256
 from ..errors import BadReferenceError, PersamError, RunConflictError
 from . import checks, runs
 from . import plan as planning
@@ -141,8 +144,8 @@ def segment(
     if exists and skip_existing:
         done = runs.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
-        if not tasks:
-            return runs.load(dataset, out_field)
+        if not tasks and (ended := runs.load(dataset, out_field)).state == runs.DONE:
+            return ended
 
     from ..sam import load_sam
 
@@ -272,12 +275,12 @@ def _references_of(config: Any) -> list[Any]:
     found = []
     for recorded in config.references:
         name = os.path.basename(recorded["filepath"])
-        if not fo.dataset_exists(recorded["dataset"]):
+        home = _dataset_of(recorded)
+        if home is None:
             raise BadReferenceError(
                 f"dataset {recorded['dataset']!r} of reference {name} is gone: start the run again "
                 "with overwrite=True and another reference"
             )
-        home = fo.load_dataset(recorded["dataset"])
         chosen: Any = recorded["sample_id"]
         if recorded["label_id"] is not None:
             chosen = (chosen, recorded["label_id"])
@@ -293,6 +296,15 @@ def _references_of(config: Any) -> list[Any]:
     return found
 
 
+def _dataset_of(recorded: dict[str, Any]) -> Any:
+    """The dataset of a recorded reference, whatever it is called now; None if it is gone."""
+    name = recorded["dataset"]
+    if "dataset_id" in recorded:  # records of earlier versions have only the name
+        found = odm.get_db_conn().datasets.find_one(ObjectId(recorded["dataset_id"]), {"name": 1})
+        name = found and found["name"]
+    return fo.load_dataset(name) if name and fo.dataset_exists(name) else None
+
+
 def _same_model(config: Any, model: Any, device: Any, dtype: Any) -> Any:
     from ..sam import list_models, load_sam
 
@@ -304,7 +316,12 @@ def _same_model(config: Any, model: Any, device: Any, dtype: Any) -> Any:
             )
         model = config.model
     sam = load_sam(model, device=device, dtype=config.dtype if dtype is None else dtype)
-    if sam.checkpoint_sha256 != config.checkpoint_sha256:
+    same = sam.checkpoint_sha256 == config.checkpoint_sha256
+    began = getattr(config, "weights_sha256", None)
+    # Weights that came from no file are known as numbers of the run's own type only.
+    if same and began is not None and str(sam.dtype).removeprefix("torch.") == config.dtype:
+        same = weights_sha256(sam) == began
+    if not same:
         raise RunConflictError(
             f"model {sam.name} has other weights than the run began with: start the run again "
             "with overwrite=True, or under another out_field"

@@ -52,7 +52,7 @@ def embedding_key(sam: PromptableSam, path: str) -> str | None:
         status = os.stat(path)
     except OSError:
         return None
-    weights = sam.checkpoint_sha256 or _weights_sha256(sam)
+    weights = sam.checkpoint_sha256 or weights_sha256(sam)
     model = f"{sam.name}|{weights}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
     return f"{__version__}|{PREPROCESSING}|{model}|{file}"
@@ -149,14 +149,13 @@ def size_of(embedding: ImageEmbedding) -> int:
     return int(embedding.features.numel() * embedding.features.element_size())
 
 
-def _weights_sha256(sam: PromptableSam) -> str:
-    """Hash of an encoder whose weights came from no known file."""
+def weights_sha256(sam: PromptableSam) -> str:
+    """Hash of a model whose weights came from no known file."""
     if sam not in _WEIGHTS:
         import torch
 
-        encoder = sam.sam.image_encoder
-        digest = hashlib.sha256(type(encoder).__qualname__.encode())
-        for name, tensor in sorted(encoder.state_dict().items()):
+        digest = hashlib.sha256(type(sam.sam.image_encoder).__qualname__.encode())
+        for name, tensor in sorted(sam.sam.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(raw.numpy().tobytes())

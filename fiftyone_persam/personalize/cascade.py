@@ -144,7 +144,7 @@ class _Cascade:
         if self.weights is None:
             chosen, score = logits[:, 0], scores[:, 0]
         else:
-            weights = self.weights.to(logits)
+            weights = self.weights.to(logits.dtype).to(logits.device)
             chosen = (logits[:, 1:] * weights[:, None, None]).sum(dim=1)
             score = (scores[:, 1:] * weights).sum(dim=1)
         filled, _ = self._measure(chosen)

@@ -117,8 +117,8 @@ class PerSAMF(PerSAM):
             state.targets,
             state.embeddings,
             state.levels,
-            torch.tensor(tuning.weights, dtype=torch.float64, device=self.sam.device),
-            torch.tensor(tuning.losses, dtype=torch.float64, device=self.sam.device).reshape(-1, 3),
+            torch.tensor(tuning.weights, dtype=torch.float64),
+            torch.tensor(tuning.losses, dtype=torch.float64).reshape(-1, 3),
         )
 
     def _weights(self) -> Tensor | None:
@@ -151,10 +151,10 @@ class PerSAMF(PerSAM):
         As released that is the photo's own; corrected mode takes the size inside the model's input
         where the photo is larger: the logits know no more, and a large photo costs no more.
         """
-        target = torch.from_numpy(mask).to(self.sam.device)
+        target = torch.from_numpy(mask)
         if self.mode == "reference" or max(embedding.original_size) <= self.sam.image_size:
-            return self.sam.upscale(logits, embedding), target
-        coverage = F.interpolate(target[None, None].float(), embedding.input_size, mode="area")[
-            0, 0
-        ]
-        return self.sam.upscale_to_input(logits, embedding), coverage >= 0.5
+            return self.sam.upscale(logits, embedding), target.to(self.sam.device)
+        # On the CPU: MPS pools areas only at whole ratios.
+        share = F.interpolate(target[None, None].float(), embedding.input_size, mode="area")[0, 0]
+        inside = (share >= 0.5).to(self.sam.device)
+        return self.sam.upscale_to_input(logits, embedding), inside

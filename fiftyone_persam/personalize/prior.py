@@ -46,9 +46,10 @@ def mask_coverage(
     sam: PromptableSam, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
 ) -> Tensor:
     """(H, W) bool -> (h, w) share of each cell's part inside the photo that the mask covers."""
-    full = torch.from_numpy(mask.astype(np.float32)).to(sam.device)
+    full = torch.from_numpy(mask.astype(np.float32))
     height, width = embedding.input_size
-    inside = F.interpolate(full[None, None], (height, width), mode="area")
+    # On the CPU: MPS pools areas only at whole ratios.
+    inside = F.interpolate(full[None, None], (height, width), mode="area").to(sam.device)
     padding = (0, sam.image_size - width, 0, sam.image_size - height)
     grid = (sam.grid_size, sam.grid_size)
     covered = F.adaptive_avg_pool2d(F.pad(inside, padding), grid)

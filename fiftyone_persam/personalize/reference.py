@@ -95,6 +95,10 @@ def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDAr
         raise BadReferenceError(f"a mask of type {mask.dtype} cannot be used: pass bool or uint8")
     if np.issubdtype(mask.dtype, np.floating) and not np.isfinite(mask).all():
         raise BadReferenceError("the mask holds NaN or infinity: pass bool or uint8")
+    if mask.dtype.kind == "f" and (mask != np.floor(mask)).any():
+        raise BadReferenceError(
+            "the mask holds numbers between 0 and 1, which have no foreground: give mask > 0.5"
+        )
     foreground = (mask != 0).any(axis=2) if mask.ndim == 3 else mask != 0
     if not foreground.any():
         raise BadReferenceError("the mask is empty: mark at least one pixel of the object")

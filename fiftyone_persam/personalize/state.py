@@ -47,8 +47,14 @@ class FittedState:
         return {k: v.detach().cpu().contiguous() for k, v in named.items() if v is not None}
 
     def to(self, device: torch.device) -> FittedState:
-        """The same state on another device."""
-        return FittedState(**{name: t.to(device) for name, t in self.tensors().items()})
+        """The same state on another device; its few float64 numbers stay on the CPU.
+
+        MPS has no float64.
+        """
+        tensors = self.tensors().items()
+        return FittedState(
+            **{n: t if t.dtype == torch.float64 else t.to(device) for n, t in tensors}
+        )
 
 
 def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[str, Any]) -> Path:

@@ -188,7 +188,7 @@ def _moments(
     """(2, terms) Taylor coefficients of sum(sigmoid(z)) and sum(focal(sign * z)) over a range."""
     device = pixels.base.device
     step = _PIXELS_AT_ONCE.get(device.type, 1 << 15)
-    total = torch.zeros((2, len(_POWERS)), dtype=torch.float64, device=device)
+    total = np.zeros((2, len(_POWERS)))  # in float64, which MPS has not
     w1, w2 = (float(a) for a in anchor)
     for begin in range(start, stop, step):
         end = min(begin + step, stop)
@@ -204,8 +204,8 @@ def _moments(
             for j, product in enumerate(products):
                 factor = math.factorial(order - j) * math.factorial(j)
                 parts.append((pair @ product) / factor)
-        total += torch.stack(parts, dim=1)
-    return total.cpu().numpy()
+        total += torch.stack(parts, dim=1).cpu().double().numpy()
+    return total
 
 
 def _sigmoid_derivatives(z: Tensor) -> list[Tensor]:

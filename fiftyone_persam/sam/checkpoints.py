@@ -113,9 +113,15 @@ def download(checkpoint: Checkpoint) -> Path:
         CheckpointError: no connection, no https, another size or another hash.
     """
     path = checkpoint.path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial_name = tempfile.mkstemp(prefix=f".{checkpoint.file}.", dir=path.parent)
+    except OSError as error:
+        raise CheckpointError(
+            f"nothing can be written into {path.parent} ({_line(error)}): point "
+            "FIFTYONE_MODEL_ZOO_DIR to a folder of yours"
+        ) from None
     logger.info("downloading %s (%s bytes)", checkpoint.url, f"{checkpoint.bytes:,}")
-    handle, partial_name = tempfile.mkstemp(prefix=f".{checkpoint.file}.", dir=path.parent)
     partial = Path(partial_name)
     try:
         with os.fdopen(handle, "wb") as file:

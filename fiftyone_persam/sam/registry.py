@@ -160,7 +160,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     }
     if chosen.type == "meta":
         raise PersamError("device 'meta' computes nothing: use device='auto' or 'cpu'")
-    if not there.get(chosen.type, True) or (
+    if chosen.type not in there:
+        raise PersamError(f"device {device!r} is not known: use cuda, mps, cpu or auto")
+    if not there[chosen.type] or (
         chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count()
     ):
         raise PersamError(f"device {str(chosen)!r} is not there: use device='auto' or 'cpu'")

@@ -83,6 +83,7 @@ def test_points(points: Any, labels: Any, kept: list[int]) -> None:
         (PHOTO, {"mask": MASK, "labels": [1]}, BadReferenceError, "labels"),
         (PHOTO, {"box": (1, 1, 5, 5), "labels": [1]}, BadReferenceError, "labels"),
         (PHOTO, {"mask": np.zeros((H, W), bool)}, BadReferenceError, "empty"),
+        (PHOTO, {"mask": MASK * 0.9 + 0.05}, BadReferenceError, "mask > 0.5"),
         (PHOTO, {"mask": MASK.T}, BadReferenceError, "20 x 30"),
         (PHOTO, {"mask": MASK[:-1]}, BadReferenceError, "own size"),
         (PHOTO, {"mask": np.ones(5)}, BadReferenceError, "(H, W)"),

@@ -32,6 +32,14 @@ def test_round_trip(tmp_path: Path, state: FittedState) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["cat.safetensors"]
 
 
+def test_float64_stays_on_the_cpu() -> None:
+    """MPS has none: the few numbers that need it are not moved."""
+    moved = TUNED.to(torch.device("meta"))
+    assert moved.targets.device.type == moved.embeddings.device.type == "meta"
+    assert moved.weights is not None and moved.weights.device.type == "cpu"
+    assert moved.losses is not None and torch.equal(moved.losses, TUNED.losses)
+
+
 def test_saving_again_replaces_the_file(tmp_path: Path) -> None:
     save_state(tmp_path / "cat.safetensors", STATE, {})
     save_state(tmp_path / "cat", TUNED, {})

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fiftyone_persam.errors import CheckpointError
-from fiftyone_persam.sam import model_zoo_dir
+from fiftyone_persam.sam import load_sam, model_zoo_dir
 from fiftyone_persam.sam.checkpoints import (
     Checkpoint,
     download,
@@ -345,3 +345,10 @@ def test_https_only(zoo: Path, url: str) -> None:
     with pytest.raises(CheckpointError, match="https"):
         download(checkpoint(url))
     assert list(zoo.iterdir()) == []
+
+
+def test_a_zoo_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FIFTYONE_MODEL_ZOO_DIR", str(tmp_path / "file" / "models"))
+    with pytest.raises(CheckpointError, match="point FIFTYONE_MODEL_ZOO_DIR to a folder of yours"):
+        load_sam("mobile_sam", device="cpu", download=True)

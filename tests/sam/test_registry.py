@@ -167,6 +167,8 @@ def test_a_sam_of_ones_own() -> None:
         ({"name_or_module": None}, "not known"),
         ({"name_or_module": torch.nn.Linear(1, 1)}, "not known"),
         ({"device": "tpu9"}, "device"),
+        ({"device": "xpu"}, "'xpu' is not known: use cuda, mps, cpu or auto"),
+        ({"device": "vulkan"}, "is not known"),
         ({"device": "cuda:99"}, "device"),
         ({"device": ""}, "device"),
         ({"dtype": "int8"}, "dtype"),
