@@ -339,3 +339,10 @@ def test_ctrl_c_leaves_a_run_to_resume(run: Call, photos: fo.Dataset) -> None:
     code, out, _ = run("runs", "resume", NAME, "persam")
     assert code == 0 and "8 segmented" in out
     assert fp.load_run(photos, "persam").state == "done"
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fiftyone_persam", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.split()[-1] == fp.__version__

@@ -17,6 +17,7 @@ _HOME = {
     "import_perseg": "importing",
     "list_runs": "runs",
     "load_run": "runs",
+    "make_editable": "editing",
     "promote": "promotion",
     "rename_run": "runs",
     "resume_run": "segmentation",
@@ -24,6 +25,7 @@ _HOME = {
     "review_queue": "review",
     "review_view": "review",
     "segment": "segmentation",
+    "segment_again": "again",
     "set_presence_threshold": "review",
     "set_review": "review",
     "undo_review": "review",
@@ -38,6 +40,7 @@ __all__ = [
     "import_perseg",
     "list_runs",
     "load_run",
+    "make_editable",
     "promote",
     "rename_run",
     "resume_run",
@@ -45,13 +48,16 @@ __all__ = [
     "review_queue",
     "review_view",
     "segment",
+    "segment_again",
     "set_presence_threshold",
     "set_review",
     "undo_review",
 ]
 
 if TYPE_CHECKING:
+    from .again import segment_again
     from .compare import compare_runs
+    from .editing import make_editable
     from .evaluation import evaluate
     from .export import export_masks
     from .importing import import_perseg

@@ -76,7 +76,8 @@ def _clear(target: Path) -> None:
     strangers = [path.name for path in target.iterdir() if path.name not in (*FILES, "__pycache__")]
     if strangers:
         raise PersamError(
-            f"{target} holds {strangers[0]!r}, which install-plugin has not put there: remove it"
+            f"{target} holds {strangers[0]!r}, which install-plugin has not put there: remove that "
+            "folder, or go on with the plugin in it"
         )
     for name in FILES:
         path = target / name

@@ -1,0 +1,8 @@
+"""``python -m fiftyone_persam``: the same as the command ``fiftyone-persam``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
