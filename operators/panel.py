@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from . import panel_evaluation
+from . import panel_evaluation, panel_thumbs
 from . import panel_parts as parts
 from .base import ICON, PLUGIN, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
@@ -17,21 +17,35 @@ from .streaming import Board
 
 NAME = "review_masks"
 TODO = "todo"
+# Events that look for themselves which runs there are, or need none.
+CHOOSING = (
+    None,
+    "on_startup",
+    "on_load",
+    "on_unload",
+    "on_change_dataset",
+    "change_run",
+    "refresh",
+    "renamed",
+    "segment",
+    "tick",
+)
 EXPECT = 120.0  # seconds in which a form that was opened will probably be executed
 
 HELP = """
 **Personal masks** leads through the masks of a run.
 
 1. *Start reviewing* sorts the photos, most doubtful first, and turns the tick in their
-   corner into a thumb: click it for yes, Alt+click for no. *Save* stores the decisions.
+   corner into a thumb: click it for yes, Alt+click for no. *Save* goes on to the others.
 2. Or open a photo: *Accept* and *Reject* go on to the next doubtful one.
 3. *Promote* copies what you accepted into a label field of its own.
 
-Everything is stored at once; *Undo* takes the last step back, also tomorrow.
+Everything is stored at once, each thumb too; *Undo* takes the last step back, also
+tomorrow. The thumbs given until *Save* are one step.
 """
 
 
-class ReviewPanel(foo.Panel):
+class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
     """Counts, queue, histograms, decisions and hand-over of one run."""
 
     @property
@@ -45,6 +59,16 @@ class ReviewPanel(foo.Panel):
             help_markdown=HELP,
             category=foo.Categories.CURATE,
         )
+
+    def execute(self, ctx: Context) -> Any:
+        """Any event. The run may have been deleted elsewhere: then another one is shown."""
+        run = None if ctx.params.get("__method__") in CHOOSING else ctx.panel.state.run
+        if run and not missing_packages() and run not in run_names(ctx.dataset):
+            ctx.ops.notify(f"Run {run!r} is not there any more.", variant="info")
+            self._pick_run(ctx, None)
+            ctx.ops.show_panel_output(self.render(ctx))
+            return None
+        return super().execute(ctx)
 
     # What happens around the panel -------------------------------------------------------------
 
@@ -62,6 +86,8 @@ class ReviewPanel(foo.Panel):
 
     def on_change_selected(self, ctx: Context) -> None:
         """Thumbs were given in the grid, or taken away by what another event has changed."""
+        if ctx.panel.state.run and not ctx.current_sample:
+            self._try(ctx, lambda: panel_thumbs.store(ctx))
         self._read(ctx)
 
     def on_unload(self, ctx: Context) -> None:
@@ -78,7 +104,8 @@ class ReviewPanel(foo.Panel):
     def change_run(self, ctx: Context) -> None:
         """Another run was chosen."""
         value = ctx.params.get("value")
-        if value and value != ctx.panel.state.run:
+        known = value == ctx.panel.state.run and value in run_names(ctx.dataset)
+        if value and not known:
             self._pick_run(ctx, value)
 
     def tick(self, ctx: Context) -> None:
@@ -108,27 +135,21 @@ class ReviewPanel(foo.Panel):
             ctx.ops.notify("Nothing is left to review in this run.", variant="success")
             return
         ctx.panel.state.shown = TODO
+        panel_thumbs.begin(ctx)
         ctx.ops.clear_selected_samples()
         ctx.ops.set_view(queue)
         ctx.ops.set_sample_selection_style(default="thumbsup", alt="thumbsdown")
         show_fields(ctx, run)
 
     def save_thumbs(self, ctx: Context) -> None:
-        """Store the thumbs given in the grid."""
-        from fiftyone_persam.curation.review import review_queue, set_reviews
-
-        run = ctx.panel.state.run
-        chosen: dict[str | None, Any] = {d: i for d, i in decisions_from_thumbs(ctx).items() if i}
-        if not chosen:
+        """Go on to the photos without a thumb."""
+        if not any(decisions_from_thumbs(ctx).values()):
             ctx.ops.notify("Give photos a thumb first: click, or Alt+click for no.")
             return
-        if not self._try(ctx, lambda: set_reviews(ctx.dataset, run, chosen)):
+        if not self._try(ctx, lambda: panel_thumbs.store(ctx)):
             return
         self._changed(ctx)
-        ctx.panel.state.up = ctx.panel.state.down = 0
-        if ctx.panel.state.shown == TODO:
-            ctx.ops.set_view(review_queue(ctx.dataset, run))
-        ctx.ops.clear_selected_samples()
+        self._end_sitting(ctx)
 
     def accept(self, ctx: Context) -> None:
         """The opened photo's mask is right."""
@@ -145,6 +166,8 @@ class ReviewPanel(foo.Panel):
         changed = undo_review(ctx.dataset, ctx.panel.state.run)
         ctx.ops.notify(f"Undone: {changed} photos are as before.", variant="info")
         self._changed(ctx)
+        if any(decisions_from_thumbs(ctx).values()):  # thumbs would say what holds no longer
+            self._end_sitting(ctx)
 
     def next_photo(self, ctx: Context) -> None:
         """Open the most doubtful photo that nobody has looked at."""
@@ -199,52 +222,6 @@ class ReviewPanel(foo.Panel):
         value = float(ctx.panel.state.threshold)
         self._try(ctx, lambda: set_presence_threshold(ctx.dataset, ctx.panel.state.run, value))
         self._changed(ctx)
-
-    # Evaluation --------------------------------------------------------------------------------
-
-    def evaluation_page(self, ctx: Context) -> None:
-        """Show the numbers of the run's evaluation."""
-        ctx.panel.state.page = parts.EVALUATION
-        self._read(ctx)
-
-    def review_page(self, ctx: Context) -> None:
-        """Back to the review."""
-        ctx.panel.state.page = None
-        self._read(ctx)
-
-    def change_evaluation(self, ctx: Context) -> None:
-        """Another evaluation of the run was chosen."""
-        value = ctx.params.get("value")
-        if value and value != ctx.panel.state.evaluation:
-            ctx.panel.state.evaluation = value
-            self._read(ctx)
-
-    def evaluate(self, ctx: Context) -> None:
-        """Evaluate the run."""
-        params = {"pred_field": ctx.panel.state.run}
-        ctx.prompt(f"{PLUGIN}/evaluate", params=params, on_success=self.refresh)
-
-    def open_evaluation(self, ctx: Context) -> None:
-        """FiftyOne's own panel has confusion matrices, and compares two evaluations."""
-        ctx.ops.open_panel("model_evaluation_panel_builtin")
-
-    def show_object(self, ctx: Context) -> None:
-        """The photos of a row of the table, worst first."""
-        from fiftyone_persam.curation.scores import worst_first
-
-        rows, index = ctx.panel.state.scores or [], int(ctx.params.get("row", 0))
-        last = index + 1 >= len(rows)  # the mean over all objects
-        name = None if last else rows[index]["object"]
-        ctx.ops.set_view(worst_first(ctx.dataset, ctx.panel.state.evaluation, name))
-        show_fields(ctx, ctx.panel.state.run)
-
-    def show_iou(self, ctx: Context) -> None:
-        """A bar of the IoU histogram was clicked."""
-        self._show_bar(ctx, "iou", ctx.panel.state.evaluation)
-
-    def show_boundary_iou(self, ctx: Context) -> None:
-        """A bar of the boundary IoU histogram was clicked."""
-        self._show_bar(ctx, "boundary_iou", ctx.panel.state.evaluation)
 
     # Going on ----------------------------------------------------------------------------------
 
@@ -360,6 +337,15 @@ class ReviewPanel(foo.Panel):
     def _changed(self, ctx: Context) -> None:
         ctx.ops.reload_samples()
         self._read(ctx)
+
+    def _end_sitting(self, ctx: Context) -> None:
+        from fiftyone_persam.curation.review import review_queue
+
+        panel_thumbs.begin(ctx)
+        ctx.panel.state.up = ctx.panel.state.down = 0
+        if ctx.panel.state.shown == TODO:
+            ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run))
+        ctx.ops.clear_selected_samples()
 
     def _decide(self, ctx: Context, decision: str) -> None:
         from fiftyone_persam.curation.review import set_review

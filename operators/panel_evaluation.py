@@ -6,8 +6,8 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context
-from .panel_parts import bars, header
+from .base import PLUGIN, Context, show_fields
+from .panel_parts import EVALUATION, bars, header
 
 COLUMNS = {
     "object": "Object",
@@ -19,10 +19,63 @@ COLUMNS = {
 PLOTS = {"iou": "IoU", "boundary_iou": "Boundary IoU"}
 
 
+class EvaluationPage:
+    """The events of the page; the panel that has it gives ``_read``, ``_show_bar``, ``refresh``."""
+
+    _read: Any
+    _show_bar: Any
+    refresh: Any
+
+    def evaluation_page(self, ctx: Context) -> None:
+        """Show the numbers of the run's evaluation."""
+        ctx.panel.state.page = EVALUATION
+        self._read(ctx)
+
+    def review_page(self, ctx: Context) -> None:
+        """Back to the review."""
+        ctx.panel.state.page = None
+        self._read(ctx)
+
+    def change_evaluation(self, ctx: Context) -> None:
+        """Another evaluation of the run was chosen."""
+        value = ctx.params.get("value")
+        if value and value != ctx.panel.state.evaluation:
+            ctx.panel.state.evaluation = value
+            self._read(ctx)
+
+    def evaluate(self, ctx: Context) -> None:
+        """Evaluate the run."""
+        params = {"pred_field": ctx.panel.state.run}
+        ctx.prompt(f"{PLUGIN}/evaluate", params=params, on_success=self.refresh)
+
+    def open_evaluation(self, ctx: Context) -> None:
+        """FiftyOne's own panel has confusion matrices, and compares two evaluations."""
+        ctx.ops.open_panel("model_evaluation_panel_builtin")
+
+    def show_object(self, ctx: Context) -> None:
+        """The photos of a row of the table, worst first."""
+        from fiftyone_persam.curation.scores import worst_first
+
+        rows, index = ctx.panel.state.scores or [], int(ctx.params.get("row", 0))
+        last = index + 1 >= len(rows)  # the mean over all objects
+        name = None if last else rows[index]["object"]
+        ctx.ops.set_view(worst_first(ctx.dataset, ctx.panel.state.evaluation, name))
+        show_fields(ctx, ctx.panel.state.run)
+
+    def show_iou(self, ctx: Context) -> None:
+        """A bar of the IoU histogram was clicked."""
+        self._show_bar(ctx, "iou", ctx.panel.state.evaluation)
+
+    def show_boundary_iou(self, ctx: Context) -> None:
+        """A bar of the boundary IoU histogram was clicked."""
+        self._show_bar(ctx, "boundary_iou", ctx.panel.state.evaluation)
+
+
 def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
     """The page's state: the run's evaluations, and the numbers of one of them."""
     import numpy as np
 
+    from fiftyone_persam.curation.fields import photos_of
     from fiftyone_persam.curation.histograms import histogram_of
     from fiftyone_persam.curation.scores import evaluations_of, object_table
 
@@ -38,7 +91,8 @@ def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
     ]
     state["eval_header.eval_choice"] = key
     for what in PLOTS:
-        values = np.array(ctx.dataset.exists(f"{key}_{what}").values(f"{key}_{what}"), np.float64)
+        evaluated = photos_of(ctx.dataset).exists(f"{key}_{what}")
+        values = np.array(evaluated.values(f"{key}_{what}"), np.float64)
         histogram = histogram_of(values)
         state[f"{what}_edges"] = [float(e) for e in histogram.edges]
         state[f"eval_plots.{what}_plot"] = bars(histogram, PLOTS[what])

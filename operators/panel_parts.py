@@ -44,7 +44,7 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
         "changes": 0,
         "up": len(thumbs["accepted"]),
         "down": len(thumbs["rejected"]),
-        "photo": _photo(table, ctx.current_sample),
+        "photo": _photo(ctx, run, table),
     }
     if ctx.current_sample and state["photo"]:
         state["preview"] = _preview(ctx, run)
@@ -149,8 +149,13 @@ def photo(panel: Any, owner: Any, state: Any) -> None:
     if facts.get("error"):
         panel.md(f"This photo failed: {facts['error']}", name="error")
     row = panel.h_stack("decide", gap=1, align_y="center")
-    row.btn("accept", label="Accept", icon="thumb_up", on_click=owner.accept, variant="contained")
-    row.btn("reject", label="Reject", icon="thumb_down", on_click=owner.reject, variant="contained")
+    if not facts.get("error"):  # else there is no mask to be right or wrong
+        for name, icon, decide in (
+            ("accept", "thumb_up", owner.accept),
+            ("reject", "thumb_down", owner.reject),
+        ):
+            label = name.capitalize()
+            row.btn(name, label=label, icon=icon, on_click=decide, variant="contained")
     row.btn("next", label="Next", icon="skip_next", on_click=owner.next_photo)
     _undo(row, owner, state)
     row = panel.h_stack("correct", gap=1, align_y="center")
@@ -295,13 +300,16 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
         row.btn("failures", label="Failures", icon="report_problem", on_click=owner.failures)
 
 
-def _photo(table: Any, sample_id: str | None) -> dict[str, Any] | None:
-    if sample_id is None or sample_id not in table.ids:
+def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
+    if ctx.current_sample is None or ctx.current_sample not in table.ids:
         return None
-    row = table.ids.index(sample_id)
+    row = table.ids.index(ctx.current_sample)
     score, presence = float(table.score[row]), float(table.presence[row])
+    sample = ctx.dataset[ctx.current_sample]
     return {
         "state": str(table.states[row]),
+        # Where somebody has drawn a mask by hand, the reason is out of date.
+        "error": None if sample[run] is not None else sample[f"{run}_error"],
         "score": score if score == score else None,  # NaN: there is none
         "presence": presence if presence == presence else None,
     }

@@ -147,7 +147,10 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     states[review == REJECTED] = REJECTED
     # A run writes a photo's main field last: without it the photo is not done.
     done = set(photos.exists(run).values("id")) if run in schema else set()
-    rows = np.flatnonzero([i in done for i in ids] | (error != None))  # noqa: E711
+    done_rows = np.array([i in done for i in ids], dtype=bool)
+    failed_rows = ~done_rows & (error != None)  # noqa: E711
+    states[failed_rows] = FAILED  # whatever was said of it: there is no mask to be right or wrong
+    rows = np.flatnonzero(done_rows | failed_rows)
     return ReviewTable(
         [ids[i] for i in rows], states[rows], score[rows], presence[rows], agreement[rows]
     )
@@ -187,6 +190,8 @@ def set_review(
 ) -> int:
     """Accept or reject photos of a run, or take decisions back, in one step that can be undone.
 
+    Photos that failed are left out: they have no mask to decide about.
+
     Args:
         collection: a dataset or view
         run: the run's name
@@ -204,17 +209,24 @@ def set_review(
 
 
 def set_reviews(
-    collection: Collection, run: str, decisions: dict[str | None, Iterable[str] | None]
+    collection: Collection,
+    run: str,
+    decisions: dict[str | None, Iterable[str] | None],
+    sitting: str | None = None,
 ) -> int:
-    """Like :func:`set_review` for several decisions that are undone together."""
+    """Like :func:`set_review` for several decisions that are undone together.
+
+    Calls that follow each other with the same ``sitting`` are undone together too.
+    """
     table = review_table(collection, run)
     known = set(table.ids)
+    failed = _without_mask(collection, run, table)
     wanted: dict[str, str | None] = {}
     for decision, ids in decisions.items():
         _check_decision(decision)
         chosen = table.ids if ids is None else list_of_ids(ids)
         check_results(chosen, known, run)
-        wanted.update(dict.fromkeys(chosen, decision))
+        wanted.update((i, decision) for i in chosen if decision is None or i not in failed)
 
     dataset = collection._root_dataset
     before = _decisions(dataset, run, list(wanted))
@@ -222,7 +234,8 @@ def set_reviews(
     if not changed:
         return 0
     _write(dataset, run, changed)
-    _remember(dataset, run, {"reviews": {i: before[i] for i in changed}})
+    step: dict[str, Any] = {"reviews": {i: before[i] for i in changed}}
+    _remember(dataset, run, step if sitting is None else {**step, "sitting": sitting})
     return len(changed)
 
 
@@ -338,6 +351,13 @@ def _check_decision(decision: Any) -> None:
         )
 
 
+def _without_mask(collection: Collection, run: str, table: ReviewTable) -> set[str]:
+    """Of the photos that failed, those that nobody has given a mask by hand since."""
+    failed = table.of_state(FAILED)
+    has_mask = photos_of(collection).select(failed).exists(run).values("id") if failed else []
+    return set(failed) - set(has_mask)
+
+
 def _floats(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
@@ -397,6 +417,9 @@ def review_record(dataset: Any, run: str) -> dict[str, Any]:
 def _remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> None:
     record = review_record(dataset, run)
     steps = [*record["undo"], step][-UNDO_STEPS:]
+    if "sitting" in step and [s.get("sitting") for s in steps[-2:-1]] == [step["sitting"]]:
+        earlier = steps.pop(-2)
+        steps[-1] = {**step, "reviews": {**step["reviews"], **earlier["reviews"]}}
     while len(steps) > 1 and sum(len(s.get("reviews", ())) for s in steps) > UNDO_PHOTOS:
         steps.pop(0)
     review_store(dataset).set(run, {**record, **changes, "undo": steps})

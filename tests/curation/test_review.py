@@ -210,3 +210,33 @@ def test_all_slices_of_a_grouped_dataset(dataset, tmp_path):
     assert review.set_presence_threshold(album, RUN, 0.82) == 2  # one of either slice
     assert review.review_counts(album, RUN).absent == 3
     assert review.undo_review(album, RUN) == 2
+
+
+def test_a_failed_photo_cannot_be_accepted(album):
+    failed, sure = ids_of(album, "failed", "sure")
+    assert review.set_review(album, RUN, "accepted", [failed, sure]) == 1
+    assert review.set_review(album, RUN, "accepted") == 4
+    counts = review.review_counts(album, RUN)
+    assert (counts.accepted, counts.failed) == (5, 1)
+    # Not even one that an earlier version has let through.
+    album.set_values("mine_review", {failed: "accepted"}, key_field="id")
+    assert review.review_counts(album, RUN) == counts
+
+
+def test_a_failed_photo_with_a_mask_drawn_by_hand_can_be_accepted(album):
+    (failed,) = ids_of(album, "failed")
+    sample = album[failed]
+    sample[RUN] = fo.Segmentation(mask=np.ones((40, 60), np.uint8))
+    sample.save()
+    assert review.set_review(album, RUN, "accepted", [failed]) == 1
+    assert photos_of(review.review_view(album, RUN, "accepted")) == ["failed"]
+
+
+def test_decisions_of_one_sitting_are_undone_together(album):
+    sure, good, low = ids_of(album, "sure", "good", "low_score")
+    review.set_reviews(album, RUN, {"accepted": [sure]}, sitting="a")
+    review.set_reviews(album, RUN, {"rejected": [sure, good]}, sitting="a")
+    review.set_reviews(album, RUN, {"accepted": [low]}, sitting="b")
+    assert review.undo_steps(album, RUN) == 2
+    assert (review.undo_review(album, RUN), review.undo_review(album, RUN)) == (1, 2)
+    assert review.review_counts(album, RUN).todo == 4

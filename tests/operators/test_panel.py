@@ -125,6 +125,100 @@ def test_thumbs_are_decisions(album):
     assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
 
 
+def mark(tab: PanelTab, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) -> list[dict]:
+    """Photos with a thumb in the grid, as the App tells of them."""
+    chosen = [(i, "default") for i in up] + [(i, "alt") for i in down]
+    tab.request |= {
+        "selected_samples": [{"id": i, "type": kind} for i, kind in chosen],
+        "sample_selection_style": {"default": "thumbsup", "alt": "thumbsdown"},
+    }
+    return tab.send("on_change_selected")
+
+
+def test_a_thumb_is_stored_when_it_is_given(album):
+    up, down, other = ids_of(album, "sure", "low_score", "good")
+    tab = PanelTab(album)
+    tab.click("Start reviewing")
+    mark(tab, up=(up,))
+    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
+    mark(tab, up=(up, other), down=(down,))  # and the browser is closed: nothing is lost
+    assert set(photos_of(review.review_view(album, RUN, "accepted"))) == {"sure", "good"}
+    mark(tab, up=(up,), down=(down,))  # one thumb is taken away
+    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    # Whoever clears the whole selection decides nothing, but is told so.
+    assert "notify" in uris(mark(tab))
+    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+
+
+def test_the_thumbs_until_save_are_undone_together(album):
+    up, down, later = ids_of(album, "sure", "low_score", "good")
+    tab = PanelTab(album)
+    tab.click("Start reviewing")
+    mark(tab, up=(up,))
+    mark(tab, up=(up,), down=(down,))
+    requests = tab.click("Save 1 yes, 1 no")
+    assert {"set_view", "clear_selected_samples"} <= set(uris(requests))
+    assert "notify" not in uris(mark(tab))
+    mark(tab, up=(later,))
+    assert review.undo_steps(album, RUN) == 2
+    # The grid shows no thumb that is undone, so Save cannot bring it back.
+    assert "clear_selected_samples" in uris(tab.click("Undo"))
+    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    mark(tab)
+    tab.click("Undo")
+    assert review.review_counts(album, RUN).todo == 4
+
+
+def test_clicks_faster_than_the_answers_are_one_step(album):
+    up, down = ids_of(album, "sure", "low_score")
+    tab = PanelTab(album)
+    tab.click("Start reviewing")
+    before = dict(tab.state)
+    mark(tab, up=(up,))
+    tab.state = before  # what the App sends while the first click is on its way
+    mark(tab, up=(up,), down=(down,))
+    assert review.undo_steps(album, RUN) == 1
+    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+
+
+@pytest.mark.parametrize(
+    ("event", "params"),
+    [
+        ("on_change_selected", {}),
+        ("on_change_current_sample", {}),
+        ("start", {}),
+        ("save_thumbs", {}),
+        ("undo", {}),
+        ("show_state", {"state": "todo"}),
+        ("show_score", {"idx": 0}),
+        ("move_threshold", {"value": 0.5}),
+        ("save_threshold", {}),
+        ("evaluation_page", {}),
+        ("change_run", {"value": RUN}),
+    ],
+)
+@pytest.mark.parametrize("left", [[], ["second"]])
+def test_a_run_deleted_elsewhere_is_no_error(album, tmp_path, event, params, left):
+    for name in left:
+        add_run(album, tmp_path, name)
+    tab = PanelTab(album)
+    tab.send("change_run", value=RUN)
+    fp.delete_run(album, RUN)  # in the operator browser, or in a notebook
+    tab.send(event, **params)
+    assert (tab.state.get("run"), tab.state["runs"]) == (left[0] if left else None, left)
+    assert ("Segment my object" in tab.labels) == (not left)
+
+
+def test_a_failed_photo_shows_why_and_cannot_be_accepted(album):
+    (failed,) = ids_of(album, "failed")
+    tab = PanelTab(album, current_sample=failed)
+    assert tab.state["photo"]["error"] == "broken.jpg: cannot be read as a photo"
+    assert "This photo failed: broken.jpg" in json.dumps(tab._output)
+    assert not {"Accept", "Reject"} & set(tab.labels) and "Next" in tab.labels
+    tab.send("accept")
+    assert review.review_counts(album, RUN).failed == 1
+
+
 def test_a_mask_is_handed_to_the_app_s_own_tools(album):
     (sure,) = ids_of(album, "sure")
     tab = PanelTab(album, current_sample=sure, active_fields=[RUN])
