@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -15,8 +16,8 @@ from .streaming import Progress
 STATES = {"accepted": "accepted", "todo": "not looked at", "rejected": "rejected"}
 
 
-def state_inputs(ctx: Context, inputs: Any, run: str) -> list[str]:
-    """Which review states to take; returns the choice, and refuses an empty one."""
+def state_inputs(ctx: Context, inputs: Any, run: str, required: bool = True) -> list[str]:
+    """Which review states to take; returns the choice, and refuses one without masks."""
     from fiftyone_persam.curation.review import review_counts
 
     counts = review_counts(ctx.dataset, run)
@@ -28,7 +29,7 @@ def state_inputs(ctx: Context, inputs: Any, run: str) -> list[str]:
     )
     states = [s for s in ctx.params.get("states") or ["accepted"] if s in STATES]
     amount = sum(getattr(counts, state) for state in states)
-    if not amount:
+    if not amount and required:
         refuse(
             inputs,
             f"Run {run!r} has no mask that is {' or '.join(STATES[s] for s in states)}.",
@@ -53,16 +54,21 @@ class PromoteMasks(PersamOperator):
     def form(self, ctx: Context, inputs: Any) -> None:
         """Run, states, field."""
         from fiftyone_persam.curation.picking import free_name, label_fields
+        from fiftyone_persam.curation.promotion import has_labels_of
 
         run = choose_run(ctx, inputs)
         if run is None:
             return
-        state_inputs(ctx, inputs, run)
+        name = ctx.params.get("label_field")
+        present = isinstance(name, str) and ctx.dataset.has_field(name)
+        # Without masks, labels whose decision was taken back can still be dropped from the field.
+        before = present and has_labels_of(ctx.dataset, run, name)
+        state_inputs(ctx, inputs, run, required=not before)
         taken = set(ctx.dataset.list_runs())
         view = types.AutocompleteView(allow_user_input=True)
-        for name in label_fields(ctx.dataset):
-            if name not in taken:
-                view.add_choice(name, label=name)
+        for choice in label_fields(ctx.dataset):
+            if _problem_with_field(ctx, run, choice, taken) is None:
+                view.add_choice(choice, label=choice)
         field = inputs.str(
             "label_field",
             default=free_name(ctx.dataset, f"{run}_labels"),
@@ -71,17 +77,22 @@ class PromoteMasks(PersamOperator):
             description="A new one, or one that has labels",
             view=view,
         )
-        name = ctx.params.get("label_field")
-        if name in taken:
+        if problem := _problem_with_field(ctx, run, name, taken):
             field.invalid = True
-            field.error_message = f"{name!r} belongs to a run: choose another field."
-        inputs.str("label", default="object", label="Class name", description="For Detections")
-        if isinstance(name, str) and ctx.dataset.has_field(name):
+            field.error_message = problem
+        inputs.str(
+            "label",
+            default="object",
+            label="Class name",
+            description="Of new Detections; of the mask's value in a field of Segmentations",
+        )
+        if present:
             inputs.bool(
                 "overwrite",
                 default=False,
                 label="Replace labels that are there",
-                description="Off: photos that have a label in this field keep it",
+                description="Off: photos that have a label in this field keep it. Labels of masks "
+                "that were accepted and are not any more go in any case",
             )
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
@@ -100,6 +111,7 @@ class PromoteMasks(PersamOperator):
             "label_field": promotion.label_field,
             "promoted": len(promotion.promoted),
             "kept": len(promotion.kept),
+            "withdrawn": len(promotion.withdrawn),
             "summary": str(promotion),
         }
 
@@ -134,6 +146,32 @@ class PromoteMasks(PersamOperator):
         )
 
 
+def _problem_with_field(ctx: Context, run: str, name: Any, taken: set[str]) -> str | None:
+    from fiftyone_persam.curation.promotion import check_label_field
+    from fiftyone_persam.errors import PersamError
+
+    if name is None:  # the default is on its way
+        return None
+    if name in taken:
+        return f"{name!r} belongs to a run: choose another field."
+    try:
+        check_label_field(ctx.dataset, run, name)
+    except PersamError as error:
+        return str(error)
+    return None
+
+
+def _problem_with_folder(folder: Path, overwrite: Any) -> str | None:
+    from fiftyone_persam.curation.export import check_folder
+    from fiftyone_persam.errors import PersamError
+
+    try:
+        check_folder(folder, bool(overwrite))
+    except PersamError as error:
+        return str(error)
+    return None
+
+
 class ExportMasks(PersamOperator):
     """Form around :func:`fiftyone_persam.curation.export.export_masks`."""
 
@@ -166,10 +204,10 @@ class ExportMasks(PersamOperator):
                 "overwrite",
                 default=False,
                 label="Replace an earlier export in this folder",
-                description="Only folders that this operator has written are replaced",
+                description="Only files that this operator has written are replaced",
             )
-            if not ctx.params.get("overwrite"):
-                refuse(inputs, f"{folder} is not empty: choose another folder.", name="occupied")
+        if folder and (problem := _problem_with_folder(folder, ctx.params.get("overwrite"))):
+            refuse(inputs, problem, name="occupied")
         group_input(ctx, inputs, "The object's folder in PerSeg's layout, its category in COCO")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
@@ -187,13 +225,15 @@ class ExportMasks(PersamOperator):
             group_by=ctx.params.get("group_by") or None,
             overwrite=bool(ctx.params.get("overwrite")),
         )
-        return {"exported": count, "folder": str(folder)}
+        result = {"exported": int(count), "folder": str(folder)}
+        return {**result, "left_out": "; ".join(count.left_out)} if count.left_out else result
 
     def resolve_output(self, ctx: Context) -> Any:
         """Where it went."""
         outputs = types.Object()
         outputs.int("exported", label="Photos")
         outputs.str("folder", label="Folder")
+        outputs.str("left_out", label="Left out")
         return types.Property(outputs, view=types.View(label="Exported"))
 
     def __call__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from typing import Any
 
 from .base import Context
 from .reviewing import decisions_from_thumbs
@@ -33,7 +34,7 @@ def store(ctx: Context) -> bool:
 
     before: dict[str, str] = ctx.panel.state.thumbs or {}
     now = {i: d for d, ids in decisions_from_thumbs(ctx).items() for i in ids}
-    wanted: dict[str | None, list[str]] = {}
+    wanted: dict[str | None, Any] = {}
     for sample_id, decision in now.items():
         if before.get(sample_id) != decision:
             wanted.setdefault(decision, []).append(sample_id)

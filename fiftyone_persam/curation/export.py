@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,9 @@ from .label_masks import photo_size, shown_mask, union_mask
 from .review import ACCEPTED, STATES, Collection, review_view
 from .runs import root
 
-# Left in every exported folder, so that only such a folder is ever overwritten.
+logger = logging.getLogger(__name__)
+
+# Left in every exported folder with the list of its files: only these are ever replaced.
 MARKER = ".fiftyone-persam-export"
 
 FORMATS = {
@@ -32,6 +37,18 @@ FORMATS = {
 }
 
 
+class Exported(int):
+    """How many photos were exported; ``left_out`` has the reasons of those that were not."""
+
+    left_out: list[str]
+
+    def __new__(cls, count: int, left_out: Sequence[str] = ()) -> Exported:
+        """A number with a list."""
+        made = super().__new__(cls, count)
+        made.left_out = list(left_out)
+        return made
+
+
 def export_masks(
     collection: Collection,
     run: str,
@@ -40,8 +57,11 @@ def export_masks(
     states: Sequence[str] = (ACCEPTED,),
     group_by: str | None = None,
     overwrite: bool = False,
-) -> int:
+) -> Exported:
     """Write photos and their masks to a folder.
+
+    Photos that cannot be read are left out. Everything is prepared aside and moved into place at
+    the end: an export that fails leaves nothing behind, and an earlier one as it was.
 
     Masks corrected by hand (see :func:`~fiftyone_persam.curation.editing.make_editable`) are taken
     in place of the run's; a FiftyOneDataset has both, in their fields.
@@ -53,10 +73,11 @@ def export_masks(
         format: one of :data:`FORMATS`
         states: which review states to export
         group_by: field that names each photo's object: PerSeg's folders, COCO's categories
-        overwrite: replace what an earlier export left in the folder; other folders are refused
+        overwrite: replace the files that an earlier export has written to the folder; those that
+            somebody added stay, and other folders are refused
 
     Returns:
-        how many photos were exported
+        how many photos were exported, with ``left_out``: why others were not
 
     Raises:
         PersamError: for an unknown run, format or field, an occupied folder, or nothing to export
@@ -70,23 +91,33 @@ def export_masks(
     check_switches(overwrite=overwrite)
     folder = folder_path("export_dir", export_dir)
     view = review_view(collection, run, *states).exists(run)
-    count = len(view)
-    if not count:
+    if not len(view):
         raise PersamError(
             f"run {run!r} has no mask that is {' or '.join(states)}: review it first, "
             "or export other states"
         )
-    _prepare(folder, overwrite)
+    earlier = check_folder(folder, overwrite)
+    faults = _unreadable(view)
+    if faults:
+        view = view.exclude(list(faults))
+        logger.warning(
+            "%d photos are left out, the first: %s", len(faults), next(iter(faults.values()))
+        )
+    count = len(view)
+    if not count:
+        raise PersamError(f"no photo can be exported, the first: {next(iter(faults.values()))}")
     corrected = corrected_fields(view._root_dataset, run)
-    if format == "coco":
-        _export_coco(view, run, folder, group_by, corrected)
-    elif format == "perseg":
-        _export_perseg(view, run, folder, group_by, corrected)
-    elif format == "masks":
-        _export_folders(view, run, folder, corrected)
-    else:
-        view.export(export_dir=str(folder), dataset_type=fo.types.FiftyOneDataset)
-    return count
+    with _staging(folder) as aside:
+        if format == "coco":
+            _export_coco(view, run, aside, group_by, corrected)
+        elif format == "perseg":
+            _export_perseg(view, run, aside, group_by, corrected)
+        elif format == "masks":
+            _export_folders(view, run, aside, corrected)
+        else:
+            view.export(export_dir=str(aside), dataset_type=fo.types.FiftyOneDataset)
+        _move(aside, folder, earlier)
+    return Exported(count, list(faults.values()))
 
 
 def coco_annotation(
@@ -112,21 +143,100 @@ def coco_annotation(
     }
 
 
-def _prepare(folder: Path, overwrite: bool) -> None:
+def check_folder(folder: Path, overwrite: bool) -> list[str]:
+    """The files of an earlier export that a new one replaces, as paths inside ``folder``.
+
+    Raises:
+        PersamError: ``folder`` is a file, or holds something, and is not to be overwritten or
+            holds no export
+    """
     if folder.is_file():
         raise PersamError(f"{folder} is a file: give a folder to export into")
-    if folder.is_dir() and any(folder.iterdir()):
-        # Never empty a folder that somebody filled with something else.
-        if not overwrite or not (folder / MARKER).is_file():
-            why = "is not empty" if not overwrite else "holds more than an earlier export"
-            raise PersamError(f"{folder} {why}: choose an empty folder")
-        shutil.rmtree(folder)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return []
+    if not overwrite:
+        raise PersamError(f"{folder} is not empty: choose an empty folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).touch()
+        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # Never empty a folder that somebody filled with something else.
+        raise PersamError(
+            f"{folder} holds more than an earlier export: choose an empty folder"
+        ) from None
+    inside = folder.resolve()
+    return [name for name in files if inside in (folder / name).resolve().parents]
+
+
+def _unreadable(view: Any) -> dict[str, str]:
+    """Sample id -> reason, of photos that are not there or are no photos."""
+    faults = {}
+    for sample_id, filepath in zip(*view.values(["id", "filepath"]), strict=True):
+        try:
+            photo_size(filepath)
+        except PersamError as error:
+            faults[sample_id] = str(error)
+    return faults
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A folder beside the one to write, which is gone in the end."""
+    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise PersamError(f"{folder} cannot be written ({reason}): choose another folder") from None
+        raise _not_written(folder, error) from None
+    try:
+        inner = aside / "export"
+        inner.mkdir()
+        yield inner
+    except OSError as error:
+        source = str(error.filename or "")
+        if source and not Path(source).is_relative_to(aside) and not folder.exists():
+            reason = error.strerror or type(error).__name__
+            raise PersamError(
+                f"{source} cannot be read ({reason}): restore it, or leave its photo out"
+            ) from None
+        raise _not_written(folder, error) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _move(aside: Path, folder: Path, earlier: list[str]) -> None:
+    """Put a finished export in place of an earlier one's files."""
+    files = [str(path.relative_to(aside)) for path in sorted(aside.rglob("*")) if path.is_file()]
+    replaced = {Path(name) for name in earlier}
+    for name in files:
+        if Path(name) not in replaced and os.path.lexists(folder / name):
+            raise PersamError(
+                f"{folder / name} is not of the earlier export: move it, or choose another folder"
+            )
+    folder.mkdir(exist_ok=True)
+    # Listed first: a move that is cut off can be overwritten.
+    marked = json.dumps({"files": sorted({*files, *earlier})})
+    (folder / MARKER).write_text(marked, encoding="utf-8")
+    for name in earlier:
+        (folder / name).unlink(missing_ok=True)
+        _remove_empty((folder / name).parent, folder)
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(aside / name, folder / name)
+    (folder / MARKER).write_text(json.dumps({"files": files}), encoding="utf-8")
+
+
+def _remove_empty(inner: Path, folder: Path) -> None:
+    while inner != folder and inner.is_dir() and not any(inner.iterdir()):
+        inner.rmdir()
+        inner = inner.parent
+
+
+def _not_written(folder: Path, error: OSError) -> PersamError:
+    reason = error.strerror or type(error).__name__
+    return PersamError(f"{folder} cannot be written ({reason}): choose another folder")
 
 
 def _export_perseg(

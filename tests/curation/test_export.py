@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
@@ -97,6 +98,75 @@ def test_an_earlier_export_is_replaced_and_nothing_else(album, tmp_path):
     with pytest.raises(PersamError, match="earlier export"):
         export_masks(album, RUN, tmp_path / "precious", overwrite=True)
     assert (tmp_path / "precious" / "novel.txt").read_text() == "chapter one"
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_files_that_somebody_added_stay(album, tmp_path, format):
+    out = tmp_path / "out"
+    export_masks(album, RUN, out, format="masks")
+    (out / "my_notes.txt").write_text("mine")
+    (out / "labels" / "more.txt").write_text("mine too")
+    assert export_masks(album, RUN, out, format=format, overwrite=True) == 3
+    assert (out / "my_notes.txt").read_text() == "mine"
+    assert (out / "labels" / "more.txt").read_text() == "mine too"
+    left = [p.name for p in (out / "labels").iterdir()]
+    assert sorted(left) == sorted(
+        ["more.txt"] + (["good.png", "low_presence.png", "sure.png"] if format == "masks" else [])
+    )
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_file_that_somebody_added_is_not_overwritten(album, tmp_path):
+    out = tmp_path / "out"
+    export_masks(album, RUN, out, format="masks")
+    (out / "labels.json").write_text("mine")
+    before = sorted(out.rglob("*"))
+    with pytest.raises(PersamError, match="not of the earlier export"):
+        export_masks(album, RUN, out, format="coco", overwrite=True)
+    assert (out / "labels.json").read_text() == "mine"
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_marker_that_points_elsewhere_removes_nothing(album, tmp_path):
+    out = tmp_path / "out"
+    export_masks(album, RUN, out, format="masks")
+    (tmp_path / "novel.txt").write_text("chapter one")
+    marker = out / ".fiftyone-persam-export"
+    files = json.loads(marker.read_text())["files"]
+    marker.write_text(json.dumps({"files": [*files, "../novel.txt", str(tmp_path / "novel.txt")]}))
+    export_masks(album, RUN, out, format="masks", overwrite=True)
+    assert (tmp_path / "novel.txt").read_text() == "chapter one"
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_a_photo_that_is_gone_is_left_out(album, tmp_path, format):
+    Path(album[ids_of(album, "good")[0]].filepath).unlink()
+    exported = export_masks(album, RUN, tmp_path / "out", format=format)
+    assert exported == 2
+    (reason,) = exported.left_out
+    assert "good.png" in reason
+    photos = [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".png", ".jpg")]
+    assert photos and not [p for p in photos if p.stem == "good"]
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_an_export_that_fails_leaves_everything_as_it_was(album, tmp_path, format):
+    out = tmp_path / "out"
+    sample = album[ids_of(album, "good")[0]]
+    Path(sample[RUN].mask_path).unlink()
+    with pytest.raises(PersamError, match="cannot be read|is not there|cannot read") as raised:
+        export_masks(album, RUN, out / "new", format=format)
+    assert "\n" not in str(raised.value)
+    assert not out.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["album"]
+
+
+def test_no_photo_is_left(album, tmp_path):
+    for sample in album:
+        Path(sample.filepath).unlink()
+    with pytest.raises(PersamError, match="no photo can be exported"):
+        export_masks(album, RUN, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,86 @@ def test_promoting_again_adds_nothing_twice(album):
     promote(album, RUN, "objects", kind="detections")
     assert album.count("objects.detections") == 2
     promote(album, RUN, "labels")
-    assert len(promote(album, RUN, "labels").promoted) == 2
+    assert len(promote(album, RUN, "labels").kept) == 2
+    assert len(promote(album, RUN, "labels", overwrite=True).promoted) == 2
+    promote(album, RUN, "objects", overwrite=True)
+    assert album.count("objects.detections") == 2
+
+
+def test_a_promoted_label_that_was_renamed_stays(album):
+    promote(album, RUN, "objects", kind="detections")
+    (sure,) = ids_of(album, "sure")
+    sample = album[sure]
+    sample["objects"].detections[0].label = "EDITED"
+    sample.save()
+    review.set_review(album, RUN, "accepted", ids_of(album, "low_presence"))
+    promotion = promote(album, RUN, "objects")
+    assert promotion.promoted == ids_of(album, "low_presence")
+    assert set(promotion.kept) == set(ids_of(album, "sure", "good"))
+    assert album[sure]["objects"].detections[0].label == "EDITED"
+    promote(album, RUN, "objects", overwrite=True)
+    assert album[sure]["objects"].detections[0].label == "object"
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "detections"])
+@pytest.mark.parametrize("decision", ["rejected", None])
+def test_labels_of_withdrawn_decisions_go(album, tmp_path, kind, decision):
+    sure, good, low = ids_of(album, "sure", "good", "low_score")
+    promote(album, RUN, "labels", kind=kind)
+    add_run(album, tmp_path, "second", shift=-5)
+    review.set_review(album, "second", "accepted", [sure, low])
+    promote(album, "second", "labels")  # joins the detections; a segmentation is kept
+    review.set_review(album, RUN, decision, [sure])
+    promotion = promote(album, RUN, "labels")
+    assert (promotion.withdrawn, promotion.kept) == ([sure], [good])
+    assert "1 withdrawn" in str(promotion)
+    album.reload()
+    if kind == "detections":
+        assert [d.persam_run for d in album[sure]["labels"].detections] == ["second"]
+    else:
+        assert album[sure]["labels"] is None
+    assert album[good]["labels"] is not None and album[low]["labels"] is not None
+    # The last one too: nothing is accepted any more.
+    review.set_review(album, RUN, decision, [good])
+    assert promote(album, RUN, "labels").withdrawn == [good]
+
+
+def test_other_states_and_labels_of_others_are_not_withdrawn(album):
+    promote(album, RUN, "labels")
+    promotion = promote(album, RUN, "labels", states=["todo"])
+    assert promotion.withdrawn == [] and len(album.exists("labels")) == 3
+    review.set_review(album, RUN, "rejected")
+    assert promote(album, RUN, "ground_truth").withdrawn == []
+    assert len(album.exists("ground_truth")) == 7
+
+
+@pytest.mark.parametrize(
+    ("targets", "label", "value", "after"),
+    [
+        ({1: "dog"}, "dog", 1, {1: "dog"}),
+        ({1: "dog"}, "cup", 255, {1: "dog", 255: "cup"}),
+        ({1: "dog", 255: "sky"}, "cup", 254, {1: "dog", 255: "sky", 254: "cup"}),
+    ],
+)
+def test_masks_have_the_field_s_own_value(album, targets, label, value, after):
+    album.add_sample_field("animals", fo.EmbeddedDocumentField, embedded_doc_type=fo.Segmentation)
+    album.mask_targets["animals"] = targets
+    album.save()
+    promote(album, RUN, "animals", label=label)
+    sample = album[ids_of(album, "sure")[0]]
+    mask = sample["animals"].get_mask()
+    assert set(np.unique(mask)) == {0, value}
+    assert np.array_equal(mask > 0, sample[RUN].get_mask() > 0)
+    album.reload()
+    assert album.mask_targets["animals"] == after
+
+
+def test_masks_of_colours_are_not_mixed_with_values(album):
+    album.add_sample_field("animals", fo.EmbeddedDocumentField, embedded_doc_type=fo.Segmentation)
+    album.mask_targets["animals"] = {"#ff0000": "dog"}
+    album.save()
+    with pytest.raises(PersamError, match="masks of colours"):
+        promote(album, RUN, "animals")
 
 
 def test_two_runs_share_a_field_of_detections(album, tmp_path):

@@ -81,6 +81,34 @@ def test_promote_refuses_a_run_s_own_field(album):
     assert any("belongs to a run" in e for e in errors)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("kps", "holds Keypoints"),
+        ("a b", "cannot name a field"),
+        ("mine_score", "belongs to run 'mine'"),
+        ("tags", "holds ListField"),
+        ("", "cannot name a field"),
+        (7, "cannot name a field"),
+    ],
+)
+def test_promote_shows_what_is_wrong_with_the_field(album, name, why):
+    album.add_sample_field("kps", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    errors = Form(album, "promote_masks", {"label_field": name}).errors
+    assert any(error.startswith(".label_field: ") and why in error for error in errors)
+
+
+def test_promote_drops_a_label_whose_mask_was_rejected(album):
+    (sure,) = ids_of(album, "sure")
+    review.set_review(album, RUN, "accepted", [sure])
+    Form(album, "promote_masks", {"label_field": "labels"}).execute()
+    review.set_review(album, RUN, "rejected", [sure])
+    result, _ = Form(album, "promote_masks", {"label_field": "labels"}).execute()
+    assert result["withdrawn"] == 1
+    assert not len(album.exists("labels"))
+
+
 def test_export(album, tmp_path):
     review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
     folder = tmp_path / "out"
