@@ -6,6 +6,7 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators.types as types
+from fiftyone.operators.constants import ViewTarget
 
 from .base import Context, PersamOperator, choose, notice, refuse, show_fields
 from .runs import run_names
@@ -29,9 +30,10 @@ class Evaluate(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Prediction, ground truth, groups, key."""
-        from fiftyone_persam.curation.picking import label_fields
+        from fiftyone_persam.curation.evaluation import check_eval_key
+        from fiftyone_persam.errors import PersamError
 
-        fields = label_fields(ctx.dataset)
+        fields = mask_fields(ctx.dataset)
         if len(fields) < 2:
             refuse(inputs, "Two label fields are needed: predictions and ground truth.")
             return
@@ -49,9 +51,20 @@ class Evaluate(PersamOperator):
             label="Evaluation key",
             description="Its name in the Model Evaluation panel, and the prefix of its fields",
         )
-        if not str(ctx.params.get("eval_key") or "key").isidentifier():
+        name = ctx.params.get("eval_key") or f"{pred}_eval"
+        try:
+            check_eval_key(ctx.dataset, name)
+        except PersamError as error:
             key.invalid = True
-            key.error_message = "Use letters, digits and underscores, beginning with a letter."
+            key.error_message = str(error)
+        else:
+            if ctx.dataset.has_evaluation(name):
+                notice(
+                    inputs,
+                    "replaces",
+                    f"This replaces the evaluation {name!r}: another key keeps both.",
+                    warning=True,
+                )
         inputs.view_target(ctx, action_description="Evaluate", default_target="CURRENT_VIEW")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
@@ -60,7 +73,7 @@ class Evaluate(PersamOperator):
 
         progress.stage = "Evaluating"
         results = fp.evaluate(
-            ctx.target_view(require_flat=True),
+            _chosen(ctx),
             ctx.params["pred_field"],
             gt_field=ctx.params["gt_field"],
             eval_key=ctx.params["eval_key"],
@@ -110,8 +123,6 @@ class CompareRuns(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Two runs, ground truth, order."""
-        from fiftyone_persam.curation.picking import label_fields
-
         names = run_names(ctx.dataset)
         if len(names) < 2:
             refuse(inputs, "Two runs are needed.", "Segment once more under another name.")
@@ -120,7 +131,7 @@ class CompareRuns(PersamOperator):
         choose(inputs, "run_a", names, "Run", default=first)
         rest = [n for n in names if n != first]
         choose(inputs, "run_b", rest, "Compare with", default=rest[-1])
-        fields = [f for f in label_fields(ctx.dataset) if f not in names]
+        fields = [f for f in mask_fields(ctx.dataset) if f not in names]
         truth = {NONE: "none", **{f: f for f in fields}}
         choose(inputs, "gt_field", truth, "Ground truth", default=NONE, required=False)
         if ctx.params.get("gt_field"):
@@ -154,10 +165,12 @@ class CompareRuns(PersamOperator):
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the photos in their new order."""
+        from fiftyone_persam.curation.fields import photos_of
+
         result = result or {}
         return [
             ctx.ops.reload_dataset(),
-            ctx.ops.set_view(ctx.dataset.select(result["ids"], ordered=True)),
+            ctx.ops.set_view(photos_of(ctx.dataset).select(result["ids"], ordered=True)),
             show_fields(ctx, ctx.params["run_a"], ctx.params["run_b"], result["field"]),
         ]
 
@@ -179,6 +192,24 @@ class CompareRuns(PersamOperator):
         return self.call(
             sample_collection, run_a=run_a, run_b=run_b, gt_field=gt_field, by_gain=by_gain
         )
+
+
+def mask_fields(dataset: Any) -> list[str]:
+    """The fields of a dataset whose labels can be compared."""
+    from fiftyone_persam.curation.checks import MASKS
+
+    schema = dataset.get_field_schema()
+    return [name for name, f in schema.items() if getattr(f, "document_type", None) in MASKS]
+
+
+def _chosen(ctx: Context) -> Any:
+    """The photos of the target; those selected in a grouped dataset, of whichever slice."""
+    from fiftyone_persam.curation.fields import photos_of
+
+    target = ctx.request_params.get("view_target")  # taken out of the parameters by FiftyOne
+    if target == ViewTarget.SELECTED_SAMPLES and ctx.dataset.media_type == "group":
+        return photos_of(ctx.dataset).select(list(ctx.selected))
+    return ctx.target_view()
 
 
 def group_input(

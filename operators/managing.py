@@ -84,8 +84,10 @@ class ShowFailures(PersamOperator):
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show these photos in the grid."""
+        from fiftyone_persam.curation.fields import photos_of
+
         ids = [row["id"] for row in (result or {})["failures"]]
-        return [ctx.ops.set_view(ctx.dataset.select(ids))]
+        return [ctx.ops.set_view(photos_of(ctx.dataset).select(ids))]
 
     def resolve_output(self, ctx: Context) -> Any:
         """A table."""

@@ -22,10 +22,16 @@ class _Decide(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run; what it is about is chosen in the grid."""
-        if choose_run(ctx, inputs) is None:
+        from fiftyone_persam.curation.review import FAILED, review_view
+
+        run = choose_run(ctx, inputs)
+        if run is None:
             return
-        if not ctx.params.get("ids") and not chosen_ids(ctx):
+        ids = ctx.params.get("ids") or chosen_ids(ctx)
+        if not ids:
             refuse(inputs, "Select photos in the grid, or open one, first.")
+        elif set(ids) <= set(review_view(ctx.dataset, run, FAILED).exists(run, False).values("id")):
+            refuse(inputs, "The photos failed: there is no mask to be right or wrong.")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Write the decision."""
@@ -117,10 +123,10 @@ class SetPresenceThreshold(PersamOperator):
             return
         now = presence_threshold(ctx.dataset, run)
         inputs.float(
-            "threshold", default=now, min=-1, max=1, required=True, label="Presence threshold"
+            "threshold", default=now, min=0, max=1, required=True, label="Presence threshold"
         )
         value = ctx.params.get("threshold")
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and 0 <= value <= 1:
             count = presence_changes(ctx.dataset, run, float(value))
             notice(inputs, "changes", f"{count} photos change between 'absent' and 'to do'.")
 
@@ -133,6 +139,10 @@ class SetPresenceThreshold(PersamOperator):
                 ctx.dataset, ctx.params["run"], float(ctx.params["threshold"])
             )
         }
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show the masks that have come or gone."""
+        return [ctx.ops.reload_dataset()]
 
     def __call__(self, sample_collection: Any, run: str, threshold: float) -> Any:
         """Set the presence threshold of ``run``."""

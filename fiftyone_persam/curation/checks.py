@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import PersamError, did_you_mean
 
 LONGEST_NAME = 100
+MASKS = (fo.Segmentation, fo.Detections, fo.Detection)
 _SHOWN = 60
 
 
@@ -107,7 +108,7 @@ def check_mask_field(dataset: Any, argument: str, name: Any) -> None:
             f"dataset {dataset.name!r} has no field {name!r}: {argument} names one{meant}"
         )
     kind = getattr(field, "document_type", None)
-    if kind not in (fo.Segmentation, fo.Detections, fo.Detection):
+    if kind not in MASKS:
         raise PersamError(
             f"{argument} {name!r} holds no masks: it must be a field of Segmentation or Detections"
         )

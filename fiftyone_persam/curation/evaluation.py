@@ -23,7 +23,7 @@ from .checks import (
 )
 from .fields import photos_of
 from .perseg_evaluation import (
-    PerSegEvaluation,
+    FIELDS,
     PerSegEvaluationConfig,
     PerSegResults,
     Progress,
@@ -49,7 +49,7 @@ def evaluate(
     ("mIoU", "bIoU"); the plain means over photos are there as well ("photo_mIoU", "photo_bIoU").
 
     Args:
-        samples: dataset or view.
+        samples: dataset or view. Of groups, the photos of all slices count.
         pred_field: Segmentation or Detections, such as a run's name. A photo without a prediction
             counts as one with an empty mask.
         gt_field: Segmentation or Detections. Photos without ground truth are left out.
@@ -79,11 +79,12 @@ def evaluate(
         raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
-    view = samples if include_references else without_references(samples, pred_field)
+    photos = samples.flatten() if _is_dynamic(samples) else photos_of(samples)
+    view = photos if include_references else without_references(photos, pred_field)
     config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
     method = config.build()
     if eval_key is not None:
-        _check_key(dataset, method, eval_key, overwrite)
+        check_eval_key(dataset, eval_key, overwrite)
     rows = method.count(view, progress)
     if eval_key is not None:
         if dataset.has_evaluation(eval_key):
@@ -115,14 +116,20 @@ def without_references(samples: Any, pred_field: str) -> Any:
 # ----------------------------------------------------------------------------------------------
 
 
-def _check_key(dataset: Any, method: PerSegEvaluation, key: Any, overwrite: bool) -> None:
+def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
+    """Raise PersamError unless an evaluation can be stored under this name."""
     check_field_name("eval_key", key)
     if dataset.has_evaluation(key):
         if not overwrite:
             raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")
         return
-    for name in method.get_fields(dataset, key):
+    for name in (f"{key}_{suffix}" for suffix in FIELDS):
         if dataset.has_field(name):
             raise PersamError(
                 f"field {name!r} is there already and of no evaluation: choose another eval_key"
             )
+
+
+def _is_dynamic(samples: Any) -> bool:
+    # Photos grouped by a field for looking at them, which are no groups of slices.
+    return isinstance(samples, fo.DatasetView) and bool(samples._is_dynamic_groups)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from fiftyone import ViewField as F
 
+from .fields import photos_of
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -33,4 +35,4 @@ def histogram_of(values: npt.NDArray[np.float64], bins: int = 20) -> Histogram:
 def between(collection: Any, field: str, low: float, high: float, last: bool = False) -> Any:
     """The photos with ``low <= field < high`` (``<= high`` for the last bin), as a view."""
     upper = F(field) <= high if last else F(field) < high
-    return collection.match((F(field) >= low) & upper)
+    return photos_of(collection).match((F(field) >= low) & upper)

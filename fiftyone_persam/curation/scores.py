@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import PersamError
+from .fields import photos_of
 from .perseg_evaluation import PerSegEvaluationConfig, PerSegResults
 from .runs import root
 
@@ -62,7 +63,7 @@ def worst_first(samples: Any, eval_key: str, name: str | None = None) -> Any:
     """
     results = _results(samples, eval_key)
     field = f"{eval_key}_iou"
-    view = samples.exists(field)
+    view = photos_of(samples).exists(field)
     group_by = results.config.group_by
     if name is not None and group_by is not None:
         from fiftyone import ViewField as F

@@ -154,7 +154,7 @@ def test_an_export_that_fails_leaves_everything_as_it_was(album, tmp_path, forma
     out = tmp_path / "out"
     sample = album[ids_of(album, "good")[0]]
     Path(sample[RUN].mask_path).unlink()
-    with pytest.raises(PersamError, match="cannot be read|is not there|cannot read") as raised:
+    with pytest.raises(PersamError, match=r"cannot (be )?read") as raised:
         export_masks(album, RUN, out / "new", format=format)
     assert "\n" not in str(raised.value)
     assert not out.exists()

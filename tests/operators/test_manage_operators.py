@@ -49,6 +49,26 @@ def test_evaluate_needs_two_fields(dataset, tmp_path):
     assert "Two label fields are needed" in Form(runs, "evaluate").errors[0]
 
 
+def test_evaluate_says_what_it_replaces(runs):
+    assert "replaces" not in Form(runs, "evaluate")
+    Form(runs, "evaluate").execute()
+    assert "replaces the evaluation 'mine_eval'" in Form(runs, "evaluate").texts()
+    assert "replaces" not in Form(runs, "evaluate", {"eval_key": "other"})
+
+
+def test_evaluate_offers_fields_of_masks(runs):
+    runs.add_sample_field("dots", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+    form = Form(runs, "evaluate")
+    assert form["pred_field"].type.values == ["ground_truth", RUN]
+    assert form["gt_field"].type.values == ["ground_truth"]
+    assert Form(runs, "evaluate", {"gt_field": "dots"}).errors
+
+
+def test_an_evaluation_takes_no_field_of_others(runs):
+    runs.add_sample_field("foo_iou", fo.FloatField)
+    assert "is there already" in Form(runs, "evaluate", {"eval_key": "foo"}).errors[0]
+
+
 # Import ----------------------------------------------------------------------------------------
 
 

@@ -52,8 +52,22 @@ def test_the_threshold_s_form_says_what_would_change(album):
     assert review.presence_threshold(album, RUN) == 0.5
 
 
-def test_threshold_must_be_a_presence(album):
-    assert Form(album, "set_presence_threshold", {"threshold": 7}).errors
+@pytest.mark.parametrize("threshold", [7, -0.5])
+def test_threshold_must_be_a_presence(album, threshold):
+    assert Form(album, "set_presence_threshold", {"threshold": threshold}).errors
+
+
+def test_the_grid_shows_what_the_threshold_has_changed(album):
+    _, messages = Form(album, "set_presence_threshold", {"threshold": 0.5}).execute()
+    assert uris(messages) == ["reload_dataset"]
+
+
+def test_failed_photos_cannot_be_decided(album):
+    failed, sure = ids_of(album, "failed", "sure")
+    assert "photos failed" in Form(album, "accept_masks", selected=[failed]).errors[0]
+    result, _ = Form(album, "accept_masks", selected=[failed, sure]).execute()
+    assert result["changed"] == 1
+    assert review.review_counts(album, RUN).failed == 1
 
 
 def test_compare_shows_the_strongest_disagreement_first(album, tmp_path):
