@@ -145,7 +145,7 @@ class DeleteRun(PersamOperator):
 
     operator = "delete_run"
     label = "Delete a run"
-    description = "Delete a run with every field and mask file it wrote"
+    description = "Delete a run with every field and mask file it wrote, and its evaluations"
     icon = "delete"
     risk = types.RiskLevel.HIGH
     submit = "Delete"
@@ -161,7 +161,7 @@ class DeleteRun(PersamOperator):
                 inputs,
                 "loss",
                 f"This deletes the masks of {counts.total} photos with their scores and the review "
-                f"({counts.accepted} accepted, {counts.rejected} rejected). "
+                f"({counts.accepted} accepted, {counts.rejected} rejected){_numbers_of(ctx, run)}. "
                 "Promoted labels stay.",
                 warning=True,
             )
@@ -298,6 +298,19 @@ class Doctor(PersamOperator):
     def __call__(self) -> Any:
         """Check this machine."""
         return self.call(None)
+
+
+def _numbers_of(ctx: Context, run: str) -> str:
+    from fiftyone_persam.curation.compare import comparisons_of
+    from fiftyone_persam.curation.runs import fields_of
+    from fiftyone_persam.curation.scores import evaluations_with
+
+    fields = fields_of(run, ctx.dataset.get_run_info(run).config).types()
+    parts = {
+        "evaluations": evaluations_with(ctx.dataset, fields),
+        "comparisons": comparisons_of(ctx.dataset, run),
+    }
+    return "".join(f", the {what} {', '.join(names)}" for what, names in parts.items() if names)
 
 
 def going_on(ctx: Context) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from .fields import photos_of
 from .label_masks import shown_mask
 from .review import Collection
 from .runs import owner_of, require, root
+
+_NOTE = re.compile(r"IoU between the masks of runs '(\w+)' and '(\w+)'")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def compare_runs(
         run_a: name of the first run
         run_b: name of the second run
         gt_field: ground truth that decides which of them is better
-        out_field: where to write the agreement, to sort and filter by it in the App
+        out_field: where to write the agreement, to sort and filter by it in the App; deleted
+            with either run
 
     Raises:
         PersamError: for an unknown run or field, an ``out_field`` that holds something else, or
@@ -113,11 +117,9 @@ def compare_runs(
                 gain.append(float(iou(b, truth)) - float(iou(a, truth)))
     if out_field is not None and ids:
         if not dataset.has_field(out_field):
-            dataset.add_sample_field(
-                out_field,
-                fo.FloatField,
-                description=f"IoU between the masks of runs {run_a!r} and {run_b!r}",
-            )
+            dataset.add_sample_field(out_field, fo.FloatField, description=_note(run_a, run_b))
+        elif out_field in _comparisons(dataset):  # of other runs, which had other names
+            _describe(dataset, out_field, run_a, run_b)
         dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
 
     order = np.argsort(agreement, kind="stable")
@@ -128,6 +130,44 @@ def compare_runs(
         np.asarray(agreement, np.float64)[order],
         np.asarray(gain, np.float64)[order] if gt_field else None,
     )
+
+
+def comparisons_of(dataset: Any, run: str) -> list[str]:
+    """The fields in which :func:`compare_runs` has written how a run agrees with others."""
+    return [field for field, runs in _comparisons(dataset).items() if run in runs]
+
+
+def forget_comparisons(dataset: Any, run: str) -> None:
+    """Delete these fields."""
+    if fields := comparisons_of(dataset, run):
+        dataset.delete_sample_fields(fields)
+
+
+def rename_comparisons(dataset: Any, run: str, new_name: str) -> None:
+    """Note a run's new name with these fields, which keep their own."""
+    for field, runs in _comparisons(dataset).items():
+        if run in runs:
+            _describe(dataset, field, *(new_name if name == run else name for name in runs))
+
+
+def _note(run_a: str, run_b: str) -> str:
+    return f"IoU between the masks of runs {run_a!r} and {run_b!r}"
+
+
+def _comparisons(dataset: Any) -> dict[str, tuple[str, str]]:
+    """Field -> the two runs, of the fields that are comparisons: their descriptions say so."""
+    found = {}
+    for name, field in dataset.get_field_schema(ftype=fo.FloatField).items():
+        match = _NOTE.fullmatch(field.description or "")
+        if match is not None:
+            found[name] = (match[1], match[2])
+    return found
+
+
+def _describe(dataset: Any, name: str, run_a: str, run_b: str) -> None:
+    field = dataset.get_field(name)
+    field.description = _note(run_a, run_b)
+    field.save()
 
 
 def _check_out_field(dataset: Any, name: Any) -> None:

@@ -159,21 +159,25 @@ def load_run(samples: Any, name: str) -> Run:
 
 
 def delete_run(samples: Any, name: str) -> None:
-    """Delete a run with every field and file it wrote, and its review.
+    """Delete a run with every field and file it wrote, its review, evaluations and comparisons.
 
-    Labels that were promoted from it, and evaluations of it, stay.
+    Labels that were promoted from it stay, and so do evaluations by FiftyOne's own methods.
 
     Raises:
         PersamError: there is no such run.
         RunConflictError: it is being written.
     """
+    from .compare import forget_comparisons
     from .review import forget_review
+    from .scores import forget_evaluations
 
     dataset = root(samples)
     refresh(dataset)
     require(dataset, name)
     with Lease(dataset, name):
         config = dataset.get_run_info(name).config
+        forget_evaluations(dataset, fields_of(name, config).types())
+        forget_comparisons(dataset, name)
         forget_review(dataset, name)
         run_fields.delete(dataset, fields_of(name, config))
         folders.remove_folder(Path(config.masks_dir), dataset, config.run_id)
@@ -181,13 +185,18 @@ def delete_run(samples: Any, name: str) -> None:
 
 
 def rename_run(samples: Any, name: str, new_name: str) -> Run:
-    """Give a run, its fields and its review another name. Mask files stay where they are.
+    """Give a run, its fields and its review another name.
+
+    Mask files stay where they are. Evaluations and comparisons keep their names, and belong to the
+    run as before.
 
     Raises:
         PersamError: there is no such run, or the new name is taken or no name for a field.
         RunConflictError: the run is being written.
     """
+    from .compare import rename_comparisons
     from .review import rename_review
+    from .scores import rename_evaluations
 
     dataset = root(samples)
     refresh(dataset)
@@ -210,6 +219,8 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
         dataset.update_run_config(name, config)
         rename_review(dataset, name, new_name)
         run_fields.rename(dataset, old, new_name)
+        rename_evaluations(dataset, dict(zip(old.types(), new.types(), strict=True)))
+        rename_comparisons(dataset, name, new_name)
         dataset.rename_run(name, new_name)
     return load_run(dataset, new_name)
 

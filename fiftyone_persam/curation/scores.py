@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from fiftyone.core.evaluation import EvaluationMethod
 
 from ..errors import PersamError
 from .fields import photos_of
@@ -14,13 +17,35 @@ ALL = "mean"
 
 def evaluations_of(samples: Any, pred_field: str) -> list[str]:
     """The keys of the evaluations of ``pred_field`` by the PerSeg protocol, oldest first."""
-    dataset = root(samples)
-    found = []
-    for key in dataset.list_evaluations():
-        info = dataset.get_evaluation_info(key)
-        if isinstance(info.config, PerSegEvaluationConfig) and info.config.pred_field == pred_field:
-            found.append((info.timestamp, key))
+    found = [
+        (i.timestamp, i.key) for i in _infos(root(samples)) if i.config.pred_field == pred_field
+    ]
     return [key for _, key in sorted(found)]
+
+
+def evaluations_with(dataset: Any, fields: Iterable[str]) -> list[str]:
+    """The keys of the evaluations in which one of these fields was compared, on either side."""
+    compared = set(fields)
+    infos = _infos(dataset)
+    return [i.key for i in infos if compared & {i.config.pred_field, i.config.gt_field}]
+
+
+def forget_evaluations(dataset: Any, fields: Iterable[str]) -> None:
+    """Delete these evaluations, with the fields they wrote."""
+    for key in evaluations_with(dataset, fields):
+        dataset.delete_evaluation(key)
+
+
+def rename_evaluations(dataset: Any, renamed: dict[str, str]) -> None:
+    """Tell evaluations the new names of the fields that they have compared."""
+    for info in _infos(dataset):
+        config = info.config
+        if not {config.pred_field, config.gt_field} & set(renamed):
+            continue
+        config.pred_field = renamed.get(config.pred_field, config.pred_field)
+        config.gt_field = renamed.get(config.gt_field, config.gt_field)
+        EvaluationMethod.update_run_config(dataset, info.key, config)
+        dataset._evaluation_cache.pop(info.key, None)  # results keep the config they came with
 
 
 def object_table(samples: Any, eval_key: str) -> list[dict[str, Any]]:
@@ -70,6 +95,11 @@ def worst_first(samples: Any, eval_key: str, name: str | None = None) -> Any:
 
         view = view.match(F(group_by) == name)
     return view.sort_by(field)
+
+
+def _infos(dataset: Any) -> list[Any]:
+    infos = [dataset.get_evaluation_info(key) for key in dataset.list_evaluations()]
+    return [info for info in infos if isinstance(info.config, PerSegEvaluationConfig)]
 
 
 def _results(samples: Any, eval_key: str) -> PerSegResults:

@@ -141,6 +141,19 @@ def test_delete(runs, tmp_path):
     assert runs.list_runs() == []
 
 
+def test_delete_says_which_numbers_go(runs, tmp_path):
+    add_run(runs, tmp_path, "second")
+    Form(runs, "evaluate", {"pred_field": "second"}).execute()
+    Form(runs, "compare_runs").execute()
+    text = Form(runs, "delete_run", {"run": "second"}).texts()
+    assert "the evaluations second_eval, the comparisons mine_vs_second" in text
+    assert "comparisons mine_vs_second" in Form(runs, "delete_run", {"run": RUN}).texts()
+    Form(runs, "delete_run", {"run": "second"}).execute()
+    runs.reload()
+    assert runs.list_evaluations() == []
+    assert not [name for name in runs.get_field_schema() if "second" in name]
+
+
 def test_what_needs_a_run_says_so(dataset, tmp_path):
     empty = dataset([fo.Sample(str(tmp_path / "photo.jpg"))])
     for name in ("rename_run", "delete_run", "resume_run", "show_failures"):
