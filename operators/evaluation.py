@@ -52,11 +52,16 @@ class Evaluate(PersamOperator):
             description="Its name in the Model Evaluation panel, and the prefix of its fields",
         )
         name = ctx.params.get("eval_key") or f"{pred}_eval"
+        problem = "Use letters, digits and underscores, beginning with a letter."
         try:
-            check_eval_key(ctx.dataset, name)
+            if str(name).isidentifier():
+                check_eval_key(ctx.dataset, name)
+                problem = ""
         except PersamError as error:
+            problem = str(error)
+        if problem:
             key.invalid = True
-            key.error_message = str(error)
+            key.error_message = problem
         else:
             if ctx.dataset.has_evaluation(name):
                 notice(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fiftyone.operators.executor import ExecutionError
 
-from fiftyone_persam.errors import PersamError, PhotoError, RunConflictError
+from fiftyone_persam.errors import PhotoError, RunConflictError
 from tests.operators.context import link_plugin, operator
 
 from .cases import Bad, refused, table
@@ -182,7 +182,6 @@ CALLS = (
         "promote_masks",
         "field 'note' holds StringField.*: choose",
         run="mine",
-        error=PersamError,
         label_field="note",
     ),
     call(
