@@ -13,6 +13,7 @@ from .importing import folder_of
 from .runs import choose_run
 from .streaming import Progress
 
+SHOWN = 5  # reasons why photos were left out
 STATES = {"accepted": "accepted", "todo": "not looked at", "rejected": "rejected"}
 
 
@@ -225,8 +226,12 @@ class ExportMasks(PersamOperator):
             group_by=ctx.params.get("group_by") or None,
             overwrite=bool(ctx.params.get("overwrite")),
         )
-        result = {"exported": int(count), "folder": str(folder)}
-        return {**result, "left_out": "; ".join(count.left_out)} if count.left_out else result
+        result: dict[str, Any] = {"exported": int(count), "folder": str(folder)}
+        if count.left_out:
+            more = len(count.left_out) - SHOWN
+            reasons = [*count.left_out[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+            result["left_out"] = "; ".join(reasons)
+        return result
 
     def resolve_output(self, ctx: Context) -> Any:
         """Where it went."""

@@ -28,6 +28,7 @@ CHOOSING = (
     "refresh",
     "renamed",
     "segment",
+    "stop",
     "tick",
 )
 EXPECT = 120.0  # seconds in which a form that was opened will probably be executed
@@ -62,9 +63,12 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def execute(self, ctx: Context) -> Any:
         """Any event. The run may have been deleted elsewhere: then another one is shown."""
-        run = None if ctx.params.get("__method__") in CHOOSING else ctx.panel.state.run
-        if run and not missing_packages() and run not in run_names(ctx.dataset):
-            ctx.ops.notify(f"Run {run!r} is not there any more.", variant="info")
+        if ctx.params.get("__method__") in CHOOSING or missing_packages():
+            return super().execute(ctx)
+        run = ctx.panel.state.run
+        if ctx.dataset is None or run not in run_names(ctx.dataset):
+            if run:
+                ctx.ops.notify(f"Run {run!r} is not there any more.", variant="info")
             self._pick_run(ctx, None)
             ctx.ops.show_panel_output(self.render(ctx))
             return None

@@ -115,6 +115,7 @@ def export_masks(
         elif format == "masks":
             _export_folders(view, run, aside, corrected)
         else:
+            aside.rmdir()  # FiftyOne warns of folders that are there
             view.export(export_dir=str(aside), dataset_type=fo.types.FiftyOneDataset)
         _move(aside, folder, earlier)
     return Exported(count, list(faults.values()))

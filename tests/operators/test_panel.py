@@ -207,6 +207,7 @@ def test_a_run_deleted_elsewhere_is_no_error(album, tmp_path, event, params, lef
     tab.send(event, **params)
     assert (tab.state.get("run"), tab.state["runs"]) == (left[0] if left else None, left)
     assert ("Segment my object" in tab.labels) == (not left)
+    tab.send(event, **params)  # a second click, while the first is on its way
 
 
 def test_a_failed_photo_shows_why_and_cannot_be_accepted(album):

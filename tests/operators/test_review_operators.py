@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import fiftyone as fo
 import pytest
@@ -134,6 +135,23 @@ def test_export(album, tmp_path):
     assert len(json.loads((folder / "labels.json").read_text())["annotations"]) == 2
     again = Form(album, "export_masks", {"export_dir": {"absolute_path": str(folder)}})
     assert any("not empty" in e for e in again.errors)
+
+
+def test_export_says_which_photos_are_left_out(album, tmp_path):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    Path(album[ids_of(album, "good")[0]].filepath).unlink()
+    folder = {"absolute_path": str(tmp_path / "out")}
+    result, _ = Form(album, "export_masks", {"export_dir": folder}).execute()
+    assert result["exported"] == 1 and "good.png" in result["left_out"]
+
+
+def test_export_only_replaces_an_export(album, tmp_path):
+    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    (tmp_path / "photos" / "novel.txt").write_text("chapter one")
+    params = {"export_dir": {"absolute_path": str(tmp_path / "photos")}, "overwrite": True}
+    assert "holds more than" in Form(album, "export_masks", params).errors[0]
+    params["export_dir"] = {"absolute_path": str(tmp_path / "photos" / "novel.txt")}
+    assert "is a file" in Form(album, "export_masks", params).errors[0]
 
 
 def test_failures_with_reasons(album):
