@@ -7,7 +7,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, from_app, missing_packages, notice, refuse, show_fields
-from .runs import choose_run, run_names
+from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
 from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
@@ -108,7 +108,7 @@ class RenameRun(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run and its new name."""
-        from fiftyone_persam.curation.picking import problem_with_name
+        from fiftyone_persam.curation.picking import problem_with_new_name
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -117,10 +117,7 @@ class RenameRun(PersamOperator):
         name = ctx.params.get("new_name")
         if name is None:
             return
-        problem = problem_with_name(ctx.dataset, name)
-        if problem is None and name in run_names(ctx.dataset):
-            problem = f"There is a run {name!r} already: choose another name."
-        if problem:
+        if problem := problem_with_new_name(ctx.dataset, run, name):
             prop.invalid = True
             prop.error_message = problem
 
@@ -152,16 +149,20 @@ class DeleteRun(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, and what would be gone."""
+        from fiftyone_persam.curation.editing import corrected_fields
         from fiftyone_persam.curation.review import review_counts
 
         run = choose_run(ctx, inputs)
         if run is not None:
             counts = review_counts(ctx.dataset, run)
+            corrected = " and ".join(map(repr, corrected_fields(ctx.dataset, run)))
+            by_hand = f", and with what was corrected by hand in {corrected}" if corrected else ""
             notice(
                 inputs,
                 "loss",
                 f"This deletes the masks of {counts.total} photos with their scores and the review "
-                f"({counts.accepted} accepted, {counts.rejected} rejected){_numbers_of(ctx, run)}. "
+                f"({counts.accepted} accepted, {counts.rejected} rejected){by_hand}"
+                f"{_numbers_of(ctx, run)}. "
                 "Promoted labels stay.",
                 warning=True,
             )

@@ -16,9 +16,11 @@ from PIL import Image, ImageDraw
 
 from ..errors import PersamError
 from ..sam.photos import load_photo
+from .checks import LONGEST_NAME
+from .fields import RunFields
 from .label_masks import photo_size, shown_mask
 from .label_shapes import LabelPrompt, label_prompt
-from .runs import check_name, list_runs
+from .runs import check_free, check_name, check_rename, list_runs, run_names
 
 LABEL_TYPES = (
     fo.Segmentation,
@@ -91,26 +93,46 @@ def problem_with(
 
 
 def free_name(dataset: Any, base: str = "object") -> str:
-    """A field name made of ``base`` that no field or run of the dataset has yet."""
-    stem = re.sub(r"\W+", "_", base.strip().lower()).strip("_") or "object"
+    """A field name made of ``base`` that a run can have, whatever it writes beside its masks."""
+    stem = re.sub(r"[^a-z0-9_]+", "_", base.strip().lower()).strip("_") or "object"
     if stem[0].isdigit():
         stem = f"object_{stem}"
-    taken = {*dataset.get_field_schema(), *dataset.list_runs()}
+    stem = stem[: LONGEST_NAME - 10]
     name, number = stem, 1
-    while name in taken:
+    while name in run_names(dataset) or problem_with_name(
+        dataset, name, label_type="both", similarity=True, prompts=True
+    ):
         number += 1
         name = f"{stem}_{number}"
     return name
 
 
-def problem_with_name(dataset: Any, name: Any) -> str | None:
-    """What keeps ``name`` from being the field of a run, in one line, or None."""
+def problem_with_name(
+    dataset: Any,
+    name: Any,
+    label_type: str = "segmentation",
+    similarity: bool = False,
+    prompts: bool = False,
+) -> str | None:
+    """What keeps ``name`` from being that of a run, in one line, or None.
+
+    A run that is there can be gone on with; a new one needs all its fields, see `segment`.
+    """
     try:
         check_name(name)
+        if name not in run_names(dataset):
+            check_free(dataset, RunFields(name, label_type, similarity, prompts))
     except PersamError as error:
         return str(error)
-    if name in dataset.get_field_schema() and name not in dataset.list_runs():
-        return f"the dataset has a field {name!r} that no run has written: choose another name"
+    return None
+
+
+def problem_with_new_name(dataset: Any, run: str, new_name: Any) -> str | None:
+    """What keeps a run from being renamed, in one line, or None."""
+    try:
+        check_rename(dataset, run, new_name)
+    except PersamError as error:
+        return str(error)
     return None
 
 

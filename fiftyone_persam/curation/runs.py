@@ -7,7 +7,7 @@ what it was asked for, its results what came of it.
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,16 +203,8 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
     require(dataset, name)
     config = dataset.get_run_info(name).config
     old = fields_of(name, config)
+    check_rename(dataset, name, new_name)
     new = RunFields(new_name, old.label_type, old.similarity, old.prompts)
-    check_name(new_name, "new_name")
-    begun = getattr(config, "renaming", None)
-    if begun not in (None, name, new_name):
-        raise RunConflictError(
-            f"renaming run {name!r} to {begun!r} was cut off in the middle: rename it to "
-            f"{begun!r} first"
-        )
-    if begun != new_name:
-        check_free(dataset, new)
     with Lease(dataset, name), Lease(dataset, new_name):
         # Noted first: a renaming that is cut off finds some fields under the new name already.
         config.renaming = new_name
@@ -227,6 +219,21 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
 
 # ----------------------------------------------------------------------------------------------
 # What the rest of this room needs
+
+
+def check_rename(dataset: Any, name: str, new_name: Any) -> None:
+    """Raise PersamError or RunConflictError if a run cannot get a name; see `rename_run`."""
+    config = dataset.get_run_info(name).config
+    old = fields_of(name, config)
+    check_name(new_name, "new_name")
+    begun = getattr(config, "renaming", None)
+    if begun not in (None, name, new_name):
+        raise RunConflictError(
+            f"renaming run {name!r} to {begun!r} was cut off in the middle: rename it to "
+            f"{begun!r} first"
+        )
+    if begun != new_name:
+        check_free(dataset, replace(old, run=new_name))
 
 
 def root(samples: Any) -> Any:
@@ -293,33 +300,46 @@ def check_name(name: Any, argument: str = "out_field") -> None:
 
 
 def check_free(dataset: Any, fields: RunFields) -> None:
-    """Raise if a new run would write into what is there already.
+    """Raise if a new run, or its review, would write into what is there already.
 
     Raises:
         RunConflictError: the name, or one of the fields, is another run's.
         PersamError: one of the fields exists.
     """
-    for field in fields.types():
-        if owner := owner_of(dataset, field):
+    owners = _owners(dataset)
+    for field in names_of(fields):
+        if owner := owners.get(field):
             raise RunConflictError(f"field {field!r} belongs to run {owner!r}: choose another name")
         if dataset.has_field(field):
             raise PersamError(
                 f"dataset {dataset.name!r} has a field {field!r} that no run has written: "
-                "choose another out_field"
+                "choose another name"
             )
     if dataset.has_run(fields.run):
         raise RunConflictError(
             f"dataset {dataset.name!r} has a run {fields.run!r} of another tool: "
-            "choose another out_field"
+            "choose another name"
         )
 
 
 def owner_of(dataset: Any, field: str) -> str | None:
-    """The run that writes a field, now or when it will have something for it."""
+    """The run that writes a field, or keeps its review there, now or when it has something."""
+    return _owners(dataset).get(field)
+
+
+def names_of(fields: RunFields) -> list[str]:
+    """Every field that comes and goes with a run: those it writes, and those of its review."""
+    from .review import edit_field, review_field
+
+    return [*fields.types(), review_field(fields.run), edit_field(fields.run)]
+
+
+def _owners(dataset: Any) -> dict[str, str]:
+    owners: dict[str, str] = {}
     for run in run_names(dataset):
-        if field in fields_of(run, dataset.get_run_info(run).config).types():
-            return run
-    return None
+        for field in names_of(fields_of(run, dataset.get_run_info(run).config)):
+            owners.setdefault(field, run)
+    return owners
 
 
 def load(dataset: Any, name: str) -> Run:

@@ -120,6 +120,27 @@ def test_names_of_runs(sample, name, problem):
     assert (found is None) if problem is None else (problem in found)
 
 
+@pytest.mark.parametrize("companion", ["review", "edit", "score", "withheld"])
+def test_names_whose_companions_are_taken(sample, companion):
+    album = sample._dataset
+    album.add_sample_field(f"mug_{companion}", fo.StringField)
+    assert f"'mug_{companion}' that no run" in picking.problem_with_name(album, "mug")
+    assert picking.free_name(album, "mug") == "mug_2"
+
+
+def test_names_whose_companions_are_not_written(sample):
+    album = sample._dataset
+    album.add_sample_field("mug_similarity", fo.StringField)
+    assert picking.problem_with_name(album, "mug") is None
+    assert "'mug_similarity'" in picking.problem_with_name(album, "mug", similarity=True)
+
+
+@pytest.mark.parametrize("base", ["Müsli", "猫", "x" * 300, "save"])
+def test_a_free_name_is_one_that_a_run_can_have(sample, base):
+    album = sample._dataset
+    assert picking.problem_with_name(album, picking.free_name(album, base)) is None
+
+
 def thumbnail(sample: fo.Sample, field: str, **options: object) -> np.ndarray:
     head, data = picking.reference_thumbnail(sample, field, **options).split(",", 1)
     assert head == "data:image/jpeg;base64"

@@ -161,6 +161,29 @@ def test_two_runs_do_not_share_fields(photos: fo.Dataset) -> None:
         run_on(photos, "other")
 
 
+@pytest.mark.parametrize("companion", ["review", "edit", "score", "withheld"])
+def test_a_run_never_takes_a_field_over(photos: fo.Dataset, companion: str) -> None:
+    """Also none that only its review would write: it would be deleted with the run."""
+    photos.set_values(f"x_{companion}", ["my notes"] * 3)
+    before = state_of(photos)
+    with pytest.raises(fp.PersamError, match=f"'x_{companion}' that no run has written"):
+        run_on(photos, "x")
+    assert state_of(photos) == before
+    run_on(photos, "y")
+    with pytest.raises(fp.PersamError, match=f"'x_{companion}' that no run has written"):
+        fp.rename_run(photos, "y", "x")
+    fp.delete_run(photos, "y")
+    assert photos.values(f"x_{companion}") == ["my notes"] * 3
+
+
+@pytest.mark.parametrize("companion", ["review", "edit"])
+def test_the_fields_of_a_review_belong_to_the_run(photos: fo.Dataset, companion: str) -> None:
+    run_on(photos, "x")
+    assert runs.owner_of(photos, f"x_{companion}") == "x"
+    with pytest.raises(fp.RunConflictError, match=f"x_{companion}.*belongs to run 'x'"):
+        run_on(photos, f"x_{companion}")
+
+
 def test_one_writer_at_a_time(photos: fo.Dataset) -> None:
     run_on(photos.limit(1))
     with lease.Lease(photos, "x"):

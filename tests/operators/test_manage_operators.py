@@ -129,6 +129,18 @@ def test_rename_to_what_cannot_be(runs, name):
     assert Form(runs, "rename_run", {"new_name": name}).errors
 
 
+def test_rename_to_a_name_whose_companions_are_taken(runs):
+    runs.add_sample_field("yours_score", fo.StringField)
+    (error,) = Form(runs, "rename_run", {"new_name": "yours"}).errors
+    assert "'yours_score' that no run has written" in error
+
+
+def test_what_is_corrected_by_hand_goes_with_the_run(runs):
+    assert "by hand" not in Form(runs, "delete_run").texts()
+    Form(runs, "edit_masks").execute()
+    assert "corrected by hand in 'mine_edit'" in Form(runs, "delete_run").texts()
+
+
 def test_delete(runs, tmp_path):
     form = Form(runs, "delete_run")
     assert "deletes the masks of 6 photos" in form.texts()
