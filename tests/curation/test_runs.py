@@ -17,6 +17,7 @@ from PIL import Image
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import fields, lease, runs
+from fiftyone_persam.curation.editing import make_editable
 from fiftyone_persam.curation.segmentation import segment
 
 from .discs import Make, files_of, make_photos, state_of, tiny_sam
@@ -358,3 +359,15 @@ def test_withholding_loses_nothing(photos: fo.Dataset, label_type: str, storage:
             assert len(sample.x_instances.detections) == 1
     fp.delete_run(photos, "x")
     assert not run.masks_dir.exists()
+
+
+def test_what_was_said_of_old_masks_goes_with_them(photos: fo.Dataset) -> None:
+    first, second, third = photos.values("id")
+    run_on(photos)
+    fp.curation.set_review(photos, "x", "accepted", [first, third])
+    make_editable(photos, "x")
+    run_on(photos.limit(2), overwrite=True)
+    counts = fp.curation.review_counts(photos, "x")
+    assert (counts.todo, counts.accepted) == (2, 1)
+    assert photos.exists("x_edit").values("id") == [third]
+    assert photos.values("x_review") == [None, None, "accepted"]
