@@ -190,9 +190,12 @@ def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
         return [PhotoTask(i, path) for i, path in zip(ids, paths, strict=True)]
     check_group_by(samples, group_by)
     ids, paths, groups = samples.values(["id", "filepath", group_by])
-    unnamed = sum(group is None for group in groups)
+    unnamed = [path for path, group in zip(paths, groups, strict=True) if group is None]
     if unnamed:
-        raise PersamError(f"{unnamed} photos have no value in {group_by!r}: set it or leave them")
+        raise PersamError(
+            f"{len(unnamed)} photos have no value in {group_by!r}: set it, beginning with "
+            f"{Path(unnamed[0]).name}, or leave them out"
+        )
     rows = zip(ids, paths, groups, strict=True)
     return sorted((PhotoTask(i, p, str(g)) for i, p, g in rows), key=lambda task: task.group)
 
@@ -209,15 +212,20 @@ def choose_references(
         parameters.mask_value,
     )
     wanted = {task.group for task in tasks}
-    missing = sorted(wanted - {one.group for one in found})
+    check_covered(wanted, {one.group for one in found}, parameters.group_by)
+    return [one for one in found if one.group in wanted]
+
+
+def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> None:
+    """Raise BadReferenceError unless every group of the photos has a reference."""
+    missing = sorted(wanted - found)
     if missing:
         listed = ", ".join(repr(group) for group in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise BadReferenceError(
-            f"no reference for {listed}{more} in {parameters.group_by!r}: "
+            f"no reference for {listed}{more} in {group_by!r}: "
             "give one per group, or leave these photos out"
         )
-    return [one for one in found if one.group in wanted]
 
 
 def method_class(method: str) -> Any:
