@@ -32,7 +32,25 @@ def candidates(ctx: Context) -> list[str]:
     if ctx.current_sample:
         ids.append(ctx.current_sample)
     ids += ctx.selected or []
-    return list(dict.fromkeys(ids))
+    photos = {patch: label["sample_id"] for patch, label in _patches(ctx).items()}
+    return list(dict.fromkeys(photos.get(i, i) for i in ids))
+
+
+def _patches(ctx: Context) -> dict[str, dict[str, str]]:
+    """The selected and opened patches, by id, as the App describes selected labels."""
+    view = ctx.view
+    if not view._is_patches:
+        return {}
+    from fiftyone_persam.curation.picking import label_fields
+
+    ids = [ctx.current_sample, *(ctx.selected or [])]
+    rows = view.select([i for i in ids if i]).values(["id", "sample_id"])
+    field = next(iter(label_fields(view)), "")
+    # A patch has the id of its label.
+    return {
+        patch: {"sample_id": sample, "label_id": patch, "field": field}
+        for patch, sample in zip(*rows, strict=True)
+    }
 
 
 def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -> Picked | None:
@@ -43,12 +61,13 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
         inputs: the form
         preferred: label fields to take before others where the photo has a label in them
     """
+    from fiftyone_persam.curation.fields import photos_of
     from fiftyone_persam.curation.picking import label_fields, labels_of, mask_values, problem_with
 
     ids = [i for i in (ctx.params.get("reference"), *candidates(ctx)) if isinstance(i, str)]
     ids = list(dict.fromkeys(ids))
     ids = [i for i in ids if ObjectId.is_valid(i)]
-    samples = {s.id: s for s in ctx.dataset.select(ids)} if ids else {}
+    samples = {s.id: s for s in photos_of(ctx.dataset).select(ids)} if ids else {}
     ids = [i for i in ids if i in samples]
     given = ctx.params.get("reference")
     if given is not None and given not in samples:
@@ -79,12 +98,16 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
     field = ctx.params.get("label_field")
-    field = field if field in fields else _likely_field(ctx, sample, fields, preferred)
+    labels = [*(ctx.selected_labels or []), *_patches(ctx).values()]
+    if field not in fields:
+        shown = [one["field"] for one in labels if one["sample_id"] == sample.id]
+        shown = [one for one in shown if one in fields]
+        field = shown[0] if shown else _likely_field(ctx, sample, fields, preferred)
     choose(inputs, "label_field", fields, "Label field", default=field)
 
     selected = [
         label["label_id"]
-        for label in ctx.selected_labels or []
+        for label in labels
         if label["sample_id"] == sample.id and label["field"] == field
     ]
     label_id = ctx.params.get("label_id") or (selected[0] if len(selected) == 1 else None)

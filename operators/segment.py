@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import fiftyone.operators.types as types
+from fiftyone.core.collections import SampleCollection
 
 from .base import Context, PersamOperator, choose, from_app, show_fields
 from .reference import (
@@ -17,15 +18,21 @@ from .reference import (
 from .segment_form import (
     METHODS,
     announce,
+    check_references,
+    chosen_photos,
     evaluation_inputs,
     group_inputs,
     keeps_embeddings,
     model_inputs,
     output_inputs,
+    skips_existing,
+    truth_field,
+    truth_of,
 )
 from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
 
-ONE, GROUPS = "one", "groups"
+# Where the references are from; GIVEN: a list of ids, which only a call in Python has.
+ONE, GROUPS, GIVEN = "one", "groups", "given"
 
 
 class SegmentFromReference(PersamOperator):
@@ -42,12 +49,17 @@ class SegmentFromReference(PersamOperator):
     def form(self, ctx: Context, inputs: Any) -> None:
         """Reference, photos, method, output, evaluation."""
         picked = None
-        if self._scope(ctx, inputs) == ONE:
+        scope = self._scope(ctx, inputs)
+        if scope == ONE:
             picked = reference_inputs(ctx, inputs)
             if picked is None:
                 return
-        else:
+        elif scope == GROUPS:
             group_inputs(ctx, inputs)
+        else:
+            field = ctx.params.get("label_field", "ground_truth")
+            group_by = ctx.params.get("group_by")
+            check_references(ctx, inputs, given_references(ctx), field, group_by)
         several = len(candidates(ctx)) > 1
         inputs.view_target(
             ctx,
@@ -66,6 +78,8 @@ class SegmentFromReference(PersamOperator):
         return _button(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS)
 
     def _scope(self, ctx: Context, inputs: Any) -> str:
+        if ctx.params.get("scope") == GIVEN:
+            return GIVEN
         if not has_group_references(ctx.dataset):
             return ONE
         default = ONE if candidates(ctx) else GROUPS
@@ -86,7 +100,7 @@ class SegmentFromReference(PersamOperator):
         """Segment, and evaluate where asked for."""
         import fiftyone_persam as fp
 
-        view, name = ctx.target_view(require_flat=True), ctx.params["out_field"]
+        view, name = chosen_photos(ctx), ctx.params["out_field"]
         if ctx.params.get("download"):
             fp.load_sam(ctx.params.get("model", "sam_lite"), download=True)
         progress.track(Board(ctx.dataset), name)
@@ -95,8 +109,7 @@ class SegmentFromReference(PersamOperator):
             result: dict[str, Any] = {"run": name, "fields": [name], **run_facts(run)}
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
-                result |= evaluate_run(ctx, view, name)
-                result["summary"] += f", mIoU {result['metrics']['mIoU']:.3f}"
+                result = evaluated(ctx, view, result)
         except StoppedError as stopped:
             progress.finish(STOPPED, str(stopped))
             raise
@@ -113,7 +126,9 @@ class SegmentFromReference(PersamOperator):
             ctx.ops.clear_selected_samples(),
             ctx.ops.reload_dataset(),
             show_fields(ctx, *result["fields"]),
-            ctx.ops.notify(result["summary"], variant="success"),
+            ctx.ops.notify(
+                result["summary"], variant="warning" if "warning" in result else "success"
+            ),
         ]
 
     def in_panel(self, ctx: Context) -> bool:
@@ -143,12 +158,14 @@ class SegmentFromReference(PersamOperator):
         cache: bool = False,
         backend: str | None = None,
         delegate: bool = False,
+        overwrite: bool = False,
     ) -> Any:
         """Segment the object of ``reference`` in every photo of a dataset or view.
 
         Args:
             sample_collection: a dataset or view
-            reference: a sample, its id, or a (sample, label id) pair
+            reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
+                one per group of ``group_by``: a view of samples, or a list of these
             label_field: the field of the reference's label
             label_id: which of its labels, where there are several
             mask_value: which value of a segmentation mask
@@ -157,24 +174,30 @@ class SegmentFromReference(PersamOperator):
             out_field: the run's name and field
             label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
             evaluate: compare with ``label_field`` afterwards
-            group_by: field that names each photo's object, for the evaluation
+            group_by: field that names each photo's object: several references need one per value;
+                one reference leaves it to the evaluation
             skip_existing: segment only photos that have no mask of this run yet
             similarity: write similarity maps, too
             prompts: write the prompt points, too
             cache: keep embeddings for other runs on these photos
             backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
+            overwrite: do these photos of a run of this name again
         """
-        if isinstance(reference, tuple):
-            reference, label_id = reference
+        if _are_several(reference):
+            chosen: dict[str, Any] = {
+                "scope": GIVEN,
+                "references": [_by_id(one) for one in reference],
+            }
+        else:
+            sample_id, chosen_label = _by_id(reference)
+            chosen = {"scope": ONE, "reference": sample_id, "label_id": chosen_label or label_id}
         return self.call(
             sample_collection,
             delegate=delegate,
-            reference=getattr(reference, "id", reference),
+            **chosen,
             label_field=label_field,
-            label_id=label_id,
             mask_value=None if mask_value is None else str(mask_value),
-            scope=ONE,
             method=method,
             model=model,
             out_field=out_field,
@@ -182,6 +205,8 @@ class SegmentFromReference(PersamOperator):
             evaluate=evaluate,
             group_by=group_by,
             skip_existing=skip_existing,
+            overwrite=overwrite,
+            literal=True,
             similarity=similarity,
             prompts=prompts,
             cache=cache,
@@ -207,8 +232,29 @@ def _button(place: Any) -> Any:
     return types.Placement(place, button)
 
 
+def _are_several(reference: Any) -> bool:
+    """Whether this is a view or a list of references, rather than one or a (sample, id) pair."""
+    if isinstance(reference, SampleCollection):
+        return True
+    pair = isinstance(reference, tuple) and len(reference) == 2 and isinstance(reference[1], str)
+    return isinstance(reference, (list, tuple)) and not pair
+
+
+def _by_id(reference: Any) -> tuple[Any, str | None]:
+    """A reference as plain values, which can be queued: the sample's id, and the label's."""
+    sample, label_id = reference if isinstance(reference, tuple) else (reference, None)
+    return getattr(sample, "id", sample), label_id
+
+
+def given_references(ctx: Context) -> list[Any]:
+    """What a call in Python gave as references."""
+    return [(sample, label) if label else sample for sample, label in ctx.params["references"]]
+
+
 def segment_arguments(ctx: Context) -> dict[str, Any]:
     """The form's values as arguments of :func:`fiftyone_persam.segment`."""
+    from fiftyone_persam.curation.choosing import fields_of_run
+
     given = ctx.params
     arguments: dict[str, Any] = {
         "method": given.get("method", "persam_f"),
@@ -222,6 +268,25 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
     }
+    # A call in Python means what it says. A form has one question for a run that is there, and
+    # its other inputs may be left over from another name.
+    fields = fields_of_run(ctx.dataset, given["out_field"])
+    if fields is not None and not given.get("literal"):
+        arguments |= {
+            "skip_existing": skips_existing(ctx),
+            "overwrite": not skips_existing(ctx),
+            "label_type": fields.label_type,
+            "similarity": fields.similarity,
+            "prompts": fields.prompts,
+        }
+    if given.get("scope") == GIVEN:
+        value = given.get("mask_value")
+        return arguments | {
+            "reference": given_references(ctx),
+            "label_field": given.get("label_field", "ground_truth"),
+            "group_by": given.get("group_by"),
+            "mask_value": int(value) if value else None,
+        }
     if given.get("scope") == GROUPS:
         return arguments | {
             "reference": group_references(ctx.dataset),
@@ -242,16 +307,34 @@ def run_facts(run: Any) -> dict[str, Any]:
     return {"summary": str(run), "counts": dict(run.counts)}
 
 
+def evaluated(ctx: Context, view: Any, result: dict[str, Any]) -> dict[str, Any]:
+    """A run's result with its evaluation; the run has succeeded, whatever comes of that."""
+    try:
+        result = result | evaluate_run(ctx, view, result["run"])
+    except StoppedError:
+        raise
+    except Exception as error:  # FiftyOne's own, too: the masks are there all the same
+        reason = " ".join(str(error).split()) or type(error).__name__
+        summary = f"{result['summary']}; not evaluated: {reason}"
+        return result | {"summary": summary, "warning": reason}
+    return result | {"summary": f"{result['summary']}, mIoU {result['metrics']['mIoU']:.3f}"}
+
+
 def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
     """Evaluate a run's masks, in the same operation."""
     import fiftyone_persam as fp
 
+    several = ctx.params.get("scope") in (GROUPS, GIVEN)
+    picked = None if several else picked_from(ctx)
+    truth = truth_of(ctx, view, picked)
+    value = ctx.params.get("mask_value") if ctx.params.get("scope") != GROUPS else None
     results = fp.evaluate(
-        view,
+        view if truth is None else truth.samples,
         name,
-        gt_field=ctx.params.get("gt_field") or ctx.params.get("label_field", "ground_truth"),
+        gt_field=truth_field(ctx, picked),
         eval_key=f"{name}_eval",
         group_by=ctx.params.get("group_by"),
+        mask_value=int(value) if value else None,
     )
     return {"eval_key": f"{name}_eval", "metrics": plain_metrics(results)}
 

@@ -7,6 +7,7 @@ from urllib.parse import urlparse
 
 import fiftyone as fo
 import fiftyone.operators.types as types
+from fiftyone.operators.constants import ViewTarget
 
 from .base import Context, choose, notice, refuse
 from .reference import REFERENCE, ROLE, Picked, group_references
@@ -35,6 +36,19 @@ def keeps_embeddings() -> bool:
     return default_cache_dir().is_dir()
 
 
+def chosen_photos(ctx: Context) -> Any:
+    """The photos that are meant, whatever the grid shows: patches, groups, slices."""
+    from fiftyone_persam.curation.choosing import photos_behind
+
+    target = ctx.target_view()
+    if target._is_dynamic_groups:
+        if ctx.request_params.get("view_target") == ViewTarget.SELECTED_SAMPLES:
+            # Every photo of a group can be selected, not only the one in the grid.
+            return ctx.flatten_group_slices(photos_behind(ctx.view)).select(ctx.selected)
+        return ctx.flatten_group_slices(photos_behind(target))
+    return photos_behind(target) if target._is_patches else ctx.target_view(require_flat=True)
+
+
 def group_inputs(ctx: Context, inputs: Any) -> None:
     """How the photos are grouped, each group with its own reference."""
     from fiftyone_persam.curation.picking import label_fields
@@ -47,10 +61,32 @@ def group_inputs(ctx: Context, inputs: Any) -> None:
         return
     choose(inputs, "group_by", groups, "Group photos by", default=default)
     fields = label_fields(ctx.dataset)
-    field = "ground_truth" if "ground_truth" in fields else (fields[0] if fields else None)
+    if not fields:
+        refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
+        return
+    field = "ground_truth" if "ground_truth" in fields else fields[0]
     choose(inputs, "label_field", fields, "Label field of the references", default=field)
-    count = len(group_references(ctx.dataset))
-    notice(inputs, "references", f"{count} photos have {ROLE} = {REFERENCE!r}, one per group.")
+    references = group_references(ctx.dataset)
+    notice(
+        inputs,
+        "references",
+        f"{len(references)} photos have {ROLE} = {REFERENCE!r}, one per group.",
+    )
+    group_by = ctx.params.get("group_by") or default
+    check_references(ctx, inputs, references, ctx.params.get("label_field") or field, group_by)
+
+
+def check_references(
+    ctx: Context, inputs: Any, references: Any, label_field: str, group_by: str | None
+) -> None:
+    """Refuse references that cannot serve the photos that are meant."""
+    from fiftyone_persam.curation.choosing import problem_with_photos, problem_with_references
+
+    photos = chosen_photos(ctx)
+    if problem_with_photos(photos):  # said by `announce`
+        return
+    if problem := problem_with_references(photos, references, label_field, group_by):
+        refuse(inputs, problem, name="reference_problem")
 
 
 def model_inputs(ctx: Context, inputs: Any) -> None:
@@ -90,6 +126,7 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
 
 def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     """The run's name, and what it writes."""
+    from fiftyone_persam.curation.choosing import standing
     from fiftyone_persam.curation.picking import free_name, problem_with_name
     from fiftyone_persam.engine import available_backends
 
@@ -105,19 +142,21 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
         label="Name of the run",
         description="The field for the masks; scores and errors go beside it",
     )
-    if name is not None and (problem := problem_with_name(ctx.dataset, name)):
+    settings = ("similarity", "prompts")
+    written = {key: bool(ctx.params.get(key)) for key in settings}
+    label_type = ctx.params.get("label_type", "segmentation")
+    if name is not None and (
+        problem := problem_with_name(ctx.dataset, name, label_type, **written)
+    ):
         prop.invalid = True
         prop.error_message = problem
-    if isinstance(name, str) and name in ctx.dataset.list_runs():
-        inputs.bool(
-            "skip_existing",
-            default=True,
-            label="Only photos that have no mask of this run yet",
-            description="Off: the run's masks are replaced in the photos you chose",
-        )
-    choose(inputs, "label_type", LABEL_TYPES, "Write masks as", default="segmentation")
+    there = standing(chosen_photos(ctx), name)
+    if there is not None:
+        _go_on_inputs(ctx, inputs, there)
+    else:
+        choose(inputs, "label_type", LABEL_TYPES, "Write masks as", default="segmentation")
     inputs.bool("more", default=False, label="More options", view=types.SwitchView())
-    if ctx.params.get("more"):
+    if ctx.params.get("more") and there is None:
         inputs.bool(
             "similarity",
             default=False,
@@ -130,6 +169,7 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
             label="Prompt points",
             description="The points SAM was given, as a keypoints field",
         )
+    if ctx.params.get("more"):
         inputs.bool(
             "cache",
             default=keeps_embeddings(),
@@ -143,35 +183,88 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
         inputs.bool("open_review", default=True, label="Open the review panel")
 
 
+def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:
+    """A run that is there already: go on with it, or replace what it has in these photos."""
+    inputs.bool(
+        "skip_existing",
+        default=True,
+        label="Only photos that have no mask of this run yet",
+        description="Off: the run's masks are replaced in the photos you chose",
+    )
+    fields = there.fields
+    beside = [n for n in ("similarity", "prompts") if getattr(fields, n)]
+    text = f"As the run began, it writes: {LABEL_TYPES[fields.label_type]}"
+    notice(inputs, "label_type_kept", text + "".join(f", {name}" for name in beside))
+    if skips_existing(ctx):
+        return
+    lost = [f"{there.masks} masks"]
+    lost += [f"{there.decisions} review decisions"] if there.decisions else []
+    lost += [f"corrections by hand in {there.corrections} photos"] if there.corrections else []
+    listed = " and ".join([", ".join(lost[:-1]), lost[-1]] if len(lost) > 1 else lost)
+    notice(inputs, "loss", f"This replaces {listed} of run {fields.run!r}.", warning=True)
+
+
+def skips_existing(ctx: Context) -> bool:
+    """Whether photos that have a mask are left alone; only asked where the run is there."""
+    return bool(ctx.params.get("skip_existing", not ctx.params.get("literal")))
+
+
 def evaluation_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     """Whether to evaluate, where other photos have ground truth."""
-    field = picked.label_field if picked else ctx.params.get("label_field", "ground_truth")
-    if not ctx.dataset.has_field(field):
+    truth = truth_of(ctx, chosen_photos(ctx), picked)
+    if truth is None:
         return
-    others = ctx.target_view().exists(field)
-    if picked is not None:
-        others = others.exclude(picked.sample.id)
-    count = len(others)
-    if count:
-        inputs.bool(
-            "evaluate",
-            default=True,
-            label=f"Evaluate with {field!r}",
-            description=f"{count} of the photos have ground truth: compute IoU and boundary IoU",
-        )
+    what = f", of {truth.label!r} alone" if truth.label else ""
+    text = f"{truth.count} of the photos have ground truth{what}: compute IoU and boundary IoU"
+    inputs.bool(
+        "evaluate",
+        default=truth.doubt is None,
+        label=f"Evaluate with {truth_field(ctx, picked)!r}",
+        description=text if truth.doubt is None else f"Off, for it may mislead. {truth.doubt}",
+    )
+
+
+def truth_field(ctx: Context, picked: Picked | None) -> str:
+    """The field of the ground truth: that of the reference's label."""
+    given = picked.label_field if picked else ctx.params.get("label_field")
+    return str(given or "ground_truth")
+
+
+def truth_of(ctx: Context, photos: Any, picked: Picked | None) -> Any:
+    """What an evaluation can be made with, or None."""
+    from fiftyone_persam.curation.choosing import ground_truth
+
+    return ground_truth(
+        photos,
+        truth_field(ctx, picked),
+        reference=picked.sample if picked else None,
+        label_id=picked.label_id if picked else None,
+        grouped=bool(ctx.params.get("group_by")),
+    )
 
 
 def announce(ctx: Context, inputs: Any) -> None:
     """How many photos will be segmented, and how long that will take."""
+    from fiftyone_persam.curation.choosing import problem_with_photos, standing
     from fiftyone_persam.curation.picking import estimate
 
-    count = len(ctx.target_view())
-    text = f"{count} photos will be segmented"
-    model, method = ctx.params.get("model", "sam_lite"), ctx.params.get("method", "persam_f")
-    if found := estimate(ctx.dataset, model, method, count):
-        text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
-    else:
-        text += "; how long it takes is known after the first run on this machine"
-    notice(inputs, "amount", text + ".")
+    photos = chosen_photos(ctx)
+    count = len(photos)
     if not count:
         refuse(inputs, "There is no photo to segment: clear the filters.", name="nothing")
+        return
+    if problem := problem_with_photos(photos):
+        refuse(inputs, problem, name="photos_problem")
+        return
+    there = standing(photos, ctx.params.get("out_field"))
+    beside = ""
+    if there is not None and there.masks and skips_existing(ctx):
+        count -= there.masks
+        beside = f", {there.masks} have a mask of run {there.fields.run!r} already"
+    text = f"{count} photos will be segmented{beside}"
+    model, method = ctx.params.get("model", "sam_lite"), ctx.params.get("method", "persam_f")
+    if found := estimate(ctx.dataset, model, method, count) if count else None:
+        text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
+    elif count:
+        text += "; how long it takes is known after the first run on this dataset"
+    notice(inputs, "amount", text + ".", warning=not count)
