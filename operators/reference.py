@@ -70,7 +70,7 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     samples = {s.id: s for s in photos_of(ctx.dataset).select(ids)} if ids else {}
     ids = [i for i in ids if i in samples]
     given = ctx.params.get("reference")
-    if given is not None and given not in samples:
+    if given is not None and not (isinstance(given, str) and given in samples):
         refuse(inputs, f"This dataset has no photo {given!r}: select one.", name="no_reference")
         return None
     if not ids:

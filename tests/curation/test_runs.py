@@ -362,7 +362,7 @@ def test_withholding_loses_nothing(photos: fo.Dataset, label_type: str, storage:
 
 
 def test_what_was_said_of_old_masks_goes_with_them(photos: fo.Dataset) -> None:
-    first, second, third = photos.values("id")
+    first, _, third = photos.values("id")
     run_on(photos)
     fp.curation.set_review(photos, "x", "accepted", [first, third])
     make_editable(photos, "x")
