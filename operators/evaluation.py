@@ -43,6 +43,8 @@ class Evaluate(PersamOperator):
         others = [f for f in fields if f != pred]
         gt = "ground_truth" if "ground_truth" in others else others[0]
         choose(inputs, "gt_field", others, "Ground truth", default=gt)
+        chosen = ctx.params.get("gt_field")
+        value_input(ctx, inputs, chosen if chosen in others else gt, pred)
         group_input(ctx, inputs)
         key = inputs.str(
             "eval_key",
@@ -83,6 +85,7 @@ class Evaluate(PersamOperator):
             gt_field=ctx.params["gt_field"],
             eval_key=ctx.params["eval_key"],
             group_by=ctx.params.get("group_by") or None,
+            mask_value=int(value) if (value := ctx.params.get("mask_value")) else None,
         )
         return {"eval_key": ctx.params["eval_key"], "metrics": plain_metrics(results)}
 
@@ -103,6 +106,7 @@ class Evaluate(PersamOperator):
         gt_field: str = "ground_truth",
         eval_key: str | None = None,
         group_by: str | None = None,
+        mask_value: int | None = None,
         delegate: bool = False,
     ) -> Any:
         """Evaluate the masks in ``pred_field``; see :func:`fiftyone_persam.evaluate`."""
@@ -113,6 +117,7 @@ class Evaluate(PersamOperator):
             gt_field=gt_field,
             eval_key=eval_key or f"{pred_field}_eval",
             group_by=group_by,
+            mask_value=None if mask_value is None else str(mask_value),
         )
 
 
@@ -215,6 +220,19 @@ def _chosen(ctx: Context) -> Any:
     if target == ViewTarget.SELECTED_SAMPLES and ctx.dataset.media_type == "group":
         return photos_of(ctx.dataset).select(list(ctx.selected))
     return ctx.target_view()
+
+
+def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> None:
+    """Which value of the ground truth's masks is the object, where they have several."""
+    from fiftyone_persam.curation.picking import learnt_value, mask_values
+
+    first = ctx.dataset.exists(gt_field).first() if len(ctx.dataset.exists(gt_field)) else None
+    values = mask_values(first, gt_field) if first is not None else {}
+    if len(values) > 1:
+        named = {NONE: "all of them", **{str(v): name for v, name in values.items()}}
+        learnt = learnt_value(ctx.dataset, pred_field, gt_field)
+        default = NONE if learnt is None else str(learnt)
+        choose(inputs, "mask_value", named, "Which mask value", default=default, required=False)
 
 
 def group_input(

@@ -6,6 +6,7 @@ panel, loads again in another process, and is deleted by ``dataset.delete_evalua
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import fiftyone as fo
@@ -28,6 +29,8 @@ from .perseg_evaluation import (
     PerSegResults,
     Progress,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -83,6 +86,8 @@ def evaluate(
     view = photos if include_references else without_references(photos, pred_field)
     config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
     method = config.build()
+    _check_truth(photos, view, gt_field)
+    _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
     if eval_key is not None:
         check_eval_key(dataset, eval_key, overwrite)
     rows = method.count(view, progress)
@@ -99,11 +104,13 @@ def evaluate(
 
 
 def without_references(samples: Any, pred_field: str) -> Any:
-    """The photos that a run did not learn its object from."""
+    """The photos that a run has not learnt its object from, now or for a part of its masks."""
     dataset = runs.root(samples)
     view = samples
-    if pred_field in runs.run_names(dataset):
-        used = {one["sample_id"] for one in dataset.get_run_info(pred_field).config.references}
+    if run := runs.owner_of(dataset, pred_field):
+        config = dataset.get_run_info(run).config
+        tries = [config.references, *(past["references"] for past in config.earlier)]
+        used = {one["sample_id"] for references in tries for one in references}
         if used:
             living = photos_of(dataset).select(used).values("id")
             view = view.exclude(living)
@@ -114,6 +121,35 @@ def without_references(samples: Any, pred_field: str) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _check_truth(photos: Any, view: Any, gt_field: str) -> None:
+    """Raise PersamError if nothing can be compared, and say which of three reasons it is."""
+    if len(view.exists(gt_field)):
+        return
+    if not len(photos):
+        raise PersamError("there is no photo to evaluate: the view is empty")
+    if len(photos.exists(gt_field)):
+        raise PersamError(
+            f"every photo with ground truth in {gt_field!r} is a reference, which the protocol "
+            "leaves out: label another photo, or give include_references=True"
+        )
+    raise PersamError(f"no photo has ground truth in {gt_field!r}: choose its field")
+
+
+def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field: str) -> None:
+    run = runs.owner_of(dataset, pred_field)
+    if run is None:
+        return
+    truth = view.exists(gt_field)
+    done = runs.done_ids(dataset, run)
+    untouched = sum(i not in done for i in truth.values("id"))
+    if untouched:
+        logger.warning(
+            "%d of %d photos were not segmented by run %r and count as empty masks: evaluate the "
+            "view that was segmented",
+            *(untouched, len(truth), run),
+        )
 
 
 def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:

@@ -109,7 +109,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         Photos without ground truth are left out; a missing prediction counts as an empty mask.
 
         Raises:
-            PersamError: a mask cannot be read or does not fit, or no photo has ground truth.
+            PersamError: a mask cannot be read or does not fit.
         """
         config = self.config
         names = [config.pred_field, config.gt_field]
@@ -117,8 +117,6 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             names.append(config.group_by)
         chosen = samples.exists(config.gt_field)
         total = len(chosen)
-        if not total:
-            raise PersamError(f"no photo has ground truth in {config.gt_field!r}: choose its field")
         rows: list[PhotoRow] = []
         # Masks are read and counted in threads; NumPy and OpenCV let go of the interpreter.
         photos = load_ahead(chosen.select_fields(names).iter_samples(), self._count_one, 4, 16)

@@ -79,6 +79,15 @@ def mask_values(sample: Any, field: str) -> dict[int, str]:
     return {v: str(targets.get(v) or f"value {v}") for v in values}
 
 
+def learnt_value(dataset: Any, run: str, field: str) -> int | str | None:
+    """The value of a field's masks from which a run has learnt its object, if it was one value."""
+    if run not in run_names(dataset):
+        return None
+    references = dataset.get_run_info(run).config.references
+    values = {one["mask_value"] for one in references if one["label_field"] == field}
+    return values.pop() if len(values) == 1 else None
+
+
 def problem_with(
     sample: Any, field: str, label_id: str | None = None, mask_value: int | str | None = None
 ) -> str | None:
