@@ -14,7 +14,7 @@ from .reference import REFERENCE, ROLE, Picked, group_references
 from .streaming import duration
 
 METHODS = {
-    "persam_f": "PerSAM-F: tunes two numbers to the reference, most accurate",
+    "persam_f": "PerSAM-F: tunes two numbers to the reference; best with large models",
     "persam": "PerSAM: no tuning at all",
 }
 LABEL_TYPES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import logging
 import os
 import uuid
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fiftyone as fo
+
 from ..engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
 from ..errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
 from . import runs
 from .checks import check_choice, check_group_by, check_mask_value
-from .fields import LABEL_TYPES, RunFields
+from .fields import LABEL_TYPES, RunFields, photos_of
 from .folders import choose_folder, owns_folder
 from .references import SampleReference, resolve_references
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from ..sam import PromptableSam
 
 METHODS = ("persam", "persam_f")
+OBJECT = "object"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,25 @@ def choose_references(
     )
     wanted = {task.group for task in tasks}
     check_covered(wanted, {one.group for one in found}, parameters.group_by)
+    if parameters.group_by is None and len(found) > 1:
+        _warn_of_several_objects(found)
     return [one for one in found if one.group in wanted]
+
+
+def _warn_of_several_objects(references: Sequence[SampleReference]) -> None:
+    """PerSeg's samples name their object: references of several are one by mistake."""
+    names: set[str] = set()
+    for home in {one.dataset for one in references}:
+        photos = photos_of(fo.load_dataset(home))
+        if photos.has_field(OBJECT):
+            ids = [one.sample_id for one in references if one.dataset == home]
+            names.update(map(str, photos.select(ids).distinct(OBJECT)))
+    if len(names) > 1:
+        logger.warning(
+            "the references show %d objects (%s) and are taken as one: give group_by=%r for one "
+            "reference per object",
+            *(len(names), ", ".join(sorted(names)[:5]), OBJECT),
+        )
 
 
 def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> None:

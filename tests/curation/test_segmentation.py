@@ -129,6 +129,20 @@ def test_each_group_has_its_own_reference(dataset: Make, tmp_path: Path) -> None
             assert {d.label for d in sample.x_instances.detections} <= {colour}
 
 
+def test_references_of_several_objects_without_groups(
+    dataset: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = dataset(make_photos(tmp_path, 2, ("red", "blue")))
+    photos.set_values("object", photos.values("colour"))
+    view = photos.match(fo.ViewField("role") == "reference")
+    run_on(photos, reference=view, group_by="object")
+    run_on(photos, reference=photos.limit(2), out_field="y")
+    assert caplog.messages == []
+    run_on(photos, reference=view, out_field="z")
+    (message,) = caplog.messages
+    assert message.startswith("the references show 2 objects (blue, red) and are taken as one")
+
+
 def test_a_group_without_a_reference_is_named(dataset: Make, tmp_path: Path) -> None:
     made = dataset(make_photos(tmp_path, 2, ("red", "blue")))
     with pytest.raises(fp.BadReferenceError, match="no reference for 'blue' in 'colour'"):
