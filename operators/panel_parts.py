@@ -317,14 +317,16 @@ def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
 
 def _preview(ctx: Context, run: str) -> str | None:
     """The opened photo with its mask, so that the panel need not be split to see both."""
+    from fiftyone_persam.curation.editing import corrected_fields, latest_field
     from fiftyone_persam.curation.picking import mask_thumbnail
     from fiftyone_persam.errors import PersamError
 
     sample = ctx.dataset[ctx.current_sample]
-    if sample[run] is None:
+    field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
+    if sample[field] is None:
         return None
     try:
-        return mask_thumbnail(sample, run, side=520)
+        return mask_thumbnail(sample, field, side=520)
     except PersamError:
         return None
 

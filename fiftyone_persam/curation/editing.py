@@ -63,10 +63,13 @@ def corrected_fields(dataset: Any, run: str) -> list[str]:
 
 def latest_label(sample: Any, run: str, corrected: Sequence[str]) -> Any:
     """A photo's label from the first of ``corrected`` that has one, else the run's."""
-    for name in corrected:
-        if sample.has_field(name) and sample[name] is not None:
-            return sample[name]
-    return sample[run]
+    return sample[latest_field(sample, run, corrected)]
+
+
+def latest_field(sample: Any, run: str, corrected: Sequence[str]) -> str:
+    """Where a photo's latest label is: the first of ``corrected`` that has one, else the run's."""
+    filled = (n for n in corrected if sample.has_field(n) and sample[n] is not None)
+    return next(filled, run)
 
 
 def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:

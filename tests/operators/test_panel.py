@@ -8,7 +8,7 @@ import fiftyone as fo
 import pytest
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review, runs
+from fiftyone_persam.curation import make_editable, review, runs
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import PanelTab, uris
@@ -231,3 +231,14 @@ def test_a_mask_is_handed_to_the_app_s_own_tools(album):
     # What the App's Annotate asks for: a schema it can read, of a field that is active.
     assert album.active_label_schemas == ["mine_edit"]
     assert json.loads(json.dumps(album.label_schemas["mine_edit"]))["type"] == "detections"
+
+
+def test_the_preview_shows_what_was_corrected_by_hand(album):
+    (sure,) = ids_of(album, "sure")
+    before = PanelTab(album, current_sample=sure).state["preview"]
+    field = make_editable(album, RUN, ids=[sure])
+    assert PanelTab(album, current_sample=sure).state["preview"] == before
+    sample = album[sure]
+    sample[field].detections[0].bounding_box = [0, 0, 0.2, 0.2]
+    sample.save()
+    assert PanelTab(album, current_sample=sure).state["preview"] != before
