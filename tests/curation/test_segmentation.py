@@ -244,6 +244,14 @@ def test_a_run_of_that_name_is_gone_on_with_or_replaced(photos: fo.Dataset) -> N
         run_on(photos, overwrite=True, label_type="detections")
 
 
+def test_a_part_made_in_another_way_is_on_record(photos: fo.Dataset) -> None:
+    assert run_on(photos.limit(2)).config.earlier == []
+    assert run_on(photos.limit(3), skip_existing=True).config.earlier == []
+    run = run_on(photos, skip_existing=True, method="persam_f")
+    assert [past["method"] for past in run.config.earlier] == ["persam"]
+    assert run.config.method == "persam_f" and run.counts["segmented"] == 4
+
+
 def test_nothing_left_to_do_needs_no_model(photos: fo.Dataset) -> None:
     run_on(photos)
     before = state_of(photos)
