@@ -165,7 +165,8 @@ def check_folder(folder: Path, overwrite: bool) -> list[str]:
             f"{folder} holds more than an earlier export: choose an empty folder"
         ) from None
     inside = folder.resolve()
-    return [name for name in files if inside in (folder / name).resolve().parents]
+    named = [name for name in files if isinstance(name, str)]
+    return [name for name in named if inside in (folder / name).resolve().parents]
 
 
 def _unreadable(view: Any) -> dict[str, str]:

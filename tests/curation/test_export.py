@@ -133,7 +133,9 @@ def test_a_marker_that_points_elsewhere_removes_nothing(album, tmp_path):
     (tmp_path / "novel.txt").write_text("chapter one")
     marker = out / ".fiftyone-persam-export"
     files = json.loads(marker.read_text())["files"]
-    marker.write_text(json.dumps({"files": [*files, "../novel.txt", str(tmp_path / "novel.txt")]}))
+    marker.write_text(
+        json.dumps({"files": [*files, 7, "../novel.txt", str(tmp_path / "novel.txt")]})
+    )
     export_masks(album, RUN, out, format="masks", overwrite=True)
     assert (tmp_path / "novel.txt").read_text() == "chapter one"
 
