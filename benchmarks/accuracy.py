@@ -99,14 +99,20 @@ def load_model(name: str) -> PromptableSam:
     return fp.load_sam(sam.eval())
 
 
-def main() -> None:
+def album_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that looks at masks: an album and a model."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("album", type=Path)
     parser.add_argument(
         "--model", default="sam_lite", help="a model's name or a sam_lite .safetensors file"
     )
+    return parser
+
+
+def main() -> None:
+    parser = album_parser(__doc__)
     parser.add_argument("--objects", nargs="*")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()

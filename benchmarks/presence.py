@@ -9,27 +9,17 @@ photos without it that would be found out.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
 import fiftyone_persam as fp
-from benchmarks.accuracy import load_model
+from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import read_album
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("album", type=Path)
-    parser.add_argument(
-        "--model", default="sam_lite", help="a model's name or a sam_lite .safetensors file"
-    )
-    arguments = parser.parse_args()
+    arguments = album_parser(__doc__).parse_args()
     sam = load_model(arguments.model)
     objects = list(read_album(arguments.album, None))
     photos = [(p.object, sam.encode([p.image])[0]) for photos in objects for p in photos[1:]]

@@ -6,7 +6,7 @@ Each message is one line: what was wrong, with which input, and what to do about
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class PersamError(ValueError):
@@ -46,3 +46,12 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     by_case = {one.casefold(): one for one in known}
     close = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.7)
     return f"; did you mean {by_case[close[0]]!r}?" if close else ""
+
+
+def problem_of(check: Callable[..., object], *args: object, **kwargs: object) -> str | None:
+    """What a check says against what it is given, in one line; None if it has nothing against."""
+    try:
+        check(*args, **kwargs)
+    except PersamError as error:
+        return str(error)
+    return None

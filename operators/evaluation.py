@@ -31,7 +31,7 @@ class Evaluate(PersamOperator):
     def form(self, ctx: Context, inputs: Any) -> None:
         """Prediction, ground truth, groups, key."""
         from fiftyone_persam.curation.evaluation import check_eval_key
-        from fiftyone_persam.errors import PersamError
+        from fiftyone_persam.errors import problem_of
 
         fields = mask_fields(ctx.dataset)
         if len(fields) < 2:
@@ -54,24 +54,12 @@ class Evaluate(PersamOperator):
             description="Its name in the Model Evaluation panel, and the prefix of its fields",
         )
         name = ctx.params.get("eval_key") or f"{pred}_eval"
-        problem = "Use letters, digits and underscores, beginning with a letter."
-        try:
-            if str(name).isidentifier():
-                check_eval_key(ctx.dataset, name)
-                problem = ""
-        except PersamError as error:
-            problem = str(error)
-        if problem:
+        if problem := problem_of(check_eval_key, ctx.dataset, name):
             key.invalid = True
             key.error_message = problem
-        else:
-            if ctx.dataset.has_evaluation(name):
-                notice(
-                    inputs,
-                    "replaces",
-                    f"This replaces the evaluation {name!r}: another key keeps both.",
-                    warning=True,
-                )
+        elif ctx.dataset.has_evaluation(name):
+            text = f"This replaces the evaluation {name!r}: another key keeps both."
+            notice(inputs, "replaces", text, warning=True)
         inputs.view_target(ctx, action_description="Evaluate", default_target="CURRENT_VIEW")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
@@ -224,9 +212,10 @@ def _chosen(ctx: Context) -> Any:
 
 def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> None:
     """Which value of the ground truth's masks is the object, where they have several."""
+    from fiftyone_persam.curation.fields import photos_of
     from fiftyone_persam.curation.picking import learnt_value, mask_values
 
-    first = ctx.dataset.exists(gt_field).first() if len(ctx.dataset.exists(gt_field)) else None
+    first = next(iter(photos_of(ctx.dataset).exists(gt_field).limit(1)), None)
     values = mask_values(first, gt_field) if first is not None else {}
     if len(values) > 1:
         named = {NONE: "all of them", **{str(v): name for v, name in values.items()}}

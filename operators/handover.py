@@ -149,28 +149,20 @@ class PromoteMasks(PersamOperator):
 
 def _problem_with_field(ctx: Context, run: str, name: Any, taken: set[str]) -> str | None:
     from fiftyone_persam.curation.promotion import check_label_field
-    from fiftyone_persam.errors import PersamError
+    from fiftyone_persam.errors import problem_of
 
     if name is None:  # the default is on its way
         return None
     if name in taken:
         return f"{name!r} belongs to a run: choose another field."
-    try:
-        check_label_field(ctx.dataset, run, name)
-    except PersamError as error:
-        return str(error)
-    return None
+    return problem_of(check_label_field, ctx.dataset, run, name)
 
 
 def _problem_with_folder(folder: Path, overwrite: Any) -> str | None:
     from fiftyone_persam.curation.export import check_folder
-    from fiftyone_persam.errors import PersamError
+    from fiftyone_persam.errors import problem_of
 
-    try:
-        check_folder(folder, bool(overwrite))
-    except PersamError as error:
-        return str(error)
-    return None
+    return problem_of(check_folder, folder, bool(overwrite))
 
 
 class ExportMasks(PersamOperator):

@@ -9,8 +9,9 @@ import fiftyone as fo
 from bson import ObjectId
 from fiftyone import ViewField as F
 
-from ..errors import PersamError
+from ..errors import PersamError, problem_of
 from . import runs
+from .checks import MASKS
 from .fields import RunFields, photos_of
 from .plan import check_covered, check_photos, choose_photos
 from .references import resolve_references
@@ -27,11 +28,7 @@ def photos_behind(view: Any) -> Any:
 
 def problem_with_photos(samples: Any) -> str | None:
     """What keeps photos from being segmented, in one line, or None."""
-    try:
-        check_photos(samples)
-    except PersamError as error:
-        return str(error)
-    return None
+    return problem_of(check_photos, samples)
 
 
 def problem_with_references(
@@ -137,7 +134,7 @@ def ground_truth(
         grouped: whether each photo shows the object of its group, and no other.
     """
     kind = getattr(samples.get_field(field), "document_type", None)
-    if kind not in (fo.Segmentation, fo.Detections, fo.Detection):
+    if kind not in MASKS:
         return None
     label, doubt = None, None
     if kind is not fo.Segmentation:

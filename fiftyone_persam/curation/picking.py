@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from ..errors import PersamError
+from ..errors import PersamError, problem_of
 from ..sam.photos import load_photo
 from .checks import LONGEST_NAME
 from .fields import RunFields
@@ -138,11 +138,7 @@ def problem_with_name(
 
 def problem_with_new_name(dataset: Any, run: str, new_name: Any) -> str | None:
     """What keeps a run from being renamed, in one line, or None."""
-    try:
-        check_rename(dataset, run, new_name)
-    except PersamError as error:
-        return str(error)
-    return None
+    return problem_of(check_rename, dataset, run, new_name)
 
 
 @dataclass(frozen=True)

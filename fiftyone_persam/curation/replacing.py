@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .fields import patiently, photos_of
-from .review import edit_field, review_field, review_record, review_store
+from .review import edit_field, review_field
+from .review_store import review_record, review_store
 
 
 def forget_photos(dataset: Any, run: str, ids: Sequence[str]) -> None:
@@ -24,7 +25,7 @@ def forget_photos(dataset: Any, run: str, ids: Sequence[str]) -> None:
     record = review_record(dataset, run)
     gone = set(ids)
     steps = [_without(step, gone) for step in record["undo"]]
-    left = [step for step in steps if step != {"reviews": {}}]
+    left = [step for step in steps if step.get("reviews") != {}]
     if left != record["undo"]:
         review_store(dataset).set(run, {**record, "undo": left})
 
@@ -32,4 +33,4 @@ def forget_photos(dataset: Any, run: str, ids: Sequence[str]) -> None:
 def _without(step: dict[str, Any], ids: set[str]) -> dict[str, Any]:
     if "reviews" not in step:
         return step
-    return {"reviews": {i: d for i, d in step["reviews"].items() if i not in ids}}
+    return {**step, "reviews": {i: d for i, d in step["reviews"].items() if i not in ids}}

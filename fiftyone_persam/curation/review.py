@@ -25,20 +25,16 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
-from fiftyone.operators import ExecutionStore
 
 from ..errors import PersamError
 from .checks import check_states, list_of_ids
 from .fields import photos_of, withhold
+from .review_store import remember, review_record, review_store
 from .runs import fields_of, require, root
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 TODO, ABSENT, FAILED = "todo", "absent", "failed"
 STATES = (TODO, ACCEPTED, REJECTED, ABSENT, FAILED)
-
-STORE = "fiftyone-persam-review"
-UNDO_STEPS = 100
-UNDO_PHOTOS = 50_000
 
 Collection = Any  # fo.Dataset | fo.DatasetView: fiftyone ships no types
 
@@ -235,7 +231,7 @@ def set_reviews(
         return 0
     _write(dataset, run, changed)
     step: dict[str, Any] = {"reviews": {i: before[i] for i in changed}}
-    _remember(dataset, run, step if sitting is None else {**step, "sitting": sitting})
+    remember(dataset, run, step if sitting is None else {**step, "sitting": sitting})
     return len(changed)
 
 
@@ -304,7 +300,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
     previous = presence_threshold(dataset, run)
     count = _move_threshold(dataset, run, float(threshold))
     if previous != threshold:
-        _remember(dataset, run, {"threshold": previous}, threshold=float(threshold))
+        remember(dataset, run, {"threshold": previous}, threshold=float(threshold))
     return count
 
 
@@ -401,25 +397,3 @@ def _move_threshold(dataset: Any, run: str, threshold: float) -> int:
     withhold(dataset, written, Path(config.masks_dir), gone, absent=True)
     withhold(dataset, written, Path(config.masks_dir), back, absent=False)
     return len(gone) + len(back)
-
-
-def review_store(dataset: Any) -> Any:
-    """Where undo steps and thresholds are kept, by run."""
-    return ExecutionStore.create(STORE, dataset._doc.id)
-
-
-def review_record(dataset: Any, run: str) -> dict[str, Any]:
-    """A run's ``undo`` steps, oldest first, and the reviewer's ``threshold``, None if unset."""
-    stored = review_store(dataset).get(run) or {}
-    return {"undo": list(stored.get("undo", [])), "threshold": stored.get("threshold")}
-
-
-def _remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> None:
-    record = review_record(dataset, run)
-    steps = [*record["undo"], step][-UNDO_STEPS:]
-    if "sitting" in step and [s.get("sitting") for s in steps[-2:-1]] == [step["sitting"]]:
-        earlier = steps.pop(-2)
-        steps[-1] = {**step, "reviews": {**step["reviews"], **earlier["reviews"]}}
-    while len(steps) > 1 and sum(len(s.get("reviews", ())) for s in steps) > UNDO_PHOTOS:
-        steps.pop(0)
-    review_store(dataset).set(run, {**record, **changes, "undo": steps})

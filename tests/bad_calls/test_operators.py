@@ -122,7 +122,7 @@ CALLS = (
     call(
         "evaluate-key",
         "evaluate",
-        "eval_key 'a b' .*: Use letters",
+        "eval_key 'a b' cannot name a field: use",
         pred_field="mine",
         eval_key="a b",
     ),

@@ -20,6 +20,7 @@ from fiftyone_persam.curation.review import (
     review_table,
     set_presence_threshold,
     set_review,
+    set_reviews,
     undo_review,
     undo_steps,
 )
@@ -62,6 +63,16 @@ def test_what_is_not_accepted_is_done_anew(photos: fo.Dataset) -> None:
     assert undo_steps(photos, RUN) == 1
     assert undo_review(photos, RUN) == 1
     assert review_counts(photos, RUN).todo == 4
+
+
+def test_thumbs_that_are_left_stay_one_step(photos: fo.Dataset) -> None:
+    ids = photos.values("id")
+    set_reviews(photos, RUN, {ACCEPTED: ids[:1]}, sitting="now")
+    set_reviews(photos, RUN, {REJECTED: ids[1:2]}, sitting="now")
+    segment_again(photos, RUN, photos.last())
+    set_reviews(photos, RUN, {ACCEPTED: ids[2:3]}, sitting="now")
+    assert undo_steps(photos, RUN) == 1
+    assert undo_review(photos, RUN) == 2
 
 
 def test_corrections_of_masks_that_are_replaced_are_dropped(photos: fo.Dataset) -> None:

@@ -4,7 +4,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation import review, review_store
 from fiftyone_persam.errors import PersamError
 
 from .reviewed_run import RUN, THRESHOLD, ids_of, photos_of, reviewed_run
@@ -115,7 +115,7 @@ def test_undo_survives_a_new_process(album):
 
 
 def test_undo_steps_are_bounded(album, monkeypatch):
-    monkeypatch.setattr(review, "UNDO_STEPS", 3)
+    monkeypatch.setattr(review_store, "UNDO_STEPS", 3)
     ids = ids_of(album, "sure")
     for _ in range(4):
         review.set_review(album, RUN, "accepted", ids)

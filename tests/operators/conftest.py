@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import fiftyone as fo
 import pytest
 
+import fiftyone_persam as fp
 from fiftyone_persam.engine import default_cache_dir
 
 from .context import link_plugin
@@ -22,3 +25,13 @@ def nothing_cached() -> Iterator[None]:
     shutil.rmtree(default_cache_dir(), ignore_errors=True)
     yield
     shutil.rmtree(default_cache_dir(), ignore_errors=True)
+
+
+@pytest.fixture
+def photos(dataset, album: Path) -> fo.Dataset:
+    """Three photos of a cat; nothing says of itself that it is a reference."""
+    cats = fo.Dataset.from_dir(
+        dataset_dir=str(album), dataset_type=fp.PerSegDataset, objects=["cat"]
+    )
+    cats.set_values("role", ["target"] * len(cats))
+    return dataset(cats)

@@ -20,16 +20,6 @@ SEGMENT = "segment_from_reference"
 
 
 @pytest.fixture
-def photos(dataset, album: Path) -> fo.Dataset:
-    """Three photos of a cat; nothing says of itself that it is a reference."""
-    cats = fo.Dataset.from_dir(
-        dataset_dir=str(album), dataset_type=fp.PerSegDataset, objects=["cat"]
-    )
-    cats.set_values("role", ["target"] * len(cats))
-    return dataset(cats)
-
-
-@pytest.fixture
 def groups(dataset, album: Path) -> fo.Dataset:
     """Three photos of a cat and three of a cup, a reference in each three."""
     return dataset(fo.Dataset.from_dir(dataset_dir=str(album), dataset_type=fp.PerSegDataset))

@@ -22,16 +22,6 @@ SEGMENT = "segment_from_reference"
 WAIT = 180  # seconds: generous, since nothing waits in vain
 
 
-@pytest.fixture
-def photos(dataset, album: Path) -> fo.Dataset:
-    """Three photos of a cat; nothing says of itself that it is a reference."""
-    cats = fo.Dataset.from_dir(
-        dataset_dir=str(album), dataset_type=fp.PerSegDataset, objects=["cat"]
-    )
-    cats.set_values("role", ["target"] * len(cats))
-    return dataset(cats)
-
-
 def picked(photos: fo.Dataset, name: str = SEGMENT, params=None, **request) -> Form:
     """The form with the first photo selected."""
     return Form(photos, name, params, selected=[photos.first().id], **request)

@@ -60,6 +60,21 @@ def test_perseg_is_loaded_from_disk(source: str, archives: dict[str, Path], kind
     assert foz.load_zoo_dataset(source) == dataset
 
 
+def test_another_source_is_loaded_when_asked_to(
+    source: str, archives: dict[str, Path], tmp_path: Path
+) -> None:
+    foz.load_zoo_dataset(source, source=str(archives["folder"]))
+    other = tmp_path / "other"
+    for part in ("Images", "Annotations"):
+        shutil.copytree(archives["folder"] / part / "cat", other / part / "cat")
+    again = foz.load_zoo_dataset(source, source=str(other))
+    assert len(again) == PHOTOS  # as the README says: what is there stays
+    new = foz.load_zoo_dataset(
+        source, source=str(other), overwrite=True, drop_existing_dataset=True
+    )
+    assert new.distinct("object") == ["cat"]
+
+
 def test_options_reach_the_importer(source: str, archives: dict[str, Path]) -> None:
     dataset = foz.load_zoo_dataset(
         source, source=str(archives["zip"]), objects=["cup"], reference="02", max_samples=2
