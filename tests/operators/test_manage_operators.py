@@ -9,7 +9,8 @@ import pytest
 from fiftyone.operators.executor import ExecutionError
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation.review import decisions, table
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_counts
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, reviewed_run
 from .context import Form, context, operator, uris
@@ -115,11 +116,11 @@ def test_list_runs(runs, tmp_path):
 
 
 def test_rename(runs):
-    decisions.set_review(runs, RUN, "accepted", ids_of(runs, "sure"))
+    set_review(runs, RUN, "accepted", ids_of(runs, "sure"))
     Form(runs, "rename_run", {"new_name": "yours"}).execute()
     assert runs.list_runs() == ["yours"]
     assert runs.count("yours") == 5
-    assert table.review_counts(runs, "yours").accepted == 1
+    assert review_counts(runs, "yours").accepted == 1
     operator("rename_run")(runs, "yours", RUN)
     assert runs.list_runs() == [RUN]
 

@@ -9,7 +9,8 @@ import pytest
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import make_editable
-from fiftyone_persam.curation.review import decisions, table
+from fiftyone_persam.curation.review.decisions import undo_steps
+from fiftyone_persam.curation.review.table import review_counts, review_view
 from fiftyone_persam.curation.runs import record
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
@@ -103,14 +104,14 @@ def test_one_click_decides_about_the_opened_photo(album):
     (sure,) = ids_of(album, "sure")
     tab = PanelTab(album, current_sample=sure)
     requests = tab.click("Accept")
-    assert photos_of(table.review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
     (opened,) = [r["params"] for r in requests if r["operator_uri"] == "open_sample"]
     assert opened["id"] == ids_of(album, "low_score")[0]  # on to the most doubtful
     tab.request["current_sample"] = opened["id"]
     tab.click("Reject")
-    assert photos_of(table.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
     tab.click("Undo")
-    assert table.review_counts(album, RUN).rejected == 0
+    assert review_counts(album, RUN).rejected == 0
 
 
 def test_thumbs_are_decisions(album):
@@ -123,8 +124,8 @@ def test_thumbs_are_decisions(album):
     }
     tab.send("on_change_selected")
     tab.click("Save 1 yes, 1 no")
-    assert photos_of(table.review_view(album, RUN, "accepted")) == ["sure"]
-    assert photos_of(table.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
 
 
 def mark(tab: PanelTab, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) -> list[dict]:
@@ -142,14 +143,14 @@ def test_a_thumb_is_stored_when_it_is_given(album):
     tab = PanelTab(album)
     tab.click("Start reviewing")
     mark(tab, up=(up,))
-    assert photos_of(table.review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
     mark(tab, up=(up, other), down=(down,))  # and the browser is closed: nothing is lost
-    assert set(photos_of(table.review_view(album, RUN, "accepted"))) == {"sure", "good"}
+    assert set(photos_of(review_view(album, RUN, "accepted"))) == {"sure", "good"}
     mark(tab, up=(up,), down=(down,))  # one thumb is taken away
-    assert str(table.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
     # Whoever clears the whole selection decides nothing, but is told so.
     assert "notify" in uris(mark(tab))
-    assert str(table.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
 
 
 def test_the_thumbs_until_save_are_undone_together(album):
@@ -162,13 +163,13 @@ def test_the_thumbs_until_save_are_undone_together(album):
     assert {"set_view", "clear_selected_samples"} <= set(uris(requests))
     assert "notify" not in uris(mark(tab))
     mark(tab, up=(later,))
-    assert decisions.undo_steps(album, RUN) == 2
+    assert undo_steps(album, RUN) == 2
     # The grid shows no thumb that is undone, so Save cannot bring it back.
     assert "clear_selected_samples" in uris(tab.click("Undo"))
-    assert str(table.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
     mark(tab)
     tab.click("Undo")
-    assert table.review_counts(album, RUN).todo == 4
+    assert review_counts(album, RUN).todo == 4
 
 
 def test_clicks_faster_than_the_answers_are_one_step(album):
@@ -179,8 +180,8 @@ def test_clicks_faster_than_the_answers_are_one_step(album):
     mark(tab, up=(up,))
     tab.state = before  # what the App sends while the first click is on its way
     mark(tab, up=(up,), down=(down,))
-    assert decisions.undo_steps(album, RUN) == 1
-    assert str(table.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert undo_steps(album, RUN) == 1
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_a_failed_photo_shows_why_and_cannot_be_accepted(album):
     assert "This photo failed: broken.jpg" in json.dumps(tab._output)
     assert not {"Accept", "Reject"} & set(tab.labels) and "Next" in tab.labels
     tab.send("accept")
-    assert table.review_counts(album, RUN).failed == 1
+    assert review_counts(album, RUN).failed == 1
 
 
 def test_a_mask_is_handed_to_the_app_s_own_tools(album):

@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from fiftyone_persam.curation.handover.export import FORMATS, coco_annotation, export_masks
-from fiftyone_persam.curation.review import decisions
+from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.curation.review.editing import make_editable
 from fiftyone_persam.datasets import PerSegDataset
 from fiftyone_persam.errors import PersamError
@@ -22,7 +22,7 @@ from ..reviewed_run import RUN, disc, ids_of, reviewed_run
 def album(dataset, tmp_path) -> fo.Dataset:
     album = reviewed_run(dataset, tmp_path / "album")
     album.set_values("object", ["cup", "cup", "cup", "cat", "cat", "cat", "cat"])
-    decisions.set_review(album, RUN, "accepted", ids_of(album, "sure", "good", "low_presence"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good", "low_presence"))
     return album
 
 

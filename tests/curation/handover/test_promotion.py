@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fiftyone_persam.curation.handover.promotion import promote
-from fiftyone_persam.curation.review import decisions
+from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.curation.review.editing import make_editable
 from fiftyone_persam.errors import PersamError, RunConflictError
 
@@ -17,8 +17,8 @@ from ..reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 @pytest.fixture
 def album(dataset, tmp_path) -> fo.Dataset:
     album = reviewed_run(dataset, tmp_path)
-    decisions.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
-    decisions.set_review(album, RUN, "rejected", ids_of(album, "low_score"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    set_review(album, RUN, "rejected", ids_of(album, "low_score"))
     return album
 
 
@@ -35,7 +35,7 @@ def test_only_accepted_masks_are_promoted_with_their_provenance(album):
 
 def test_all_slices_of_a_grouped_dataset(dataset, tmp_path):
     album = reviewed_run(dataset, tmp_path, grouped=True)
-    decisions.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))  # left and right
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))  # left and right
     make_editable(album, RUN)
     promote(album, RUN, "labels", kind="detections")
     both = album.select_group_slices(media_type="image")
@@ -87,7 +87,7 @@ def test_a_promoted_label_that_was_renamed_stays(album):
     sample = album[sure]
     sample["objects"].detections[0].label = "EDITED"
     sample.save()
-    decisions.set_review(album, RUN, "accepted", ids_of(album, "low_presence"))
+    set_review(album, RUN, "accepted", ids_of(album, "low_presence"))
     promotion = promote(album, RUN, "objects")
     assert promotion.promoted == ids_of(album, "low_presence")
     assert set(promotion.kept) == set(ids_of(album, "sure", "good"))
@@ -102,9 +102,9 @@ def test_labels_of_withdrawn_decisions_go(album, tmp_path, kind, decision):
     sure, good, low = ids_of(album, "sure", "good", "low_score")
     promote(album, RUN, "labels", kind=kind)
     add_run(album, tmp_path, "second", shift=-5)
-    decisions.set_review(album, "second", "accepted", [sure, low])
+    set_review(album, "second", "accepted", [sure, low])
     promote(album, "second", "labels")  # joins the detections; a segmentation is kept
-    decisions.set_review(album, RUN, decision, [sure])
+    set_review(album, RUN, decision, [sure])
     promotion = promote(album, RUN, "labels")
     assert (promotion.withdrawn, promotion.kept) == ([sure], [good])
     assert "1 withdrawn" in str(promotion)
@@ -115,7 +115,7 @@ def test_labels_of_withdrawn_decisions_go(album, tmp_path, kind, decision):
         assert album[sure]["labels"] is None
     assert album[good]["labels"] is not None and album[low]["labels"] is not None
     # The last one too: nothing is accepted any more.
-    decisions.set_review(album, RUN, decision, [good])
+    set_review(album, RUN, decision, [good])
     assert promote(album, RUN, "labels").withdrawn == [good]
 
 
@@ -123,7 +123,7 @@ def test_other_states_and_labels_of_others_are_not_withdrawn(album):
     promote(album, RUN, "labels")
     promotion = promote(album, RUN, "labels", states=["todo"])
     assert promotion.withdrawn == [] and len(album.exists("labels")) == 3
-    decisions.set_review(album, RUN, "rejected")
+    set_review(album, RUN, "rejected")
     assert promote(album, RUN, "ground_truth").withdrawn == []
     assert len(album.exists("ground_truth")) == 7
 
@@ -159,7 +159,7 @@ def test_masks_of_colours_are_not_mixed_with_values(album):
 
 def test_two_runs_share_a_field_of_detections(album, tmp_path):
     add_run(album, tmp_path, "second", shift=-5)
-    decisions.set_review(album, "second", "accepted", ids_of(album, "sure"))
+    set_review(album, "second", "accepted", ids_of(album, "sure"))
     promote(album, RUN, "objects", kind="detections")
     promote(album, "second", "objects")
     runs = album[ids_of(album, "sure")[0]]["objects"].detections
@@ -187,13 +187,13 @@ def test_instances_corrected_in_place_are_the_ones_promoted(album, tmp_path):
         detections=[fo.Detection.from_mask(corrected, label="x")]
     )
     sample.save()
-    decisions.set_review(album, "second", "accepted", [sure])
+    set_review(album, "second", "accepted", [sure])
     promote(album, "second", "labels")
     assert np.array_equal(album[sure]["labels"].get_mask() > 0, corrected)
 
 
 def test_nothing_accepted_promotes_nothing(album):
-    decisions.set_review(album, RUN, None)
+    set_review(album, RUN, None)
     assert promote(album, RUN, "labels").promoted == []
     assert not album.has_field("labels")
 

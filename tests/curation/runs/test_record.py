@@ -303,7 +303,7 @@ def test_a_run_that_was_stopped_while_it_began(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fiftyone_persam.curation.folders.claim_folder", stop)
+        patch.setattr("fiftyone_persam.curation.runs.folders.claim_folder", stop)
         patch.setattr("fiftyone.Dataset.save_run_results", stop)
         with pytest.raises(KeyboardInterrupt):
             run_on(photos.limit(2), model="sam_lite")
