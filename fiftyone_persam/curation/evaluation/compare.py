@@ -16,6 +16,7 @@ from ..checks import check_field_name, check_mask_field
 from ..database import photos_of, root
 from ..labels.masks import shown_mask
 from ..review.table import Collection
+from ..runs import schema
 from ..runs.naming import owner_of, require
 
 _NOTE = re.compile(r"IoU between the masks of runs '(\w+)' and '(\w+)'")
@@ -99,6 +100,7 @@ def compare_runs(
         check_mask_field(dataset, "gt_field", gt_field)
     if out_field is not None:
         _check_out_field(dataset, out_field)
+        schema.check_unlocked(dataset, [out_field], "writing the agreement")
 
     fields = [run_a, run_b, *([gt_field] if gt_field else [])]
     ids: list[str] = []
@@ -117,7 +119,8 @@ def compare_runs(
                 gain.append(float(iou(b, truth)) - float(iou(a, truth)))
     if out_field is not None and ids:
         if not dataset.has_field(out_field):
-            dataset.add_sample_field(out_field, fo.FloatField, description=_note(run_a, run_b))
+            field = fo.FloatField(description=_note(run_a, run_b))
+            schema.add_fields(dataset, {out_field: field})
         elif out_field in _comparisons(dataset):  # of other runs, which had other names
             _describe(dataset, out_field, run_a, run_b)
         dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
@@ -140,7 +143,7 @@ def comparisons_of(dataset: Any, run: str) -> list[str]:
 def forget_comparisons(dataset: Any, run: str) -> None:
     """Delete these fields."""
     if fields := comparisons_of(dataset, run):
-        dataset.delete_sample_fields(fields)
+        schema.delete_fields(dataset, fields)
 
 
 def rename_comparisons(dataset: Any, run: str, new_name: str) -> None:
@@ -165,9 +168,7 @@ def _comparisons(dataset: Any) -> dict[str, tuple[str, str]]:
 
 
 def _describe(dataset: Any, name: str, run_a: str, run_b: str) -> None:
-    field = dataset.get_field(name)
-    field.description = _note(run_a, run_b)
-    field.save()
+    schema.describe(dataset, name, _note(run_a, run_b))
 
 
 def _check_out_field(dataset: Any, name: Any) -> None:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gridfs.errors import GridFSError
+
 from .. import database
 from ..database import refresh, root
 from .fields import RunFields, fields_of
+from .journal import settle
 from .lease import holder_of
 from .naming import require, run_names
 
@@ -131,7 +134,7 @@ class Run:
 def list_runs(samples: Any) -> list[Run]:
     """The runs of a dataset, oldest first."""
     dataset = root(samples)
-    refresh(dataset)
+    settle(dataset)
     return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
 
 
@@ -169,8 +172,11 @@ def load(dataset: Any, name: str) -> Run:
 
 
 def results_of(dataset: Any, name: str) -> Any:
-    """What a run has stored beside its config; None if it was killed before that."""
-    return dataset.load_run_results(name, cache=False, load_view=False)
+    """What a run has stored beside its config; None if that is not there, as after a kill."""
+    try:
+        return dataset.load_run_results(name, cache=False, load_view=False)
+    except (GridFSError, ValueError):  # its file is gone, or not whole
+        return None
 
 
 def ids_of(dataset: Any, name: str, results: Any) -> list[str]:
