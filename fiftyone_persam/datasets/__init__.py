@@ -1,4 +1,4 @@
-"""Datasets: PerSeg's folder layout in and out of FiftyOne, and the demo album.
+"""Datasets: PerSeg's folder layout in and out of FiftyOne, one-shot benchmarks, the demo album.
 
 Names are resolved on first use, so building the album needs no FiftyOne.
 """
@@ -9,16 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "OneShotDataset": "one_shot.importer",
     "PerSegDataset": "perseg",
     "PerSegExporter": "perseg_exporter",
     "PerSegImporter": "perseg_importer",
     "build_album": "album",
 }
 
-__all__ = ["PerSegDataset", "PerSegExporter", "PerSegImporter", "build_album"]
+__all__ = ["OneShotDataset", "PerSegDataset", "PerSegExporter", "PerSegImporter", "build_album"]
 
 if TYPE_CHECKING:
     from .album import build_album
+    from .one_shot.importer import OneShotDataset
     from .perseg import PerSegDataset
     from .perseg_exporter import PerSegExporter
     from .perseg_importer import PerSegImporter
