@@ -21,6 +21,7 @@ PACKAGE = ROOT / "fiftyone_persam"
 # Every room, and the rooms below it that it may use. `errors` is everybody's.
 BELOW = {
     "cli": {"curation", "datasets", "engine", "personalize", "sam", "metrics"},
+    "dreambooth": {"datasets", "sam"},
     "curation": {"datasets", "engine", "personalize", "sam", "metrics"},
     "datasets": {"engine", "personalize", "sam", "metrics"},
     "engine": {"personalize", "sam"},
@@ -31,7 +32,7 @@ BELOW = {
 # The sub-rooms of curation, from the ground up: a file may use those of its own row and of the rows
 # before it. Single files stand in the row of their name.
 FLOORS = (
-    ("checks", "progress", "database"),
+    ("checks", "progress", "database", "named_files"),
     ("labels",),
     ("runs",),
     ("review",),
@@ -43,7 +44,7 @@ FLOORS = (
     ("zoo",),
 )
 LEGACY = ("perseg_evaluation",)  # a stored path, see there
-WITHOUT_FIFTYONE = ("engine", "personalize", "sam", "metrics")
+WITHOUT_FIFTYONE = ("dreambooth", "engine", "personalize", "sam", "metrics")
 WITHOUT_TORCH = ("metrics",)
 
 PUBLIC = (
@@ -146,6 +147,11 @@ def test_what_a_room_does_without(room: str, library: str) -> None:
         ("import fiftyone_persam; dir(fiftyone_persam)", ["torch", "fiftyone"]),
         ("from fiftyone_persam import iou, boundary_iou, accuracy", ["torch", "fiftyone"]),
         ("from fiftyone_persam import PerSAM, PerSAMF, Reference, load_sam", ["fiftyone"]),
+        (
+            "import fiftyone_persam.dreambooth.__main__ as m; m.build_parser()",
+            ["torch", "fiftyone"],
+        ),
+        ("from fiftyone_persam import segment, PerSAM", ["diffusers", "transformers", "peft"]),
         ("from fiftyone_persam.engine import Job, LocalBackend, MemoryCache", ["fiftyone"]),
     ],
 )

@@ -17,10 +17,11 @@ from .evaluation.scores import (
 from .review.decisions import forget_review, rename_review
 from .runs import fields as run_fields
 from .runs import folders, journal, schema
-from .runs.fields import RunFields, fields_of
+from .runs.fields import RunFields, fields_of, read_fields
 from .runs.lease import Lease
+from .runs.loading import Run, load_run
 from .runs.naming import check_free, check_name, names_of, require, run_names
-from .runs.record import Run, load_run
+from .runs.record import read_record
 
 
 def delete_run(samples: Any, name: str) -> None:
@@ -40,15 +41,15 @@ def delete_run(samples: Any, name: str) -> None:
     with Lease(dataset, name):
         refresh(dataset)
         require(dataset, name)  # somebody else may have deleted it in this moment
-        config = dataset.get_run_info(name).config
-        fields = fields_of(name, config)
+        record = read_record(dataset, name)
+        fields = fields_of(name, record)
         schema.check_unlocked(dataset, _touched(dataset, fields), f"deleting run {name!r}")
-        folders.check_removable(Path(config.masks_dir), dataset, config.run_id)
+        folders.check_removable(record.folder, dataset, record.run_id)
         details = {
             "name": name,
             "fields": names_of(fields),
-            "masks_dir": config.masks_dir,
-            "run_id": config.run_id,
+            "masks_dir": record.masks_dir,
+            "run_id": record.run_id,
         }
         journal.carry_out(dataset, name, "delete", details)
 
@@ -80,7 +81,7 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
 
 def check_rename(dataset: Any, name: str, new_name: Any) -> None:
     """Raise PersamError or RunConflictError if a run cannot get a name; see `rename_run`."""
-    fields = fields_of(name, dataset.get_run_info(name).config)
+    fields = read_fields(dataset, name)
     check_name(new_name, "new_name")
     check_free(dataset, replace(fields, run=new_name))
     schema.check_unlocked(dataset, _touched(dataset, fields), f"renaming run {name!r}")
@@ -111,7 +112,7 @@ def _delete(dataset: Any, details: dict[str, Any]) -> None:
 def _rename(dataset: Any, details: dict[str, Any]) -> None:
     name, new_name = details["name"], details["new_name"]
     present = name if name in run_names(dataset) else new_name
-    old = fields_of(name, dataset.get_run_info(present).config)
+    old = fields_of(name, read_record(dataset, present))
     rename_review(dataset, name, new_name)
     new = run_fields.rename(dataset, old, new_name)
     rename_evaluations(dataset, dict(zip(old.types(), new.types(), strict=True)))

@@ -101,14 +101,13 @@ def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
             dataset.save()
 
 
-def describe(dataset: Any, field: str, description: str) -> None:
-    """Set the description of a field."""
+def edit_field(dataset: Any, name: str, edit: Callable[[Any], None]) -> None:
+    """Change what is editable of a field: its description, its ``info``."""
     with schema_lease(dataset):
         refresh(dataset)
-        present = dataset.get_field(field)
-        if present is not None and present.description != description:
-            present.description = description
-            present.save()
+        if (field := dataset.get_field(name)) is not None:
+            edit(field)
+            field.save()
 
 
 def remove_empty_group(dataset: Any, name: str) -> None:
