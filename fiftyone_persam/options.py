@@ -131,9 +131,7 @@ def options_of(function: Callable[..., Any]) -> tuple[Option, ...]:
     Raises:
         PersamError: an annotation cannot be resolved.
     """
-    target: Any = (
-        vars(function).get("__init__", function) if inspect.isclass(function) else function
-    )
+    target: Any = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(target, include_extras=True)
     except NameError as error:

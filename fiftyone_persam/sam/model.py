@@ -133,11 +133,11 @@ class PromptableSam:
     def adapted(self, adapter: Adapter) -> PromptableSam:
         """The model with an adapter attached; this one itself stays as it is.
 
-        The part that the adapter changes is copied, with weights that take no gradient, and the
-        rest is shared.
+        The part that the adapter changes is copied, the image encoder is shared unless it is that
+        part, and of all that decodes the adapter's weights alone take a gradient.
         """
-        changed = copy.copy(self)
-        changed.sam = _with_own(self.sam, adapter.part)
+        changed = copy.copy(self.frozen())
+        changed.sam = _with_own(changed.sam, adapter.part)
         changed.adapters = (*self.adapters, adapter)
         adapter.attach(changed.sam)
         return changed
