@@ -44,7 +44,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     ),
 }
 _HOME: dict[str, str] = {name: room for room, names in _EXPORTS.items() for name in names}
-_ROOMS = frozenset((*_EXPORTS, "engine"))
+_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine"))
 
 __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "fiftyone_persam"
 # Every room, and the rooms below it that it may use. Modules beside them are everybody's.
 BELOW = {
     "cli": {"curation", "datasets", "engine", "personalize", "sam", "metrics"},
+    "dreambooth": {"datasets", "sam"},
     "curation": {"datasets", "engine", "personalize", "sam", "metrics"},
     "datasets": {"engine", "personalize", "sam", "metrics"},
     "engine": {"personalize", "sam"},
@@ -31,7 +32,7 @@ BELOW = {
 # The sub-rooms of curation, from the ground up: a file may use those of its own row and of the rows
 # before it. Single files stand in the row of their name.
 FLOORS = (
-    ("checks", "progress", "database"),
+    ("checks", "progress", "database", "named_files"),
     ("labels",),
     ("runs",),
     ("review",),
@@ -44,7 +45,7 @@ FLOORS = (
 )
 EVERYBODYS = ("errors", "options", "registry", "__version__")
 LEGACY = ("perseg_evaluation",)  # a stored path, see there
-WITHOUT_FIFTYONE = ("engine", "personalize", "sam", "metrics")
+WITHOUT_FIFTYONE = ("dreambooth", "engine", "personalize", "sam", "metrics")
 WITHOUT_TORCH = ("metrics",)
 
 PUBLIC = (
@@ -150,6 +151,11 @@ def test_what_a_room_does_without(room: str, library: str) -> None:
         ("from fiftyone_persam import iou, boundary_iou, accuracy", ["torch", "fiftyone"]),
         ("from fiftyone_persam.personalize import METHODS; list(METHODS)", ["torch", "fiftyone"]),
         ("from fiftyone_persam import PerSAM, PerSAMF, Reference, load_sam", ["fiftyone"]),
+        (
+            "import fiftyone_persam.dreambooth.__main__ as m; m.build_parser()",
+            ["torch", "fiftyone"],
+        ),
+        ("from fiftyone_persam import segment, PerSAM", ["diffusers", "transformers", "peft"]),
         ("from fiftyone_persam.engine import Job, LocalBackend, MemoryCache", ["fiftyone"]),
     ],
 )
