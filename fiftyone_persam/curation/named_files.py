@@ -1,5 +1,6 @@
 """Which files datasets name, and removing only those that none names, however long the database
-takes to come back; see `fiftyone_persam.datasets.named_files`."""
+takes to come back; see `fiftyone_persam.datasets.named_files`.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
@@ -116,13 +116,7 @@ def check_folder(folder: Path, overwrite: bool) -> list[str]:
         raise PersamError(
             f"{folder} holds more than an earlier export: choose an empty folder"
         ) from None
-    inside = folder.resolve()
-    return [
-        name
-        for name in named
-        if inside in (folder / name).parent.resolve().parents
-        or inside == (folder / name).parent.resolve()
-    ]
+    return [name for name in named if _is_inside(folder, name)]
 
 
 @contextmanager
@@ -200,27 +194,17 @@ def put_in_place(stage: Stage, marked: bool = False) -> None:
         os.replace(stage.path / MARKER, folder / MARKER)
 
 
-def copy_file(source: str | os.PathLike[str], target: Path) -> None:
-    """Copy a file's content; errors name the file that is to blame.
-
-    Raises:
-        PersamError: the source cannot be read.
-        OSError: the target cannot be written.
-    """
-    try:
-        with open(source, "rb") as file:
-            # The first bytes tell whether it can be read; what fails later is a disk.
-            start = file.read(1 << 16)
-            with open(target, "wb") as copy:
-                copy.write(start)
-                shutil.copyfileobj(file, copy, 1 << 20)
-    except OSError as error:
-        if error.filename == os.fspath(source):
-            raise _not_read(source, error) from None
-        raise OSError(error.errno, error.strerror, os.fspath(target)) from None
-
-
 # ----------------------------------------------------------------------------------------------
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Whether this is a file in a folder: lists of files may come from strangers."""
+    path = PurePosixPath(name)
+    plain = bool(path.name) and not path.is_absolute() and ".." not in path.parts
+    target, home = folder / path, folder.resolve()
+    if not plain or (target.is_dir() and not target.is_symlink()):
+        return False
+    return target.parent.resolve() == home or home in target.parent.resolve().parents
 
 
 def _checked(stage: Stage, files: list[str], named: set[str]) -> set[str]:
@@ -244,9 +228,12 @@ def _checked(stage: Stage, files: list[str], named: set[str]) -> set[str]:
 
 def _swap(stage: Stage, present: Collection[str]) -> bool:
     """Swap the whole folder for the new one; False if something else is in it, or the system says
-    no, as for a mounted disk."""
+    no, as for a mounted disk.
+    """
     if stage.folder.is_symlink() or not set(present) <= {*stage.earlier, MARKER}:
         return False
+    if any(not (folders or files) for _, folders, files in os.walk(stage.folder) if present):
+        return False  # somebody's folder, empty yet
     old = stage.path.parent / _OLD
     try:
         there = stage.folder.exists()
