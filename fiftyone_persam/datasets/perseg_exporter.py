@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import re
+import shutil
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -190,13 +191,14 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
         if self._stage is None:
             raise PersamError("export_sample() needs setup() first: use the exporter in `with`")
         folder = self._folders.of(_DEFAULT_OBJECT if name is None else str(name))
-        waiting = self._staged.setdefault(folder, [])
+        waiting = self._staged.get(folder, [])
         stem = self._stage.path / ".waiting" / folder / str(len(waiting))
         stem.parent.mkdir(parents=True, exist_ok=True)
         mask_file = stem.with_suffix(".png")
         copy = self._stage_photo(photo, stem.with_name(f"{stem.name}-photo"))
         write_perseg_mask(mask, mask_file)
         waiting.append(_Staged(photo, copy, mask_file, role == "reference", bool(mask.any())))
+        self._staged[folder] = waiting
 
     def close(self, *args: Any) -> None:
         """Number the photos and move them into place, unless an error is on its way."""
@@ -227,8 +229,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
                     images.mkdir(parents=True, exist_ok=True)
                     os.replace(row.photo, images / f"{number}{row.photo.suffix}")
                 os.replace(row.mask, annotations / f"{number}.png")
-            (self._stage.path / ".waiting" / name).rmdir()
-        (self._stage.path / ".waiting").rmdir()
+        shutil.rmtree(self._stage.path / ".waiting")
         if self._given is None:
             put_in_place(self._stage)
 

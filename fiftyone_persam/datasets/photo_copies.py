@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..errors import PersamError, PhotoError
+from ..sam.photos import load_photo
 from .mask_files import check_photo
 
 ORIENTATION = 0x0112
@@ -42,7 +43,7 @@ def copy_upright(source: Path, target: Path) -> tuple[int, int]:
         PhotoError: the photo cannot be read to its end, or its format cannot hold it.
         OSError: the target cannot be written.
     """
-    size, _ = check_photo(source)
+    size = _size_of(source)
     if orientation_of(source) == 1:
         copy_file(source, target)
         return size
@@ -58,18 +59,19 @@ def copy_as_jpeg(source: Path, target: Path) -> tuple[int, int]:
     """Like `copy_upright`, and photos of other formats become JPEGs."""
     if source.suffix.lower() in JPEG_SUFFIXES:
         return copy_upright(source, target)
-    size, _ = check_photo(source)
-    with _opened(source) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-    options = _options("JPEG", upright, keep=False)
-    target.write_bytes(_encoded(upright, "JPEG", options, source))
-    return size
+    pixels = load_photo(source)
+    upright = Image.fromarray(pixels)
+    target.write_bytes(_encoded(upright, "JPEG", _options("JPEG", upright), source))
+    return pixels.shape[0], pixels.shape[1]
 
 
 def orientation_of(photo: Path) -> int:
-    """The photo's EXIF orientation, 1 to 8; 1 is upright."""
-    with _opened(photo) as image:
-        found = image.getexif().get(ORIENTATION, 1)
+    """The photo's EXIF orientation, 1 to 8; 1 is upright, or has no EXIF that can be read."""
+    try:
+        with _opened(photo) as image:
+            found = image.getexif().get(ORIENTATION, 1)
+    except PhotoError:  # of a kind that is read by other means
+        return 1
     return int(found) if found in range(1, 9) else 1
 
 
@@ -77,7 +79,7 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy a file's content; errors name the file that is to blame.
 
     Raises:
-        PersamError: the source cannot be read.
+        PhotoError: the source cannot be read.
         OSError: the target cannot be written.
     """
     with _reading(source):
@@ -91,13 +93,21 @@ def copy_file(source: Path, target: Path) -> None:
             copy.write(chunk)
 
 
+def _size_of(photo: Path) -> tuple[int, int]:
+    try:
+        return check_photo(photo)[0]
+    except PhotoError:  # a kind that Pillow alone does not read
+        pixels = load_photo(photo)
+        return pixels.shape[0], pixels.shape[1]
+
+
 @contextmanager
 def _reading(source: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise PersamError(
+        raise PhotoError(
             f"{source} cannot be read ({reason}): restore it, or leave its photo out"
         ) from None
 
@@ -116,15 +126,14 @@ def _opened(photo: Path) -> Iterator[Any]:
         raise PhotoError(f"cannot read photo {photo}: {reason}") from None
 
 
-def _options(kind: str, upright: Image.Image, keep: bool = True) -> dict[str, Any]:
+def _options(kind: str, upright: Image.Image) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    if keep:
-        if kind in _WITH_EXIF:
-            exif = upright.getexif()
-            exif.pop(ORIENTATION, None)
-            options["exif"] = exif.tobytes()
-        if profile := upright.info.get("icc_profile"):
-            options["icc_profile"] = profile
+    if kind in _WITH_EXIF:
+        exif = upright.getexif()
+        exif.pop(ORIENTATION, None)
+        options["exif"] = exif.tobytes()
+    if profile := upright.info.get("icc_profile"):
+        options["icc_profile"] = profile
     if kind == "JPEG":
         options |= {"quality": _QUALITY, "subsampling": 0}
     elif kind == "WEBP":

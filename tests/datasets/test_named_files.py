@@ -8,7 +8,6 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_persam.datasets.named_files import named_below, named_files, remove_unnamed
-
 from tests.curation.discs import Make
 
 

@@ -311,7 +311,9 @@ def test_overwrite_leaves_the_photos_of_datasets_alone(tmp_path: Path, dataset: 
     root = make_album(tmp_path / "album", {"cat": 3})
     before = snapshot(root)
     samples = load(dataset, root)
-    with pytest.raises(fp.DatasetLayoutError, match="02.jpg is a photo of a dataset, and it is not"):
+    with pytest.raises(
+        fp.DatasetLayoutError, match=r"02.jpg is a photo of a dataset, and it is not"
+    ):
         export(samples.limit(2), root, overwrite=True)
     assert snapshot(root) == before
     samples.set_values("role", ["target", "target", "reference"])
