@@ -27,6 +27,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "curation": (
         "delete_run",
         "evaluate",
+        "export_dreambooth",
         "list_runs",
         "load_run",
         "rename_run",
@@ -56,6 +57,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "boundary_iou",
     "delete_run",
     "evaluate",
+    "export_dreambooth",
     "iou",
     "list_models",
     "list_runs",
@@ -67,7 +69,16 @@ __all__ = [  # spelled out, so that type checkers and linters see them
 ]
 
 if TYPE_CHECKING:
-    from .curation import delete_run, evaluate, list_runs, load_run, rename_run, resume_run, segment
+    from .curation import (
+        delete_run,
+        evaluate,
+        export_dreambooth,
+        list_runs,
+        load_run,
+        rename_run,
+        resume_run,
+        segment,
+    )
     from .datasets import PerSegDataset
     from .errors import (
         BadReferenceError,
