@@ -14,6 +14,8 @@ from ..database import photos_of
 LABEL = "label"
 
 _SHOWN = 5
+_SPOKEN = (fo.Classification, fo.Classifications, fo.Detection, fo.Detections)
+_SILENT = (fo.ArrayField, fo.DictField, fo.VectorField)
 
 
 class Captions:
@@ -112,8 +114,13 @@ class Captions:
 
 
 def _has(dataset: Any, name: str) -> bool:
+    """Whether a dataset has a field of this name that can be put into words."""
     plain = name.replace(".", "").replace("_", "")
-    return plain.isalnum() and dataset.get_field(name) is not None
+    field = dataset.get_field(name) if plain.isalnum() else None
+    if field is None:
+        return False
+    kind = getattr(field, "document_type", None)
+    return kind in _SPOKEN if kind is not None else not isinstance(field, _SILENT)
 
 
 def _say(value: Any) -> str:

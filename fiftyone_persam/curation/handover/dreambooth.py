@@ -24,7 +24,8 @@ from ...sam.photos import load_photo
 from ..checks import MASKS, check_progress, check_switches, check_text, folder_path
 from ..database import photos_of, root
 from ..labels.masks import union_mask
-from ..progress import Progress, reporting
+from ..named_files import named_files
+from ..progress import Progress, StoppedError, reporting
 from ..review.editing import corrected_fields, latest_label
 from ..review.table import ABSENT, ACCEPTED, FAILED, TODO, Collection, review_table
 from ..runs.naming import run_names
@@ -129,31 +130,33 @@ def export_dreambooth(
     folder = folder_path("out_dir", out_dir)
     captions = Captions(dataset, caption)
     source = _source(view, run_or_label_field, only_accepted, least, label)
+    advice = ""
+    if source.is_run and only_accepted:
+        advice = ": accept masks in review first, or give only_accepted=False"
     chosen, left_out = source.choose()
+    if not chosen:
+        raise PersamError(_nothing(run_or_label_field, left_out, advice))
     texts = captions.of(source.samples(chosen), {i: source.called(i) for i in chosen})
-    earlier = check_folder(folder, overwrite)
-    with _staging(folder) as aside:
-        writer = ConceptWriter(aside, layout, options, folder)
-        with reporting(progress, len(chosen)) as report:
-            for done, photo in enumerate(source.read(chosen), 1):
-                reason = _write(writer, photo, run_or_label_field, texts, options)
-                if reason is not None:
-                    left_out[photo.sample.id] = reason
-                report(done)
-        if not len(writer):
-            raise PersamError(_nothing(run_or_label_field, left_out, only_accepted, source.is_run))
-        called = {source.called(i) for i in chosen}
-        name = called.pop() if len(called) == 1 else dataset.name
-        asked = {
-            "layout": layout,
-            **asdict(options),
-            "caption": caption,
-            "only_accepted": only_accepted,
-            "min_score": least,
-        }
-        writer.finish(
-            name,
-            {
+    earlier = check_out_dir(folder, overwrite)
+    try:
+        with _staging(folder) as aside:
+            writer = ConceptWriter(aside, layout, options, folder)
+            with reporting(progress, len(chosen)) as report:
+                for done, photo in enumerate(source.read(chosen), 1):
+                    reason = _write(writer, photo, run_or_label_field, texts, options)
+                    if reason is not None:
+                        left_out[photo.sample.id] = reason
+                    report(done)
+            if not len(writer):
+                raise PersamError(_nothing(run_or_label_field, left_out, advice))
+            asked = {
+                "layout": layout,
+                **asdict(options),
+                "caption": caption,
+                "only_accepted": only_accepted,
+                "min_score": least,
+            }
+            manifest = {
                 "tool": "fiftyone-persam",
                 "version": __version__,
                 "dataset": dataset.name,
@@ -161,13 +164,31 @@ def export_dreambooth(
                 "export": asked,
                 "photos": len(writer),
                 "left_out": [{"sample_id": i, "reason": r} for i, r in left_out.items()],
-            },
-        )
-        _move(aside, folder, earlier)
+            }
+            called = {source.called(i) for i in chosen}
+            writer.finish(called.pop() if len(called) == 1 else dataset.name, manifest)
+            _move(aside, folder, earlier)
+    except StoppedError as stopped:
+        raise stopped.cause from None
     if left_out:
         first = next(iter(left_out.values()))
         logger.warning("%d photos are left out, the first: %s", len(left_out), first)
     return Exported(len(writer), list(left_out.values()))
+
+
+def check_out_dir(folder: Path, overwrite: bool) -> list[str]:
+    """The files of an earlier export that a new one replaces, as paths inside ``folder``.
+
+    Raises:
+        PersamError: ``folder`` is a file, is occupied, or holds files that a dataset names
+    """
+    earlier = check_folder(folder, overwrite)
+    if named := named_files(folder / name for name in earlier):
+        raise PersamError(
+            f"{len(named)} files of the earlier export in {folder} belong to a dataset, the first "
+            f"{min(named).name}: choose another folder"
+        )
+    return earlier
 
 
 # ----------------------------------------------------------------------------------------------
@@ -413,10 +434,7 @@ def _plain(value: np.float64) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _nothing(name: str, left_out: dict[str, str], only_accepted: bool, is_run: bool) -> str:
-    advice = ""
-    if is_run and only_accepted:
-        advice = ": accept masks in review first, or give only_accepted=False"
+def _nothing(name: str, left_out: dict[str, str], advice: str) -> str:
     if left_out:
         return (
             f"no photo of {name!r} can be exported{advice} "

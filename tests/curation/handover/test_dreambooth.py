@@ -215,6 +215,7 @@ def test_grouped_views_are_flattened(labelled, tmp_path):
         ("{label}, {tags}", {}, ["object, new, shiny", "object,", "object,"]),
         ("{seen.label} in {photo}", {}, ["wood in sure", "wood in good", "wood in low_score"]),
         ("{seen}", {}, ["wood"] * 3),
+        ("mine", {}, ["mine"] * 3),  # a field of masks says nothing: this is a text
         ("  one\n text {{kept}}", {}, ["one text {kept}"] * 3),
     ],
 )
@@ -337,6 +338,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(album, tmp_path, monkey
         (RUN, {"caption": "a {label.__class__}"}, "__class__"),
         (RUN, {"caption": "a {label!r}"}, "'label'"),
         (RUN, {"caption": "a {"}, "not a template"),
+        (RUN, {"caption": "a {mine}"}, "'mine'"),
         (RUN, {"caption": "a {}"}, "names nothing|names 'nothing'"),
         (RUN, {"caption": "{empty}"}, "3 photos have nothing in 'empty'"),
         (RUN, {"progress": 3}, "progress 3"),
@@ -362,3 +364,33 @@ def test_progress_is_told(album, tmp_path):
         album, RUN, tmp_path / "out", progress=lambda done, total: told.append((done, total))
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_hook_that_raises_ends_the_export_with_its_own_error(album, tmp_path):
+    def hook(done, total):
+        raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError, match="enough"):
+        fp.export_dreambooth(album, RUN, tmp_path / "out", progress=hook)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["album"]
+
+
+def test_files_that_a_dataset_names_are_never_replaced(album, tmp_path, dataset):
+    out = tmp_path / "out"
+    fp.export_dreambooth(album, RUN, out)
+    again = dataset(fo.Dataset.from_images_dir(str(out / "images")))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(PersamError, match=r"3 files of the earlier export .* belong to a dataset"):
+        fp.export_dreambooth(album.limit(1), RUN, out, overwrite=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    again.delete()
+    assert fp.export_dreambooth(album.limit(1), RUN, out, overwrite=True) == 1
+
+
+def test_the_photos_own_folder_is_refused(album, tmp_path):
+    photos = Path(album.first().filepath).parent
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    for overwrite in (False, True):
+        with pytest.raises(PersamError, match=r"not empty|earlier export"):
+            fp.export_dreambooth(album, RUN, photos, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in photos.iterdir()} == before
