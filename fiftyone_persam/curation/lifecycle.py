@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import RunConflictError
@@ -13,10 +12,11 @@ from .evaluation.scores import forget_evaluations, rename_evaluations
 from .review.decisions import forget_review, rename_review
 from .runs import fields as run_fields
 from .runs import folders
-from .runs.fields import RunFields, fields_of
+from .runs.fields import RunFields, fields_of, read_fields
 from .runs.lease import Lease
+from .runs.loading import Run, load_run
 from .runs.naming import check_free, check_name, require
-from .runs.record import Run, load_run
+from .runs.record import read_record, update_record
 
 
 def delete_run(samples: Any, name: str) -> None:
@@ -32,12 +32,12 @@ def delete_run(samples: Any, name: str) -> None:
     refresh(dataset)
     require(dataset, name)
     with Lease(dataset, name):
-        config = dataset.get_run_info(name).config
-        forget_evaluations(dataset, fields_of(name, config).types())
+        record = read_record(dataset, name)
+        forget_evaluations(dataset, fields_of(name, record).types())
         forget_comparisons(dataset, name)
         forget_review(dataset, name)
-        run_fields.delete(dataset, fields_of(name, config))
-        folders.remove_folder(Path(config.masks_dir), dataset, config.run_id)
+        run_fields.delete(dataset, fields_of(name, record))
+        folders.remove_folder(record.folder, dataset, record.run_id)
         dataset.delete_run(name)  # last: a deletion that was cut off can be repeated
 
 
@@ -54,14 +54,12 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
     dataset = root(samples)
     refresh(dataset)
     require(dataset, name)
-    config = dataset.get_run_info(name).config
-    old = fields_of(name, config)
+    old = read_fields(dataset, name)
     check_rename(dataset, name, new_name)
     new = RunFields(new_name, old.label_type, old.similarity, old.prompts)
     with Lease(dataset, name), Lease(dataset, new_name):
         # Noted first: a renaming that is cut off finds some fields under the new name already.
-        config.renaming = new_name
-        dataset.update_run_config(name, config)
+        update_record(dataset, name, renaming=new_name)
         rename_review(dataset, name, new_name)
         run_fields.rename(dataset, old, new_name)
         rename_evaluations(dataset, dict(zip(old.types(), new.types(), strict=True)))
@@ -72,10 +70,10 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
 
 def check_rename(dataset: Any, name: str, new_name: Any) -> None:
     """Raise PersamError or RunConflictError if a run cannot get a name; see `rename_run`."""
-    config = dataset.get_run_info(name).config
-    old = fields_of(name, config)
+    record = read_record(dataset, name)
+    old = fields_of(name, record)
     check_name(new_name, "new_name")
-    begun = getattr(config, "renaming", None)
+    begun = record.renaming
     if begun not in (None, name, new_name):
         raise RunConflictError(
             f"renaming run {name!r} to {begun!r} was cut off in the middle: rename it to "

@@ -10,7 +10,7 @@ import fiftyone as fo
 from ..checks import check_text, list_of_ids
 from ..database import photos_of
 from ..labels.masks import shown_mask
-from ..runs.fields import fields_of
+from ..runs.fields import read_fields
 from ..runs.naming import edit_field
 from .decisions import check_results
 from .table import Collection, review_table
@@ -45,7 +45,7 @@ def make_editable(
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
     dataset = collection._root_dataset
-    field = fields_of(run, dataset.get_run_info(run).config).instances
+    field = read_fields(dataset, run).instances
     if field is None:
         field = edit_field(run)
         _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
@@ -58,7 +58,7 @@ def make_editable(
 
 def corrected_fields(dataset: Any, run: str) -> list[str]:
     """The fields in which corrections of a run's masks by hand would be, latest first."""
-    instances = fields_of(run, dataset.get_run_info(run).config).instances
+    instances = read_fields(dataset, run).instances
     names = [edit_field(run), *([instances] if instances else [])]
     return [name for name in names if dataset.has_field(name)]
 

@@ -11,6 +11,7 @@ import fiftyone.core.odm as foo
 
 from ...engine.writing import MASK_VALUE
 from ..database import photos_of, with_retries
+from .record import RunRecord, read_record
 
 SEGMENTATION, DETECTIONS, BOTH = "segmentation", "detections", "both"
 
@@ -137,12 +138,12 @@ def add_missing(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
         dataset._merge_sample_field_schema(missing)
 
 
-def fields_of(name: str, config: Any) -> RunFields:
+def fields_of(name: str, record: RunRecord) -> RunFields:
     """The fields that a run writes."""
-    parameters = config.parameters
-    return RunFields(
-        name,
-        parameters.get("label_type", SEGMENTATION),
-        bool(parameters.get("similarity")),
-        bool(parameters.get("prompts")),
-    )
+    asked = record.parameters
+    return RunFields(name, asked.label_type, asked.similarity, asked.prompts)
+
+
+def read_fields(dataset: Any, run: str) -> RunFields:
+    """The fields that a run writes which is there."""
+    return fields_of(run, read_record(dataset, run))

@@ -6,9 +6,8 @@ from typing import Any
 
 from ...errors import PersamError, RunConflictError, did_you_mean
 from ..checks import check_field_name
-from .fields import RunFields, fields_of
-
-TOOL = "fiftyone-persam"
+from .fields import RunFields, read_fields
+from .record import TOOL
 
 
 def run_names(dataset: Any) -> list[str]:
@@ -69,7 +68,7 @@ def names_of(fields: RunFields) -> list[str]:
 def _owners(dataset: Any) -> dict[str, str]:
     owners: dict[str, str] = {}
     for run in run_names(dataset):
-        for field in names_of(fields_of(run, dataset.get_run_info(run).config)):
+        for field in names_of(read_fields(dataset, run)):
             owners.setdefault(field, run)
     return owners
 
