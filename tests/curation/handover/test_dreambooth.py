@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fiftyone as fo
@@ -16,6 +17,7 @@ from PIL import Image
 import fiftyone_persam as fp
 from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.curation.review.editing import make_editable
+from fiftyone_persam.curation.runs.record import read_record, update_record
 from fiftyone_persam.datasets import read_concept
 from fiftyone_persam.datasets.concept_layouts import LAYOUTS
 from fiftyone_persam.errors import PersamError
@@ -225,12 +227,14 @@ def test_captions(shared_album, tmp_path, caption, options, expected):
 
 
 def test_the_object_s_name_is_the_group_s_or_the_reference_s(album, tmp_path):
-    config = album.get_run_info(RUN).config
-    one = config.references[0]
-    config.parameters = {**config.parameters, "group_by": "object"}
-    config.references = [{**one, "group": "cup", "name": "mug"}, {**one, "group": "cat"}]
-    album._doc.runs[RUN].config = config.serialize()
-    album._doc.runs[RUN].save()
+    record = read_record(album, RUN)
+    (one,) = record.references
+    update_record(
+        album,
+        RUN,
+        parameters=replace(record.parameters, group_by="object"),
+        references=(replace(one, group="cup", name="mug"), replace(one, group="cat")),
+    )
     set_review(album, RUN, "accepted", ids_of(album, "low_presence"))
     fp.export_dreambooth(album, RUN, tmp_path / "out")
     said = dict(zip(names(tmp_path / "out"), texts(tmp_path / "out"), strict=True))
