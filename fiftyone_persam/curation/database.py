@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
-from bson import DBRef
 from pymongo.errors import ConnectionFailure
 
 from ..errors import PersamError
+from . import fiftyone_api
 
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
@@ -55,10 +54,10 @@ def root(samples: Any) -> Any:
     """
     if not isinstance(samples, fo.core.collections.SampleCollection):
         raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
-    home = samples if isinstance(samples, fo.Dataset) else samples._dataset
+    home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
-    return samples._root_dataset
+    return fiftyone_api.root_dataset(samples)
 
 
 def refresh(dataset: Any) -> None:
@@ -67,11 +66,11 @@ def refresh(dataset: Any) -> None:
     A full reload makes views unusable that somebody has already looked through, so it is kept for
     when another process has changed the fields.
     """
-    dataset._reload()
-    if any(isinstance(document, DBRef) for document in dataset._doc.runs.values()):
+    fiftyone_api.reload_document(dataset)
+    if fiftyone_api.has_torn_runs(dataset):
         # A process was killed while it deleted a run: the dataset still names it.
-        odm.patch_runs(dataset.name)
-        dataset._reload()
-    stored = {field.name for field in dataset._doc.sample_fields}
+        fiftyone_api.mend_runs(dataset)
+        fiftyone_api.reload_document(dataset)
+    stored = fiftyone_api.stored_fields(dataset)
     if {name for name in stored if not name.startswith("_")} != set(dataset.get_field_schema()):
         dataset.reload()

@@ -14,6 +14,7 @@ import numpy as np
 from ...engine.loading import load_ahead
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
+from ..fiftyone_api import delete_empty_sidebar_group, own_dataset
 from ..labels.shapes import label_mask
 from ..labels.sizes import photo_size
 
@@ -91,7 +92,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
     def register_samples(self, samples: Any, eval_key: str | None) -> None:
         """Declare the per-photo fields."""
         for name in self.get_fields(samples, eval_key) if eval_key else ():
-            samples._dataset.add_sample_field(name, fo.FloatField)
+            own_dataset(samples).add_sample_field(name, fo.FloatField)
 
     def evaluate_samples(
         self,
@@ -133,7 +134,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         if eval_key is not None:
             for name in FIELDS:
                 values = {row.id: float(getattr(row.counts, name)) for row in rows}
-                samples._dataset.set_values(f"{eval_key}_{name}", values, key_field="id")
+                own_dataset(samples).set_values(f"{eval_key}_{name}", values, key_field="id")
         scores = _score([(row.group, row.counts) for row in rows], self.config.dilation_ratio)
         classes = [BACKGROUND, *sorted({row.group for row in rows})]
         matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -175,9 +176,9 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
     def cleanup(self, samples: Any, eval_key: str) -> None:
         """Delete the per-photo fields."""
-        dataset = samples._dataset
+        dataset = own_dataset(samples)
         dataset.delete_sample_fields(self.get_fields(dataset, eval_key), error_level=1)
-        dataset._delete_empty_sidebar_group(eval_key)
+        delete_empty_sidebar_group(dataset, eval_key)
 
     def _count_one(self, sample: Any) -> PhotoRow:
         config = self.config

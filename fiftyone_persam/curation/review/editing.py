@@ -9,6 +9,7 @@ import fiftyone as fo
 
 from ..checks import check_text, list_of_ids
 from ..database import photos_of
+from ..fiftyone_api import root_dataset
 from ..labels.masks import shown_mask
 from ..runs.fields import read_fields
 from ..runs.naming import edit_field
@@ -44,7 +45,7 @@ def make_editable(
     if ids is not None:
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     field = read_fields(dataset, run).instances
     if field is None:
         field = edit_field(run)

@@ -18,6 +18,7 @@ from typing import Any
 import fiftyone.operators as foo
 
 from ...errors import RunConflictError
+from ..fiftyone_api import dataset_id
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Lease:
 
     def __init__(self, dataset: Any, run: str) -> None:
         self.run = run
-        self._dataset_id = dataset._doc.id
+        self._dataset_id = dataset_id(dataset)
         self._dataset_name = dataset.name
         self._value = {"token": uuid.uuid4().hex, **_me(), "time": time.time()}
         self._lost = threading.Event()
@@ -117,7 +118,7 @@ def is_live(holder: dict[str, Any]) -> bool:
 
 def holder_of(dataset: Any, run: str) -> dict[str, Any] | None:
     """Who writes a run at the moment: host and pid; None if nobody does."""
-    holder = _store(dataset._doc.id).get(run)
+    holder = _store(dataset_id(dataset)).get(run)
     return holder if holder is not None and is_live(holder) else None
 
 
