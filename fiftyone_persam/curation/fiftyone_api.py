@@ -135,13 +135,13 @@ def reload_document(dataset: Any) -> None:
     dataset._reload()
 
 
-def stored_fields(dataset: Any) -> set[str]:
-    """The names of the fields that the database knows, private ones too."""
+def loaded_fields(dataset: Any) -> set[str]:
+    """The names of the fields in a dataset's document as it was loaded last, private ones too."""
     # 1.22.1: `_doc.sample_fields`. Without it fields that another process has made are not seen.
     return {field.name for field in dataset._doc.sample_fields}
 
 
-def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:
+def merge_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
     """Add fields to a dataset's schema, all in one.
 
     Args:
@@ -154,7 +154,7 @@ def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:
 
 
 def new_field(name: str, kind: type, **options: Any) -> Any:
-    """A field for `add_fields`; options as of `Dataset.add_sample_field`."""
+    """A field for `merge_schema`; options as of `Dataset.add_sample_field`."""
     # 1.22.1: `fiftyone.core.odm.create_field`, which is not documented.
     return odm.create_field(name, kind, **options)
 
@@ -164,6 +164,21 @@ def bulk_write(dataset: Any, operations: Sequence[Any], ids: Iterable[str]) -> N
     # 1.22.1: `_bulk_write`. Without it `set_values` is left, which costs a request per field, and
     # a process that dies in between leaves photos that are half written.
     dataset._bulk_write(list(operations), ids=list(ids))
+
+
+def stored_document(dataset: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Some values of a dataset's own document, as the database has them now; {} if it is gone."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented. Without it a dataset must be
+    # loaded anew for each look at what others have changed.
+    known, wanted = {"_id": dataset_id(dataset)}, dict.fromkeys(names, 1)
+    return odm.get_db_conn().datasets.find_one(known, wanted) or {}
+
+
+def store_collection() -> Any:
+    """The collection behind all of FiftyOne's execution stores, for what these do not offer."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn` and the name of the collection. Without it the entries
+    # of several stores cost a request each, and none can be awaited on the disk.
+    return odm.get_db_conn()["execution_store"]
 
 
 def dataset_name(identity: str) -> str | None:
@@ -177,16 +192,25 @@ def dataset_name(identity: str) -> str | None:
 # Runs and evaluations -----------------------------------------------------------------------------
 
 
-def has_torn_runs(dataset: Any) -> bool:
-    """Whether a dataset names a run that is gone, as after a deletion that was cut off."""
-    # 1.22.1: `_doc.runs`. Without it every list of runs logs a warning until somebody mends it.
-    return any(isinstance(document, DBRef) for document in dataset._doc.runs.values())
-
-
 def mend_runs(dataset: Any) -> None:
-    """Drop the names of runs that are gone."""
-    # 1.22.1: `fiftyone.core.odm.patch_runs`, which is documented for the shell only.
-    odm.patch_runs(dataset.name)
+    """Drop the names of runs and evaluations that are gone, as after a deletion cut off."""
+    # 1.22.1: `_doc.runs`, `_doc.evaluations`, `fiftyone.core.odm.patch_runs` and
+    # `patch_evaluations`. Without them every list logs a warning until somebody mends it by hand.
+    for documents, patch in (
+        (dataset._doc.runs, odm.patch_runs),
+        (dataset._doc.evaluations, odm.patch_evaluations),
+    ):
+        if any(isinstance(document, DBRef) for document in documents.values()):
+            patch(dataset.name)
+            reload_document(dataset)
+
+
+def run_documents(dataset: Any, kind: str) -> dict[str, Any]:
+    """Key -> the database's id, of a dataset's "runs" or "evaluations" as they are loaded."""
+    # 1.22.1: `_doc.runs` and `_doc.evaluations`. Without them every look at a dataset
+    # loads it anew.
+    present = getattr(dataset._doc, kind)
+    return {key: getattr(document, "id", None) for key, document in present.items()}
 
 
 def replace_run_results(dataset: Any, run: str, results: Any) -> None:

@@ -1,4 +1,5 @@
-"""Datasets: PerSeg's folder layout in and out of FiftyOne, masked training sets, the demo album.
+"""Datasets: PerSeg's folder layout in and out of FiftyOne, one-shot benchmarks, masked training
+sets, the demo album.
 
 Names are resolved on first use, so building the album needs no FiftyOne.
 """
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "ConceptWriter": "concept_layouts",
+    "OneShotDataset": "one_shot.importer",
     "PerSegDataset": "perseg",
     "PerSegExporter": "perseg_exporter",
     "PerSegImporter": "perseg_importer",
@@ -21,6 +23,7 @@ _HOME = {
 
 __all__ = [
     "ConceptWriter",
+    "OneShotDataset",
     "PerSegDataset",
     "PerSegExporter",
     "PerSegImporter",
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from .concept_layouts import ConceptWriter
     from .concept_photo import PhotoOptions, prepare_photo
     from .concept_reader import read_concept
+    from .one_shot.importer import OneShotDataset
     from .perseg import PerSegDataset
     from .perseg_exporter import PerSegExporter
     from .perseg_importer import PerSegImporter

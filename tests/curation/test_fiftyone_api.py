@@ -103,8 +103,9 @@ def test_each_function_does_what_it_says(photos: fo.Dataset) -> None:
     assert api.is_dynamic_groups(photos.group_by("filepath"))
     assert not api.is_dynamic_groups(view) and not api.is_dynamic_groups(photos)
     assert api.serialized_view(view)[0]["_cls"].endswith("Limit")
-    api.add_fields(photos, {"a": api.new_field("a", fo.IntField, description="A")})
-    assert photos.get_field("a").description == "A" and "a" in api.stored_fields(photos)
-    assert not api.has_torn_runs(photos)
+    api.merge_schema(photos, {"a": api.new_field("a", fo.IntField, description="A")})
+    assert photos.get_field("a").description == "A" and "a" in api.loaded_fields(photos)
+    assert api.run_documents(photos, "runs") == {}
+    assert api.stored_document(photos, ["name"])["name"] == photos.name
     assert api.media_attribute(fo.Segmentation) == "mask_path"
     assert api.media_attribute(fo.Classification) is None

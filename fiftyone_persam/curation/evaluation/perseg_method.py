@@ -14,9 +14,10 @@ import numpy as np
 from ...engine.loading import load_ahead
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
-from ..fiftyone_api import delete_empty_sidebar_group, own_dataset
+from ..fiftyone_api import own_dataset
 from ..labels.shapes import label_mask
 from ..labels.sizes import photo_size
+from ..runs import schema
 
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
@@ -91,8 +92,8 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
     def register_samples(self, samples: Any, eval_key: str | None) -> None:
         """Declare the per-photo fields."""
-        for name in self.get_fields(samples, eval_key) if eval_key else ():
-            own_dataset(samples).add_sample_field(name, fo.FloatField)
+        names = self.get_fields(samples, eval_key) if eval_key else ()
+        schema.add_fields(own_dataset(samples), {name: fo.FloatField() for name in names})
 
     def evaluate_samples(
         self,
@@ -177,8 +178,8 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
     def cleanup(self, samples: Any, eval_key: str) -> None:
         """Delete the per-photo fields."""
         dataset = own_dataset(samples)
-        dataset.delete_sample_fields(self.get_fields(dataset, eval_key), error_level=1)
-        delete_empty_sidebar_group(dataset, eval_key)
+        schema.delete_fields(dataset, self.get_fields(dataset, eval_key))
+        schema.remove_empty_group(dataset, eval_key)
 
     def _count_one(self, sample: Any) -> PhotoRow:
         config = self.config
