@@ -21,7 +21,16 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "RunConflictError",
     ),
     "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
-    "personalize": ("PerSAM", "PerSAMF", "Prediction", "Reference"),
+    "personalize": (
+        "Method",
+        "MethodInfo",
+        "PerSAM",
+        "PerSAMF",
+        "Prediction",
+        "Reference",
+        "TextReference",
+        "list_methods",
+    ),
     "metrics": ("accuracy", "boundary_iou", "iou"),
     "datasets": ("PerSegDataset",),
     "curation": (
@@ -42,6 +51,8 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",
     "CheckpointError",
     "DatasetLayoutError",
+    "Method",
+    "MethodInfo",
     "ModelInfo",
     "PerSAM",
     "PerSAMF",
@@ -52,6 +63,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "PromptableSam",
     "Reference",
     "RunConflictError",
+    "TextReference",
     "__version__",
     "accuracy",
     "boundary_iou",
@@ -59,6 +71,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "evaluate",
     "export_dreambooth",
     "iou",
+    "list_methods",
     "list_models",
     "list_runs",
     "load_run",
@@ -89,7 +102,16 @@ if TYPE_CHECKING:
         RunConflictError,
     )
     from .metrics import accuracy, boundary_iou, iou
-    from .personalize import PerSAM, PerSAMF, Prediction, Reference
+    from .personalize import (
+        Method,
+        MethodInfo,
+        PerSAM,
+        PerSAMF,
+        Prediction,
+        Reference,
+        TextReference,
+        list_methods,
+    )
     from .sam import ModelInfo, PromptableSam, list_models, load_sam
 
 

@@ -60,11 +60,12 @@ def models_verify(options: Options) -> int:
 def segment(options: Options) -> int:
     """Segment the photos of a dataset."""
     from .. import curation
+    from ..curation.fiftyone_api import root_dataset
 
     samples = _samples(options)
     run = curation.segment(
         samples,
-        _references(options, samples._root_dataset),
+        _references(options, root_dataset(samples)),
         label_field=options.label_field,
         method=options.method,
         model=options.model,
