@@ -21,12 +21,22 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "RunConflictError",
     ),
     "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
-    "personalize": ("PerSAM", "PerSAMF", "Prediction", "Reference"),
+    "personalize": (
+        "Method",
+        "MethodInfo",
+        "PerSAM",
+        "PerSAMF",
+        "Prediction",
+        "Reference",
+        "TextReference",
+        "list_methods",
+    ),
     "metrics": ("accuracy", "boundary_iou", "iou"),
     "datasets": ("PerSegDataset",),
     "curation": (
         "delete_run",
         "evaluate",
+        "export_dreambooth",
         "list_runs",
         "load_run",
         "rename_run",
@@ -41,6 +51,8 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",
     "CheckpointError",
     "DatasetLayoutError",
+    "Method",
+    "MethodInfo",
     "ModelInfo",
     "PerSAM",
     "PerSAMF",
@@ -51,12 +63,15 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "PromptableSam",
     "Reference",
     "RunConflictError",
+    "TextReference",
     "__version__",
     "accuracy",
     "boundary_iou",
     "delete_run",
     "evaluate",
+    "export_dreambooth",
     "iou",
+    "list_methods",
     "list_models",
     "list_runs",
     "load_run",
@@ -67,7 +82,16 @@ __all__ = [  # spelled out, so that type checkers and linters see them
 ]
 
 if TYPE_CHECKING:
-    from .curation import delete_run, evaluate, list_runs, load_run, rename_run, resume_run, segment
+    from .curation import (
+        delete_run,
+        evaluate,
+        export_dreambooth,
+        list_runs,
+        load_run,
+        rename_run,
+        resume_run,
+        segment,
+    )
     from .datasets import PerSegDataset
     from .errors import (
         BadReferenceError,
@@ -78,7 +102,16 @@ if TYPE_CHECKING:
         RunConflictError,
     )
     from .metrics import accuracy, boundary_iou, iou
-    from .personalize import PerSAM, PerSAMF, Prediction, Reference
+    from .personalize import (
+        Method,
+        MethodInfo,
+        PerSAM,
+        PerSAMF,
+        Prediction,
+        Reference,
+        TextReference,
+        list_methods,
+    )
     from .sam import ModelInfo, PromptableSam, list_models, load_sam
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import eta.core.utils as etau
-import fiftyone.core.labels as fol
 import fiftyone.core.odm as foo
 
 logger = logging.getLogger(__name__)
@@ -30,6 +29,7 @@ _SEPARATORS = os.sep + (os.altsep or "")
 _NOT_SEPARATOR = f"[^{re.escape(_SEPARATORS)}]"
 _MOST_LINKS = 40  # as the kernel follows
 _EMBEDDED = "EmbeddedDocumentField"
+_OF_LABELS = ("mask_path", "map_path", "filepath")
 
 _Identity = tuple[int, int]
 _Folder = _Identity | str
@@ -270,7 +270,7 @@ def _media_field_of(document_type: str | None) -> str | None:
         kind = etau.get_class(document_type)
     except (ImportError, AttributeError):  # of another version
         return None
-    return kind._MEDIA_FIELD if issubclass(kind, fol._HasMedia) else None
+    return next((name for name in _OF_LABELS if hasattr(kind, name)), None)
 
 
 def _folders(collection: Any, fields: Mapping[str, int]) -> set[str]:

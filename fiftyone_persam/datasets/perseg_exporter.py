@@ -95,7 +95,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
         self._rows: dict[str, deque[tuple[Any, Any]]] = {}
         self._folders = _FolderNames()
         self._staged: dict[str, list[_Staged]] = {}
-        self._given: Stage | None = None
+        self.given: Stage | None = None
         self._stage: Stage | None = None
         self._resources = ExitStack()
         self._unlabelled = 0
@@ -104,7 +104,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
     def on_stage(cls, stage: Stage, **options: Any) -> PerSegExporter:
         """An exporter that prepares an album for somebody else, who puts it in place."""
         exporter = cls(stage.folder, **options)
-        exporter._given = stage
+        exporter.given = stage
         return exporter
 
     @property
@@ -133,8 +133,8 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             raise DatasetLayoutError(f"{folder} is a file: pass a folder to export to")
         self._rows, self._staged, self._unlabelled = {}, {}, 0
         self._folders = _FolderNames()
-        if self._given is not None:
-            self._stage = self._given
+        if self.given is not None:
+            self._stage = self.given
             return
         old = [path for top in (IMAGES, ANNOTATIONS) for path in files_below(folder / top)]
         names = [path.relative_to(folder).as_posix() for path in old] if self.overwrite else []
@@ -219,7 +219,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             raise DatasetLayoutError("no photo has a label in the exported field: nothing to write")
         assert self._stage is not None
         ordered = {name: _reference_first(name, rows) for name, rows in self._staged.items()}
-        if self._given is None and not self.overwrite:
+        if self.given is None and not self.overwrite:
             self._refuse_existing(self._stage.folder)
         for name, rows in ordered.items():
             images, annotations = (self._stage.path / top / name for top in (IMAGES, ANNOTATIONS))
@@ -230,7 +230,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
                     os.replace(row.photo, images / f"{number}{row.photo.suffix}")
                 os.replace(row.mask, annotations / f"{number}.png")
         shutil.rmtree(self._stage.path / ".waiting")
-        if self._given is None:
+        if self.given is None:
             put_in_place(self._stage)
 
     def _stage_photo(self, photo: Path, stem: Path) -> Path | None:
