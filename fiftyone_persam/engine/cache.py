@@ -37,8 +37,8 @@ class EmbeddingCache(Protocol):
         ...
 
 
-def embedding_key(sam: Promptable, path: str) -> str | None:
-    """Names the embedding of a photo file as it is now.
+def embedding_key(sam: Promptable, path: str, frame: int | None = None) -> str | None:
+    """Names the embedding of a photo file as it is now, or of a frame of a video file.
 
     Made of the file's identity (path, inode, size, time of change), the weights that encode it
     (those of another backbone for matching included), the model's sizes, the preprocessing and the
@@ -53,7 +53,8 @@ def embedding_key(sam: Promptable, path: str) -> str | None:
         return None
     model = f"{sam.name}|{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
-    return f"{__version__}|{PREPROCESSING}|{model}|{file}"
+    which = "" if frame is None else f"|frame {frame}"
+    return f"{__version__}|{PREPROCESSING}|{model}|{file}{which}"
 
 
 def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
