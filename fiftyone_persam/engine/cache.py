@@ -16,12 +16,12 @@ from .. import __version__
 from ..errors import PersamError
 
 if TYPE_CHECKING:
-    from ..sam import ImageEmbedding, PromptableSam
+    from ..sam import Contrast, ImageEmbedding, PromptableSam
 
 logger = logging.getLogger(__name__)
 
 # Part of every key: raise it when photos are read, resized or normalised in another way.
-PREPROCESSING = 1
+PREPROCESSING = 2
 
 _WEIGHTS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -39,11 +39,12 @@ class EmbeddingCache(Protocol):
         ...
 
 
-def embedding_key(sam: PromptableSam, path: str) -> str | None:
+def embedding_key(sam: PromptableSam, path: str, contrast: Contrast | None = None) -> str | None:
     """Names the embedding of a photo file as it is now.
 
     Made of the file's identity (path, inode, size, time of change), the model's weights and sizes,
-    the preprocessing and the dtype: whatever could change the embedding changes the key.
+    the preprocessing, the run's contrast and the dtype: whatever could change the embedding changes
+    the key.
 
     Returns:
         None if there is no such file.
@@ -55,7 +56,8 @@ def embedding_key(sam: PromptableSam, path: str) -> str | None:
     weights = sam.checkpoint_sha256 or weights_sha256(sam)
     model = f"{sam.name}|{weights}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
-    return f"{__version__}|{PREPROCESSING}|{model}|{file}"
+    window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
+    return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}"
 
 
 def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
@@ -78,15 +80,18 @@ def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
 
 
 def encode_files(
-    sam: PromptableSam, paths: Sequence[str], cache: EmbeddingCache
+    sam: PromptableSam,
+    paths: Sequence[str],
+    cache: EmbeddingCache,
+    contrast: Contrast | None = None,
 ) -> list[ImageEmbedding]:
     """Embeddings of photo files, from the cache where it has them, else computed and kept."""
     found = []
     for path in paths:
-        key = embedding_key(sam, path)
+        key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
         if embedding is None:
-            embedding = sam.encode([path])[0]
+            embedding = sam.encode([path], contrast=contrast)[0]
             if key is not None:
                 keep(cache, key, embedding)
         found.append(embedding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -15,7 +16,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ..errors import BadReferenceError, CheckpointError, PersamError
-from ..sam import ImageEmbedding, PhotoSource, Prompt, PromptableSam, load_sam
+from ..sam import Contrast, ImageEmbedding, PhotoSource, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import presence as presence_room
 from . import prior
@@ -125,6 +126,12 @@ class PerSAM:
         return self._state
 
     @property
+    def contrast(self) -> Contrast | None:
+        """Which values of deep photos become black and white, as in the reference; see `fit`."""
+        found = None if self._state is None else self._state.contrast
+        return None if found is None else Contrast(*found.tolist())
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments except the model."""
         return {
@@ -177,7 +184,9 @@ class PerSAM:
             torch.stack(raw),
             torch.tensor(levels, device=self.sam.device),
         )
-        self._state = self._finish(state, embeddings, masks)
+        known = [r.contrast for r in references if r.contrast is not None]
+        contrast = torch.tensor(known[0], dtype=torch.float64) if known else None
+        self._state = replace(self._finish(state, embeddings, masks), contrast=contrast)
         return self
 
     def predict(
@@ -193,7 +202,9 @@ class PerSAM:
             PhotoError: a photo cannot be read.
         """
         self.state  # noqa: B018 - fails before the encoder has worked for nothing
-        return self.predict_embeddings(self.sam.encode(several_photos(images), batch_size))
+        photos = several_photos(images)
+        embeddings = self.sam.encode(photos, batch_size, self.contrast)
+        return self.predict_embeddings(embeddings)
 
     @torch.inference_mode()
     def predict_embeddings(

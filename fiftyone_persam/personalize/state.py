@@ -33,6 +33,8 @@ class FittedState:
         levels: (R, 2) similarity of object and background in each reference.
         weights: (3,) of the mask scales; None for PerSAM.
         losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
+        contrast: (2,) values of the reference's photo that became black and white, which those of
+            further photos do as well; None for a photo of 8 bits.
     """
 
     targets: Tensor
@@ -40,6 +42,7 @@ class FittedState:
     levels: Tensor
     weights: Tensor | None = None
     losses: Tensor | None = None
+    contrast: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, on the CPU."""
@@ -122,6 +125,7 @@ def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any
         and state.embeddings.shape == state.targets.shape
         and state.levels.shape == (count, 2)
         and (state.weights is None or state.weights.shape == (3,))
+        and (state.contrast is None or state.contrast.shape == (2,))
         and all(torch.isfinite(tensor).all() for tensor in tensors.values())
     )
     if not sound:

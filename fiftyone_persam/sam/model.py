@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PersamError
+from .contrast import Contrast
 from .decoding import decode_batch
 from .fused_attention import fuse_attention, has_slow_attention
 from .photos import Photo, PhotoSource, load_photo, photo_size, resize_photo
@@ -154,8 +155,14 @@ class PromptableSam:
             f"image_size={self.image_size}, grid_size={self.grid_size})"
         )
 
-    def load_and_resize(self, source: PhotoSource) -> tuple[Photo, tuple[int, int]]:
+    def load_and_resize(
+        self, source: PhotoSource, contrast: Contrast | None = None
+    ) -> tuple[Photo, tuple[int, int]]:
         """The part of encoding that needs no device: read and resize one photo.
+
+        Args:
+            source: see `load_photo`.
+            contrast: of the run, for photos of more than 8 bits; see `load_photo`.
 
         Returns:
             (h, w, 3) uint8 with a long side of ``image_size``, and the photo's own height, width.
@@ -163,7 +170,7 @@ class PromptableSam:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        photo = load_photo(source)
+        photo = load_photo(source, contrast)
         return resize_photo(photo, self.image_size), (photo.shape[0], photo.shape[1])
 
     def preprocess(self, resized: Sequence[Photo]) -> Tensor:
@@ -200,13 +207,17 @@ class PromptableSam:
         ]
 
     def encode(
-        self, images: Sequence[PhotoSource], batch_size: int | None = None
+        self,
+        images: Sequence[PhotoSource],
+        batch_size: int | None = None,
+        contrast: Contrast | None = None,
     ) -> list[ImageEmbedding]:
         """Encode photos of any size and mode.
 
         Args:
             images: paths, PIL images or arrays; see `load_photo`.
             batch_size: photos that go through the encoder at once; by device if None.
+            contrast: of the run, for photos of more than 8 bits; see `load_photo`.
 
         Raises:
             PhotoError: a photo cannot be read.
@@ -214,7 +225,9 @@ class PromptableSam:
         step = _batch_size(batch_size, ENCODE_BATCH, self.device)
         embeddings: list[ImageEmbedding] = []
         for start in range(0, len(images), step):
-            loaded = [self.load_and_resize(image) for image in images[start : start + step]]
+            loaded = [
+                self.load_and_resize(image, contrast) for image in images[start : start + step]
+            ]
             embeddings += self.encode_resized([p for p, _ in loaded], [s for _, s in loaded])
         return embeddings
 
