@@ -67,15 +67,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
 ]
 
 if TYPE_CHECKING:
-    from .curation import (
-        delete_run,
-        evaluate,
-        list_runs,
-        load_run,
-        rename_run,
-        resume_run,
-        segment,
-    )
+    from .curation import delete_run, evaluate, list_runs, load_run, rename_run, resume_run, segment
     from .datasets import PerSegDataset
     from .errors import (
         BadReferenceError,

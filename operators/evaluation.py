@@ -30,7 +30,7 @@ class Evaluate(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Prediction, ground truth, groups, key."""
-        from fiftyone_persam.curation.evaluation import check_eval_key
+        from fiftyone_persam.curation.evaluation.evaluate import check_eval_key
         from fiftyone_persam.errors import problem_of
 
         fields = mask_fields(ctx.dataset)
@@ -143,7 +143,7 @@ class CompareRuns(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Compare, and write the agreement into a field."""
-        from fiftyone_persam.curation.compare import compare_runs
+        from fiftyone_persam.curation.evaluation.compare import compare_runs
 
         run_a, run_b = ctx.params["run_a"], ctx.params["run_b"]
         comparison = compare_runs(
@@ -163,7 +163,7 @@ class CompareRuns(PersamOperator):
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the photos in their new order."""
-        from fiftyone_persam.curation.fields import photos_of
+        from fiftyone_persam.curation.database import photos_of
 
         result = result or {}
         return [
@@ -202,7 +202,7 @@ def mask_fields(dataset: Any) -> list[str]:
 
 def _chosen(ctx: Context) -> Any:
     """The photos of the target; those selected in a grouped dataset, of whichever slice."""
-    from fiftyone_persam.curation.fields import photos_of
+    from fiftyone_persam.curation.database import photos_of
 
     target = ctx.request_params.get("view_target")  # taken out of the parameters by FiftyOne
     if target == ViewTarget.SELECTED_SAMPLES and ctx.dataset.media_type == "group":
@@ -212,8 +212,8 @@ def _chosen(ctx: Context) -> Any:
 
 def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> None:
     """Which value of the ground truth's masks is the object, where they have several."""
-    from fiftyone_persam.curation.fields import photos_of
-    from fiftyone_persam.curation.picking import learnt_value, mask_values
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.forms.references import learnt_value, mask_values
 
     first = next(iter(photos_of(ctx.dataset).exists(gt_field).limit(1)), None)
     values = mask_values(first, gt_field) if first is not None else {}

@@ -19,7 +19,7 @@ STATES = {"accepted": "accepted", "todo": "not looked at", "rejected": "rejected
 
 def state_inputs(ctx: Context, inputs: Any, run: str, required: bool = True) -> list[str]:
     """Which review states to take; returns the choice, and refuses one without masks."""
-    from fiftyone_persam.curation.review import review_counts
+    from fiftyone_persam.curation.review.table import review_counts
 
     counts = review_counts(ctx.dataset, run)
     view = types.DropdownView(multiple=True)
@@ -54,8 +54,9 @@ class PromoteMasks(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Run, states, field."""
-        from fiftyone_persam.curation.picking import free_name, label_fields
-        from fiftyone_persam.curation.promotion import has_labels_of
+        from fiftyone_persam.curation.forms.references import label_fields
+        from fiftyone_persam.curation.forms.runs import free_name
+        from fiftyone_persam.curation.handover.promotion import has_labels_of
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -98,7 +99,7 @@ class PromoteMasks(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Promote."""
-        from fiftyone_persam.curation.promotion import promote
+        from fiftyone_persam.curation.handover.promotion import promote
 
         promotion = promote(
             ctx.dataset,
@@ -148,7 +149,7 @@ class PromoteMasks(PersamOperator):
 
 
 def _problem_with_field(ctx: Context, run: str, name: Any, taken: set[str]) -> str | None:
-    from fiftyone_persam.curation.promotion import check_label_field
+    from fiftyone_persam.curation.handover.promotion import check_label_field
     from fiftyone_persam.errors import problem_of
 
     if name is None:  # the default is on its way
@@ -159,7 +160,7 @@ def _problem_with_field(ctx: Context, run: str, name: Any, taken: set[str]) -> s
 
 
 def _problem_with_folder(folder: Path, overwrite: Any) -> str | None:
-    from fiftyone_persam.curation.export import check_folder
+    from fiftyone_persam.curation.handover.export import check_folder
     from fiftyone_persam.errors import problem_of
 
     return problem_of(check_folder, folder, bool(overwrite))
@@ -177,7 +178,7 @@ class ExportMasks(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Run, states, format, folder."""
-        from fiftyone_persam.curation.export import FORMATS
+        from fiftyone_persam.curation.handover.export import FORMATS
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -205,7 +206,7 @@ class ExportMasks(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Export."""
-        from fiftyone_persam.curation.export import export_masks
+        from fiftyone_persam.curation.handover.export import export_masks
 
         folder = folder_of(ctx.params["export_dir"])
         assert folder is not None  # the form requires it

@@ -57,7 +57,7 @@ class ImportPerSeg(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Import."""
-        from fiftyone_persam.curation.importing import import_perseg
+        from fiftyone_persam.curation.handover.importing import import_perseg
 
         folder = folder_of(ctx.params["dataset_dir"])
         assert folder is not None  # the form requires it

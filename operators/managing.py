@@ -26,7 +26,7 @@ class ListRuns(PersamOperator):
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """One row per run."""
         import fiftyone_persam as fp
-        from fiftyone_persam.curation.review import review_counts
+        from fiftyone_persam.curation.review.table import review_counts
 
         rows = []
         for run in fp.list_runs(ctx.dataset):
@@ -63,7 +63,7 @@ class ShowFailures(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run."""
-        from fiftyone_persam.curation.review import review_counts
+        from fiftyone_persam.curation.review.table import review_counts
 
         run = choose_run(ctx, inputs)
         if run is not None and not review_counts(ctx.dataset, run).failed:
@@ -71,7 +71,7 @@ class ShowFailures(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """One row per photo."""
-        from fiftyone_persam.curation.review import FAILED, review_view
+        from fiftyone_persam.curation.review.table import FAILED, review_view
 
         run = ctx.params["run"]
         view = review_view(ctx.dataset, run, FAILED)
@@ -84,7 +84,7 @@ class ShowFailures(PersamOperator):
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show these photos in the grid."""
-        from fiftyone_persam.curation.fields import photos_of
+        from fiftyone_persam.curation.database import photos_of
 
         ids = [row["id"] for row in (result or {})["failures"]]
         return [ctx.ops.set_view(photos_of(ctx.dataset).select(ids))]
@@ -108,7 +108,7 @@ class RenameRun(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run and its new name."""
-        from fiftyone_persam.curation.picking import problem_with_new_name
+        from fiftyone_persam.curation.forms.runs import problem_with_new_name
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -149,8 +149,8 @@ class DeleteRun(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, and what would be gone."""
-        from fiftyone_persam.curation.editing import corrected_fields
-        from fiftyone_persam.curation.review import review_counts
+        from fiftyone_persam.curation.review.editing import corrected_fields
+        from fiftyone_persam.curation.review.table import review_counts
 
         run = choose_run(ctx, inputs)
         if run is not None:
@@ -288,7 +288,7 @@ class Doctor(PersamOperator):
         if missing := missing_packages():
             text = f"pip install {' '.join(missing)}"
             return {"checks": [{"check": "packages", "result": "missing", "advice": text}]}
-        from fiftyone_persam.curation.doctor import check
+        from fiftyone_persam.cli.doctor import check
 
         return {"checks": [dict(row) for row in check()]}
 
@@ -302,9 +302,9 @@ class Doctor(PersamOperator):
 
 
 def _numbers_of(ctx: Context, run: str) -> str:
-    from fiftyone_persam.curation.compare import comparisons_of
-    from fiftyone_persam.curation.runs import fields_of
-    from fiftyone_persam.curation.scores import evaluations_with
+    from fiftyone_persam.curation.evaluation.compare import comparisons_of
+    from fiftyone_persam.curation.evaluation.scores import evaluations_with
+    from fiftyone_persam.curation.runs.fields import fields_of
 
     fields = fields_of(run, ctx.dataset.get_run_info(run).config).types()
     parts = {

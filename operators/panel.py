@@ -131,7 +131,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def start(self, ctx: Context) -> None:
         """Sort the grid, most doubtful first, and turn ticks into thumbs."""
-        from fiftyone_persam.curation.review import review_queue
+        from fiftyone_persam.curation.review.table import review_queue
 
         run = ctx.panel.state.run
         queue = review_queue(ctx.dataset, run)
@@ -165,7 +165,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def undo(self, ctx: Context) -> None:
         """Take the last step back."""
-        from fiftyone_persam.curation.review import undo_review
+        from fiftyone_persam.curation.review.decisions import undo_review
 
         changed = undo_review(ctx.dataset, ctx.panel.state.run)
         ctx.ops.notify(f"Undone: {changed} photos are as before.", variant="info")
@@ -175,7 +175,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def next_photo(self, ctx: Context) -> None:
         """Open the most doubtful photo that nobody has looked at."""
-        from fiftyone_persam.curation.review import review_queue
+        from fiftyone_persam.curation.review.table import review_queue
 
         ids = review_queue(ctx.dataset, ctx.panel.state.run).values("id")
         others = [i for i in ids if i != ctx.current_sample]
@@ -189,7 +189,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def show_state(self, ctx: Context) -> None:
         """Show the photos of one state."""
-        from fiftyone_persam.curation.review import review_queue
+        from fiftyone_persam.curation.review.table import review_queue
 
         state = ctx.params["state"]
         ctx.panel.state.shown = state
@@ -211,7 +211,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def move_threshold(self, ctx: Context) -> None:
         """The slider was moved: say how many photos would change."""
-        from fiftyone_persam.curation.review import presence_changes
+        from fiftyone_persam.curation.review.threshold import presence_changes
 
         value = ctx.params.get("value")
         if value is None or value == ctx.panel.state.threshold:
@@ -221,7 +221,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def save_threshold(self, ctx: Context) -> None:
         """Keep the slider's value."""
-        from fiftyone_persam.curation.review import set_presence_threshold
+        from fiftyone_persam.curation.review.threshold import set_presence_threshold
 
         value = float(ctx.panel.state.threshold)
         self._try(ctx, lambda: set_presence_threshold(ctx.dataset, ctx.panel.state.run, value))
@@ -242,7 +242,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def edit_this(self, ctx: Context) -> None:
         """Correct the opened photo's mask by hand."""
-        from fiftyone_persam.curation.editing import make_editable
+        from fiftyone_persam.curation.review.editing import make_editable
 
         run, sample_id = ctx.panel.state.run, ctx.current_sample
         fields: list[str] = []
@@ -343,7 +343,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         self._read(ctx)
 
     def _end_sitting(self, ctx: Context) -> None:
-        from fiftyone_persam.curation.review import review_queue
+        from fiftyone_persam.curation.review.table import review_queue
 
         panel_thumbs.begin(ctx)
         ctx.panel.state.up = ctx.panel.state.down = 0
@@ -352,7 +352,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         ctx.ops.clear_selected_samples()
 
     def _decide(self, ctx: Context, decision: str) -> None:
-        from fiftyone_persam.curation.review import set_review
+        from fiftyone_persam.curation.review.decisions import set_review
 
         run, sample_id = ctx.panel.state.run, ctx.current_sample
         if not self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [sample_id])):
@@ -361,7 +361,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         self.next_photo(ctx)
 
     def _show_bar(self, ctx: Context, what: str, prefix: str) -> None:
-        from fiftyone_persam.curation.histograms import between
+        from fiftyone_persam.curation.evaluation.histograms import between
 
         index = int(ctx.params.get("idx", 0))
         edges = ctx.panel.state.get(f"{what}_edges") or []

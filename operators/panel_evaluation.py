@@ -54,7 +54,7 @@ class EvaluationPage:
 
     def show_object(self, ctx: Context) -> None:
         """The photos of a row of the table, worst first."""
-        from fiftyone_persam.curation.scores import worst_first
+        from fiftyone_persam.curation.evaluation.scores import worst_first
 
         rows, index = ctx.panel.state.scores or [], int(ctx.params.get("row", 0))
         last = index + 1 >= len(rows)  # the mean over all objects
@@ -75,9 +75,9 @@ def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
     """The page's state: the run's evaluations, and the numbers of one of them."""
     import numpy as np
 
-    from fiftyone_persam.curation.fields import photos_of
-    from fiftyone_persam.curation.histograms import histogram_of
-    from fiftyone_persam.curation.scores import evaluations_of, object_table
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.evaluation.histograms import histogram_of
+    from fiftyone_persam.curation.evaluation.scores import evaluations_of, object_table
 
     keys = evaluations_of(ctx.dataset, run)
     key = wanted if wanted in keys else (keys[-1] if keys else None)

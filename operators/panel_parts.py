@@ -24,12 +24,10 @@ EVALUATION = "evaluation"
 
 def read(ctx: Context, run: str) -> dict[str, Any]:
     """The panel's state for a run."""
-    from fiftyone_persam.curation.histograms import histogram_of
-    from fiftyone_persam.curation.review import (
-        presence_threshold,
-        review_table,
-        undo_steps,
-    )
+    from fiftyone_persam.curation.evaluation.histograms import histogram_of
+    from fiftyone_persam.curation.review.decisions import undo_steps
+    from fiftyone_persam.curation.review.store import presence_threshold
+    from fiftyone_persam.curation.review.table import review_table
 
     table = review_table(ctx.dataset, run)
     counts = table.counts()
@@ -63,7 +61,7 @@ def running(ctx: Context) -> dict[str, str]:
 
 def resumable(ctx: Context, run: str) -> str | None:
     """Why a run can be resumed, in a few words; None where nothing is left to do."""
-    from fiftyone_persam.curation.runs import FAILED, INTERRUPTED, load_run
+    from fiftyone_persam.curation.runs.record import FAILED, INTERRUPTED, load_run
 
     found = load_run(ctx.dataset, run)
     if found.state not in (INTERRUPTED, FAILED):
@@ -317,8 +315,8 @@ def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
 
 def _preview(ctx: Context, run: str) -> str | None:
     """The opened photo with its mask, so that the panel need not be split to see both."""
-    from fiftyone_persam.curation.editing import corrected_fields, latest_field
-    from fiftyone_persam.curation.picking import mask_thumbnail
+    from fiftyone_persam.curation.forms.thumbnails import mask_thumbnail
+    from fiftyone_persam.curation.review.editing import corrected_fields, latest_field
     from fiftyone_persam.errors import PersamError
 
     sample = ctx.dataset[ctx.current_sample]

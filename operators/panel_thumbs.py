@@ -30,7 +30,7 @@ def store(ctx: Context) -> bool:
     Raises:
         PersamError: a photo has no result of the run
     """
-    from fiftyone_persam.curation.review import set_reviews
+    from fiftyone_persam.curation.review.decisions import set_reviews
 
     before: dict[str, str] = ctx.panel.state.thumbs or {}
     now = {i: d for d, ids in decisions_from_thumbs(ctx).items() for i in ids}

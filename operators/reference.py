@@ -41,7 +41,7 @@ def _patches(ctx: Context) -> dict[str, dict[str, str]]:
     view = ctx.view
     if not view._is_patches:
         return {}
-    from fiftyone_persam.curation.picking import label_fields
+    from fiftyone_persam.curation.forms.references import label_fields
 
     ids = [ctx.current_sample, *(ctx.selected or [])]
     rows = view.select([i for i in ids if i]).values(["id", "sample_id"])
@@ -61,8 +61,13 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
         inputs: the form
         preferred: label fields to take before others where the photo has a label in them
     """
-    from fiftyone_persam.curation.fields import photos_of
-    from fiftyone_persam.curation.picking import label_fields, labels_of, mask_values, problem_with
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.forms.references import (
+        label_fields,
+        labels_of,
+        mask_values,
+        problem_with,
+    )
 
     ids = [i for i in (ctx.params.get("reference"), *candidates(ctx)) if isinstance(i, str)]
     ids = list(dict.fromkeys(ids))
@@ -167,7 +172,7 @@ def _likely_field(ctx: Context, sample: Any, fields: list[str], preferred: Seque
 
 
 def _thumbnail(inputs: Any, picked: Picked) -> None:
-    from fiftyone_persam.curation.picking import reference_thumbnail
+    from fiftyone_persam.curation.forms.thumbnails import reference_thumbnail
     from fiftyone_persam.errors import PersamError
 
     try:

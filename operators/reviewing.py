@@ -22,7 +22,7 @@ class _Decide(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run; what it is about is chosen in the grid."""
-        from fiftyone_persam.curation.review import FAILED, review_view
+        from fiftyone_persam.curation.review.table import FAILED, review_view
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -35,7 +35,8 @@ class _Decide(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Write the decision."""
-        from fiftyone_persam.curation.review import review_counts, set_review
+        from fiftyone_persam.curation.review.decisions import set_review
+        from fiftyone_persam.curation.review.table import review_counts
 
         run, ids = ctx.params["run"], ctx.params.get("ids") or chosen_ids(ctx)
         changed = set_review(ctx.dataset, run, self.decision, ids)
@@ -82,7 +83,7 @@ class UndoReview(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, and whether there is something to undo."""
-        from fiftyone_persam.curation.review import undo_steps
+        from fiftyone_persam.curation.review.decisions import undo_steps
 
         run = choose_run(ctx, inputs)
         if run is not None and not undo_steps(ctx.dataset, run):
@@ -90,7 +91,8 @@ class UndoReview(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Undo one step."""
-        from fiftyone_persam.curation.review import review_counts, undo_review
+        from fiftyone_persam.curation.review.decisions import undo_review
+        from fiftyone_persam.curation.review.table import review_counts
 
         run = ctx.params["run"]
         changed = undo_review(ctx.dataset, run)
@@ -116,7 +118,8 @@ class SetPresenceThreshold(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the threshold, and what it changes."""
-        from fiftyone_persam.curation.review import presence_changes, presence_threshold
+        from fiftyone_persam.curation.review.store import presence_threshold
+        from fiftyone_persam.curation.review.threshold import presence_changes
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -132,7 +135,7 @@ class SetPresenceThreshold(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Set it."""
-        from fiftyone_persam.curation.review import set_presence_threshold
+        from fiftyone_persam.curation.review.threshold import set_presence_threshold
 
         return {
             "changed": set_presence_threshold(
@@ -171,7 +174,7 @@ class EditMask(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Prepare the field."""
-        from fiftyone_persam.curation.editing import make_editable
+        from fiftyone_persam.curation.review.editing import make_editable
 
         return {"field": make_editable(ctx.dataset, ctx.params["run"], ctx.params.get("ids"))}
 

@@ -9,7 +9,7 @@ from .base import Context, choose, refuse
 
 def run_names(dataset: Any) -> list[str]:
     """Names of the runs, oldest first."""
-    from fiftyone_persam.curation.runs import run_names as names
+    from fiftyone_persam.curation.runs.naming import run_names as names
 
     return sorted(names(dataset), key=lambda name: dataset.get_run_info(name).timestamp)
 

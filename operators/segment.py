@@ -253,7 +253,7 @@ def given_references(ctx: Context) -> list[Any]:
 
 def segment_arguments(ctx: Context) -> dict[str, Any]:
     """The form's values as arguments of :func:`fiftyone_persam.segment`."""
-    from fiftyone_persam.curation.choosing import fields_of_run
+    from fiftyone_persam.curation.forms.runs import fields_of_run
 
     given = ctx.params
     arguments: dict[str, Any] = {

@@ -27,9 +27,10 @@ class SegmentAgain(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the new reference, and what will be done again."""
-        from fiftyone_persam.curation.again import NOT_ACCEPTED
-        from fiftyone_persam.curation.editing import corrected_fields
-        from fiftyone_persam.curation.review import edit_field, review_counts, review_view
+        from fiftyone_persam.curation.review.editing import corrected_fields
+        from fiftyone_persam.curation.review.table import review_counts, review_view
+        from fiftyone_persam.curation.runs.naming import edit_field
+        from fiftyone_persam.curation.segmentation.again import NOT_ACCEPTED
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -61,7 +62,7 @@ class SegmentAgain(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Segment what is not accepted."""
-        from fiftyone_persam.curation.again import segment_again
+        from fiftyone_persam.curation.segmentation.again import segment_again
 
         name, picked = ctx.params["run"], picked_from(ctx)
         pair = (picked.sample, picked.label_id) if picked.label_id else picked.sample

@@ -38,7 +38,7 @@ def keeps_embeddings() -> bool:
 
 def chosen_photos(ctx: Context) -> Any:
     """The photos that are meant, whatever the grid shows: patches, groups, slices."""
-    from fiftyone_persam.curation.choosing import photos_behind
+    from fiftyone_persam.curation.forms.photos import photos_behind
 
     target = ctx.target_view()
     if target._is_dynamic_groups:
@@ -51,7 +51,7 @@ def chosen_photos(ctx: Context) -> Any:
 
 def group_inputs(ctx: Context, inputs: Any) -> None:
     """How the photos are grouped, each group with its own reference."""
-    from fiftyone_persam.curation.picking import label_fields
+    from fiftyone_persam.curation.forms.references import label_fields
 
     groups = list(ctx.dataset.get_field_schema(ftype=fo.StringField))
     groups = [g for g in groups if g not in ("filepath", ROLE)]
@@ -80,7 +80,8 @@ def check_references(
     ctx: Context, inputs: Any, references: Any, label_field: str, group_by: str | None
 ) -> None:
     """Refuse references that cannot serve the photos that are meant."""
-    from fiftyone_persam.curation.choosing import problem_with_photos, problem_with_references
+    from fiftyone_persam.curation.forms.photos import problem_with_photos
+    from fiftyone_persam.curation.forms.references import problem_with_references
 
     photos = chosen_photos(ctx)
     if problem_with_photos(photos):  # said by `announce`
@@ -126,8 +127,7 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
 
 def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     """The run's name, and what it writes."""
-    from fiftyone_persam.curation.choosing import standing
-    from fiftyone_persam.curation.picking import free_name, problem_with_name
+    from fiftyone_persam.curation.forms.runs import existing_run, free_name, problem_with_name
     from fiftyone_persam.engine import available_backends
 
     base = "persam"
@@ -150,7 +150,7 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     ):
         prop.invalid = True
         prop.error_message = problem
-    there = standing(chosen_photos(ctx), name)
+    there = existing_run(chosen_photos(ctx), name)
     if there is not None:
         _go_on_inputs(ctx, inputs, there)
     else:
@@ -232,7 +232,7 @@ def truth_field(ctx: Context, picked: Picked | None) -> str:
 
 def truth_of(ctx: Context, photos: Any, picked: Picked | None) -> Any:
     """What an evaluation can be made with, or None."""
-    from fiftyone_persam.curation.choosing import ground_truth
+    from fiftyone_persam.curation.forms.truth import ground_truth
 
     return ground_truth(
         photos,
@@ -245,8 +245,8 @@ def truth_of(ctx: Context, photos: Any, picked: Picked | None) -> Any:
 
 def announce(ctx: Context, inputs: Any) -> None:
     """How many photos will be segmented, and how long that will take."""
-    from fiftyone_persam.curation.choosing import problem_with_photos, standing
-    from fiftyone_persam.curation.picking import estimate
+    from fiftyone_persam.curation.forms.photos import problem_with_photos
+    from fiftyone_persam.curation.forms.runs import estimate, existing_run
 
     photos = chosen_photos(ctx)
     count = len(photos)
@@ -256,7 +256,7 @@ def announce(ctx: Context, inputs: Any) -> None:
     if problem := problem_with_photos(photos):
         refuse(inputs, problem, name="photos_problem")
         return
-    there = standing(photos, ctx.params.get("out_field"))
+    there = existing_run(photos, ctx.params.get("out_field"))
     beside = ""
     if there is not None and there.masks and skips_existing(ctx):
         count -= there.masks

@@ -54,7 +54,7 @@ class Board:
 
     def running(self) -> dict[str, dict[str, Any]]:
         """What is in progress now; what a killed process has left does not count."""
-        from fiftyone_persam.curation.lease import holder_of
+        from fiftyone_persam.curation.runs.lease import holder_of
 
         now = time.time()
         return {

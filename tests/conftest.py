@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import mongod
+from benchmarks import mongod
 
 # FiftyOne reads its settings while it is imported, so they are set before any test module is.
 # A person's own database, plugins and models are never touched.

@@ -17,8 +17,8 @@ import pytest
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import export_masks
-from fiftyone_persam.curation.label_masks import photo_size
-from fiftyone_persam.curation.runs import fields_of
+from fiftyone_persam.curation.labels.sizes import photo_size
+from fiftyone_persam.curation.runs.fields import fields_of
 from fiftyone_persam.datasets.mask_files import check_photo, read_mask
 from fiftyone_persam.engine import DiskCache
 from fiftyone_persam.errors import PersamError

@@ -9,26 +9,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "Run": "runs",
-    "compare_runs": "compare",
-    "delete_run": "runs",
-    "evaluate": "evaluation",
-    "export_masks": "export",
-    "import_perseg": "importing",
-    "list_runs": "runs",
-    "load_run": "runs",
-    "make_editable": "editing",
-    "promote": "promotion",
-    "rename_run": "runs",
-    "resume_run": "segmentation",
-    "review_counts": "review",
-    "review_queue": "review",
-    "review_view": "review",
-    "segment": "segmentation",
-    "segment_again": "again",
-    "set_presence_threshold": "review",
-    "set_review": "review",
-    "undo_review": "review",
+    "Run": "runs.record",
+    "compare_runs": "evaluation.compare",
+    "delete_run": "lifecycle",
+    "evaluate": "evaluation.evaluate",
+    "export_masks": "handover.export",
+    "import_perseg": "handover.importing",
+    "list_runs": "runs.record",
+    "load_run": "runs.record",
+    "make_editable": "review.editing",
+    "promote": "handover.promotion",
+    "rename_run": "lifecycle",
+    "resume_run": "segmentation.segment",
+    "review_counts": "review.table",
+    "review_queue": "review.table",
+    "review_view": "review.table",
+    "segment": "segmentation.segment",
+    "segment_again": "segmentation.again",
+    "set_presence_threshold": "review.threshold",
+    "set_review": "review.decisions",
+    "undo_review": "review.decisions",
 }
 
 __all__ = [
@@ -55,23 +55,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .again import segment_again
-    from .compare import compare_runs
-    from .editing import make_editable
-    from .evaluation import evaluate
-    from .export import export_masks
-    from .importing import import_perseg
-    from .promotion import promote
-    from .review import (
-        review_counts,
-        review_queue,
-        review_view,
-        set_presence_threshold,
-        set_review,
-        undo_review,
-    )
-    from .runs import Run, delete_run, list_runs, load_run, rename_run
-    from .segmentation import resume_run, segment
+    from .evaluation.compare import compare_runs
+    from .evaluation.evaluate import evaluate
+    from .handover.export import export_masks
+    from .handover.importing import import_perseg
+    from .handover.promotion import promote
+    from .lifecycle import delete_run, rename_run
+    from .review.decisions import set_review, undo_review
+    from .review.editing import make_editable
+    from .review.table import review_counts, review_queue, review_view
+    from .review.threshold import set_presence_threshold
+    from .runs.record import Run, list_runs, load_run
+    from .segmentation.again import segment_again
+    from .segmentation.segment import resume_run, segment
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation.review import review_queue, set_review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_queue
 from fiftyone_persam.datasets import build_album
 
 from ..operators.context import ROOT, link_plugin

@@ -7,7 +7,9 @@ import pytest
 from playwright.sync_api import expect
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.store import presence_threshold
+from fiftyone_persam.curation.review.table import review_counts, review_view
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .driver import App
@@ -40,8 +42,8 @@ def test_thumbs_in_the_grid(app: App, album):
     expect(panel.get_by_role("button", name="Accepted 1")).to_be_enabled()
     expect(panel.get_by_role("button", name="Rejected 1")).to_be_enabled()
     app.expect_photos(2)
-    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
-    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
 
     app.reload()
     panel = app.panel(PANEL)
@@ -49,7 +51,7 @@ def test_thumbs_in_the_grid(app: App, album):
     panel.get_by_role("button", name="Undo").click()
     expect(panel.get_by_role("button", name="Accepted 0")).to_be_visible()
     expect(panel.get_by_role("button", name="To do 4")).to_be_enabled()
-    assert review.review_counts(album, RUN).todo == 4
+    assert review_counts(album, RUN).todo == 4
     app.shot("review-3-undone")
 
 
@@ -64,8 +66,8 @@ def test_buttons_beside_a_photo(app: App, album):
     expect(modal.get_by_text("score 0.300")).to_be_visible()  # on to the most doubtful
     modal.get_by_role("button", name="Reject").click()
     expect(modal.get_by_text("presence 0.450")).to_be_visible()
-    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
-    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
     modal.get_by_role("button", name="Undo").click()
     expect(modal.get_by_text("Rejected 0")).to_be_visible()
 
@@ -89,7 +91,7 @@ def test_histograms_and_threshold(app: App, album):
     app.shot("review-5-threshold")
     apply.click()
     expect(panel.get_by_role("button", name="Absent 2")).to_be_enabled()
-    assert review.presence_threshold(album, RUN) == 0.5
+    assert presence_threshold(album, RUN) == 0.5
 
 
 def test_edit_a_mask_with_the_app_s_own_tools(app: App, album):
@@ -111,7 +113,7 @@ def test_edit_a_mask_with_the_app_s_own_tools(app: App, album):
 
 
 def test_promote_and_export(app: App, album, tmp_path):
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
     app.open(album.name)
     panel = app.open_panel(PANEL)
     panel.get_by_role("button", name="Promote").click()

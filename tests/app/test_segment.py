@@ -15,7 +15,8 @@ import pytest
 from playwright.sync_api import expect
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_counts
 
 from .driver import SLOW, App
 
@@ -133,7 +134,7 @@ def test_delegated_to_a_worker(app: App, photos, worker):
 def test_again_with_a_second_reference(app: App, photos):
     first, second, *_ = photos.values("id")
     fp.segment(photos, reference=first, out_field="mine")
-    review.set_review(photos, "mine", "accepted", [first])
+    set_review(photos, "mine", "accepted", [first])
     kept = photos[first]["mine"].mask_path
     stamp = os.stat(kept).st_mtime_ns
     app.open(photos.name)
@@ -149,7 +150,7 @@ def test_again_with_a_second_reference(app: App, photos):
     assert [r["sample_id"] for r in again.config.references] == [first, second]
     assert first not in again.ids()
     assert os.stat(kept).st_mtime_ns == stamp
-    counts = review.review_counts(photos, "mine")
+    counts = review_counts(photos, "mine")
     assert (counts.accepted, counts.todo) == (1, 2)
 
 

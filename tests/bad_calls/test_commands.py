@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fiftyone_persam.cli import main
+from fiftyone_persam.cli.main import main
 
 from .cases import check_line
 from .world import UNKNOWN_ID, World

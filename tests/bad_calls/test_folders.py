@@ -12,8 +12,8 @@ from typing import Any
 import fiftyone as fo
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation.importing import import_perseg
-from fiftyone_persam.curation.plugin import install_plugin
+from fiftyone_persam.cli.plugin import install_plugin
+from fiftyone_persam.curation.handover.importing import import_perseg
 from fiftyone_persam.datasets.perseg_zoo import prepare_perseg
 from fiftyone_persam.errors import DatasetLayoutError, PersamError, PhotoError
 

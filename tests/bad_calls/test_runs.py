@@ -17,8 +17,8 @@ from fiftyone_persam.curation import (
     set_review,
     undo_review,
 )
-from fiftyone_persam.curation.again import segment_again
-from fiftyone_persam.curation.editing import make_editable
+from fiftyone_persam.curation.review.editing import make_editable
+from fiftyone_persam.curation.segmentation.again import segment_again
 from fiftyone_persam.errors import BadReferenceError, PersamError, RunConflictError
 
 from .cases import Bad, refused, table

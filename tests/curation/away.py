@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo import monitoring
 
-from .. import mongod
+from benchmarks import mongod
 
 
 class Database:
@@ -62,7 +62,7 @@ def main(folder: Path) -> None:
 
     import fiftyone as fo
 
-    from fiftyone_persam.curation import execution
+    from fiftyone_persam.curation.segmentation import execution
 
     from . import jobs
     from .discs import make_photos

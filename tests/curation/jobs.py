@@ -66,7 +66,7 @@ import fiftyone as fo  # noqa: E402
 import torch  # noqa: E402
 
 import fiftyone_persam as fp  # noqa: E402
-from fiftyone_persam.curation.segmentation import segment  # noqa: E402
+from fiftyone_persam.curation.segmentation.segment import segment  # noqa: E402
 
 from .discs import tiny_sam  # noqa: E402
 

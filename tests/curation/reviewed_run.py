@@ -9,9 +9,9 @@ import fiftyone as fo
 import numpy as np
 from PIL import Image
 
-from fiftyone_persam.curation import runs
-from fiftyone_persam.curation.fields import photos_of as every_photo
-from fiftyone_persam.curation.plan import Parameters
+from fiftyone_persam.curation.database import photos_of as every_photo
+from fiftyone_persam.curation.runs import naming, record
+from fiftyone_persam.curation.segmentation.plan import Parameters
 
 SIZE = (40, 60)  # height, width
 RUN = "mine"
@@ -95,7 +95,7 @@ def add_run(
         sample.save()
     config = dataset.init_run()
     values = {
-        "tool": runs.TOOL,
+        "tool": naming.TOOL,
         "method": "persam_f",
         "model": "sam_lite",
         "device": "cpu",
@@ -113,7 +113,7 @@ def add_run(
         "masks_dir": str(masks),
         "run_id": name,
         "earlier": [],
-        "state": runs.DONE,
+        "state": record.DONE,
         "reason": "",
     }
     for key, value in values.items():

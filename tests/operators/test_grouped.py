@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.table import review_view
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import Form, PanelTab, context
@@ -89,4 +89,4 @@ def test_evaluation_of_photos_grouped_for_looking(dataset, tmp_path):
 def test_a_photo_of_another_slice_is_reviewed(pairs):
     (good,) = ids_of(pairs, "good")
     PanelTab(pairs, current_sample=good).click("Accept")
-    assert photos_of(review.review_view(pairs, RUN, "accepted")) == ["good"]
+    assert photos_of(review_view(pairs, RUN, "accepted")) == ["good"]

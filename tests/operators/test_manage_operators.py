@@ -9,7 +9,8 @@ import pytest
 from fiftyone.operators.executor import ExecutionError
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_counts
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, reviewed_run
 from .context import Form, context, operator, uris
@@ -115,11 +116,11 @@ def test_list_runs(runs, tmp_path):
 
 
 def test_rename(runs):
-    review.set_review(runs, RUN, "accepted", ids_of(runs, "sure"))
+    set_review(runs, RUN, "accepted", ids_of(runs, "sure"))
     Form(runs, "rename_run", {"new_name": "yours"}).execute()
     assert runs.list_runs() == ["yours"]
     assert runs.count("yours") == 5
-    assert review.review_counts(runs, "yours").accepted == 1
+    assert review_counts(runs, "yours").accepted == 1
     operator("rename_run")(runs, "yours", RUN)
     assert runs.list_runs() == [RUN]
 
@@ -200,10 +201,10 @@ def test_doctor():
 
 
 def test_tables_have_their_columns(runs):
-    for name, table in (("list_runs", "runs"), ("doctor", "checks"), ("show_failures", "failures")):
+    for name, rows in (("list_runs", "runs"), ("doctor", "checks"), ("show_failures", "failures")):
         executed = operator(name)
         ctx = context(runs, name, {"run": RUN})
         result = executed.execute(ctx)
         outputs = executed.resolve_type(ctx, "outputs")
-        columns = outputs.type.properties[table].view.keys()
-        assert set(columns) <= set(result[table][0]), name
+        columns = outputs.type.properties[rows].view.keys()
+        assert set(columns) <= set(result[rows][0]), name

@@ -8,7 +8,10 @@ import fiftyone as fo
 import pytest
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import make_editable, review, runs
+from fiftyone_persam.curation import make_editable
+from fiftyone_persam.curation.review.decisions import undo_steps
+from fiftyone_persam.curation.review.table import review_counts, review_view
+from fiftyone_persam.curation.runs import record
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import PanelTab, uris
@@ -35,9 +38,9 @@ def prompted(requests: list[dict]) -> dict:
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (runs.INTERRUPTED, "Stopped: 1 photo left"),
-        (runs.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
-        (runs.FAILED, "Ended by an error: 1 photo left"),
+        (record.INTERRUPTED, "Stopped: 1 photo left"),
+        (record.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
+        (record.FAILED, "Ended by an error: 1 photo left"),
     ],
 )
 def test_a_run_that_did_not_end_can_be_resumed(album, state, why):
@@ -54,10 +57,10 @@ def test_a_run_that_is_done_offers_no_resume(album):
 
 
 def test_resume_goes_when_the_run_is_done(album):
-    end_as(album, runs.INTERRUPTED)
+    end_as(album, record.INTERRUPTED)
     tab = PanelTab(album)
     assert "Resume" in tab.labels
-    end_as(album, runs.DONE)
+    end_as(album, record.DONE)
     tab.click("Refresh")
     assert "Resume" not in tab.labels
 
@@ -101,14 +104,14 @@ def test_one_click_decides_about_the_opened_photo(album):
     (sure,) = ids_of(album, "sure")
     tab = PanelTab(album, current_sample=sure)
     requests = tab.click("Accept")
-    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
     (opened,) = [r["params"] for r in requests if r["operator_uri"] == "open_sample"]
     assert opened["id"] == ids_of(album, "low_score")[0]  # on to the most doubtful
     tab.request["current_sample"] = opened["id"]
     tab.click("Reject")
-    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
     tab.click("Undo")
-    assert review.review_counts(album, RUN).rejected == 0
+    assert review_counts(album, RUN).rejected == 0
 
 
 def test_thumbs_are_decisions(album):
@@ -121,8 +124,8 @@ def test_thumbs_are_decisions(album):
     }
     tab.send("on_change_selected")
     tab.click("Save 1 yes, 1 no")
-    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
-    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
 
 
 def mark(tab: PanelTab, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) -> list[dict]:
@@ -140,14 +143,14 @@ def test_a_thumb_is_stored_when_it_is_given(album):
     tab = PanelTab(album)
     tab.click("Start reviewing")
     mark(tab, up=(up,))
-    assert photos_of(review.review_view(album, RUN, "accepted")) == ["sure"]
+    assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
     mark(tab, up=(up, other), down=(down,))  # and the browser is closed: nothing is lost
-    assert set(photos_of(review.review_view(album, RUN, "accepted"))) == {"sure", "good"}
+    assert set(photos_of(review_view(album, RUN, "accepted"))) == {"sure", "good"}
     mark(tab, up=(up,), down=(down,))  # one thumb is taken away
-    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
     # Whoever clears the whole selection decides nothing, but is told so.
     assert "notify" in uris(mark(tab))
-    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
 
 
 def test_the_thumbs_until_save_are_undone_together(album):
@@ -160,13 +163,13 @@ def test_the_thumbs_until_save_are_undone_together(album):
     assert {"set_view", "clear_selected_samples"} <= set(uris(requests))
     assert "notify" not in uris(mark(tab))
     mark(tab, up=(later,))
-    assert review.undo_steps(album, RUN) == 2
+    assert undo_steps(album, RUN) == 2
     # The grid shows no thumb that is undone, so Save cannot bring it back.
     assert "clear_selected_samples" in uris(tab.click("Undo"))
-    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
     mark(tab)
     tab.click("Undo")
-    assert review.review_counts(album, RUN).todo == 4
+    assert review_counts(album, RUN).todo == 4
 
 
 def test_clicks_faster_than_the_answers_are_one_step(album):
@@ -177,8 +180,8 @@ def test_clicks_faster_than_the_answers_are_one_step(album):
     mark(tab, up=(up,))
     tab.state = before  # what the App sends while the first click is on its way
     mark(tab, up=(up,), down=(down,))
-    assert review.undo_steps(album, RUN) == 1
-    assert str(review.review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
+    assert undo_steps(album, RUN) == 1
+    assert str(review_counts(album, RUN)).startswith("2 todo, 1 accepted, 1 rejected")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_a_failed_photo_shows_why_and_cannot_be_accepted(album):
     assert "This photo failed: broken.jpg" in json.dumps(tab._output)
     assert not {"Accept", "Reject"} & set(tab.labels) and "Next" in tab.labels
     tab.send("accept")
-    assert review.review_counts(album, RUN).failed == 1
+    assert review_counts(album, RUN).failed == 1
 
 
 def test_a_mask_is_handed_to_the_app_s_own_tools(album):

@@ -6,7 +6,9 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.store import presence_threshold
+from fiftyone_persam.curation.review.table import review_counts, review_view
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import Form, operator, uris
@@ -24,14 +26,14 @@ def test_selected_photos_are_decided(album, name, decision):
     form = Form(album, name, selected=ids_of(album, "sure", "good"))
     result, messages = form.execute()
     assert result["changed"] == 2
-    assert set(photos_of(review.review_view(album, RUN, decision))) == {"sure", "good"}
+    assert set(photos_of(review_view(album, RUN, decision))) == {"sure", "good"}
     assert "reload_dataset" in uris(messages)
 
 
 def test_the_opened_photo_comes_before_the_selection(album):
     (low,) = ids_of(album, "low_score")
     Form(album, "reject_masks", selected=ids_of(album, "sure"), current_sample=low).execute()
-    assert photos_of(review.review_view(album, RUN, "rejected")) == ["low_score"]
+    assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
 
 
 def test_deciding_needs_a_selection(album):
@@ -40,17 +42,17 @@ def test_deciding_needs_a_selection(album):
 
 def test_undo(album):
     assert "nothing to undo" in Form(album, "undo_review").errors[0]
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure"))
     result, _ = Form(album, "undo_review").execute()
     assert result["changed"] == 1
-    assert review.review_counts(album, RUN).accepted == 0
+    assert review_counts(album, RUN).accepted == 0
 
 
 def test_the_threshold_s_form_says_what_would_change(album):
     form = Form(album, "set_presence_threshold", {"threshold": 0.5})
     assert "1 photos change" in form.texts()
     form.execute()
-    assert review.presence_threshold(album, RUN) == 0.5
+    assert presence_threshold(album, RUN) == 0.5
 
 
 @pytest.mark.parametrize("threshold", [7, -0.5])
@@ -68,7 +70,7 @@ def test_failed_photos_cannot_be_decided(album):
     assert "photos failed" in Form(album, "accept_masks", selected=[failed]).errors[0]
     result, _ = Form(album, "accept_masks", selected=[failed, sure]).execute()
     assert result["changed"] == 1
-    assert review.review_counts(album, RUN).failed == 1
+    assert review_counts(album, RUN).failed == 1
 
 
 def test_compare_shows_the_strongest_disagreement_first(album, tmp_path):
@@ -82,7 +84,7 @@ def test_compare_shows_the_strongest_disagreement_first(album, tmp_path):
 
 def test_promote(album):
     assert "no mask that is accepted" in Form(album, "promote_masks").errors[0]
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure"))
     form = Form(album, "promote_masks", {"label_field": "labels"})
     result, messages = form.execute()
     assert (result["promoted"], result["kept"]) == (1, 0)
@@ -91,7 +93,7 @@ def test_promote(album):
 
 
 def test_promote_refuses_a_run_s_own_field(album):
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure"))
     errors = Form(album, "promote_masks", {"label_field": RUN}).errors
     assert any("belongs to a run" in e for e in errors)
 
@@ -109,23 +111,23 @@ def test_promote_refuses_a_run_s_own_field(album):
 )
 def test_promote_shows_what_is_wrong_with_the_field(album, name, why):
     album.add_sample_field("kps", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure"))
     errors = Form(album, "promote_masks", {"label_field": name}).errors
     assert any(error.startswith(".label_field: ") and why in error for error in errors)
 
 
 def test_promote_drops_a_label_whose_mask_was_rejected(album):
     (sure,) = ids_of(album, "sure")
-    review.set_review(album, RUN, "accepted", [sure])
+    set_review(album, RUN, "accepted", [sure])
     Form(album, "promote_masks", {"label_field": "labels"}).execute()
-    review.set_review(album, RUN, "rejected", [sure])
+    set_review(album, RUN, "rejected", [sure])
     result, _ = Form(album, "promote_masks", {"label_field": "labels"}).execute()
     assert result["withdrawn"] == 1
     assert not len(album.exists("labels"))
 
 
 def test_export(album, tmp_path):
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
     folder = tmp_path / "out"
     form = Form(
         album, "export_masks", {"format": "coco", "export_dir": {"absolute_path": str(folder)}}
@@ -138,7 +140,7 @@ def test_export(album, tmp_path):
 
 
 def test_export_says_which_photos_are_left_out(album, tmp_path):
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good"))
     Path(album[ids_of(album, "good")[0]].filepath).unlink()
     folder = {"absolute_path": str(tmp_path / "out")}
     result, _ = Form(album, "export_masks", {"export_dir": folder}).execute()
@@ -146,7 +148,7 @@ def test_export_says_which_photos_are_left_out(album, tmp_path):
 
 
 def test_export_only_replaces_an_export(album, tmp_path):
-    review.set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    set_review(album, RUN, "accepted", ids_of(album, "sure"))
     (tmp_path / "photos" / "novel.txt").write_text("chapter one")
     params = {"export_dir": {"absolute_path": str(tmp_path / "photos")}, "overwrite": True}
     assert "holds more than" in Form(album, "export_masks", params).errors[0]
@@ -173,11 +175,11 @@ def test_the_sdk_does_what_the_forms_do(album, tmp_path):
     """Every operator of the review, called from Python."""
     operator("accept_masks")(album, RUN, ids=ids_of(album, "sure", "good"))
     operator("reject_masks")(album.select(ids_of(album, "low_score")), RUN)
-    assert str(review.review_counts(album, RUN)).startswith("1 todo, 2 accepted, 1 rejected")
+    assert str(review_counts(album, RUN)).startswith("1 todo, 2 accepted, 1 rejected")
     operator("undo_review")(album, RUN)
-    assert review.review_counts(album, RUN).rejected == 0
+    assert review_counts(album, RUN).rejected == 0
     operator("set_presence_threshold")(album, RUN, 0.5)
-    assert review.presence_threshold(album, RUN) == 0.5
+    assert presence_threshold(album, RUN) == 0.5
     promoted = operator("promote_masks")(album, RUN, "labels").result
     assert promoted["promoted"] == 2
     exported = operator("export_masks")(album, RUN, str(tmp_path / "out"), format="masks").result

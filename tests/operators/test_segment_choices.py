@@ -12,7 +12,8 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionError
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_counts
 
 from .context import Form, context, operator
 
@@ -49,7 +50,7 @@ def test_masks_are_replaced_where_the_form_says_so(photos):
     first, second, third = photos.values("id")
     mine = {"out_field": "mine", "evaluate": False}
     fp.segment(photos, first, out_field="mine", method="persam")
-    review.set_review(photos, "mine", "accepted", [second])
+    set_review(photos, "mine", "accepted", [second])
     Form(photos, "edit_masks").execute()
     going_on = picked(photos, mine)
     assert going_on.params["skip_existing"] is True
@@ -69,7 +70,7 @@ def test_masks_are_replaced_where_the_form_says_so(photos):
     now = dict(zip(*photos.values(["id", "mine.id"]), strict=True))
     assert [i for i in masks if masks[i] != now[i]] == [first, second]
     # Nobody has looked at the new masks.
-    assert review.review_counts(photos, "mine").todo == 3
+    assert review_counts(photos, "mine").todo == 3
     assert photos.exists("mine_edit").values("id") == [third]
 
 

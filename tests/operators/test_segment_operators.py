@@ -13,7 +13,8 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionError
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import review
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_counts
 from fiftyone_persam.errors import PersamError
 
 from .context import Form, operator, uris
@@ -169,7 +170,7 @@ def test_run_with_evaluation(photos):
         "notify",
     ]
     assert requests[-2]["params"]["fields"] == ["mine"]
-    assert review.review_counts(photos, "mine").total == 3
+    assert review_counts(photos, "mine").total == 3
     again = picked(photos)
     assert "as in run 'mine'" in again.texts()
     assert again.params["out_field"] != "mine"
@@ -262,7 +263,7 @@ def test_a_stopped_run_can_be_resumed(photos, monkeypatch):
 def test_again_with_another_reference(photos):
     first, second, third = photos.values("id")
     fp.segment(photos, reference=first, out_field="mine")
-    review.set_review(photos, "mine", "accepted", [first])
+    set_review(photos, "mine", "accepted", [first])
     form = Form(photos, "segment_again", selected=[second])
     assert form.errors == []
     assert "2 photos will be segmented again; 1 accepted" in form.texts()
@@ -279,6 +280,6 @@ def test_nothing_to_do_again(photos):
     first = photos.first().id
     assert "no run yet" in Form(photos, "segment_again", selected=[first]).errors[0]
     fp.segment(photos, reference=first, out_field="mine")
-    review.set_review(photos, "mine", "accepted")
+    set_review(photos, "mine", "accepted")
     errors = Form(photos, "segment_again", selected=[first]).errors
     assert any("accepted already" in error for error in errors)

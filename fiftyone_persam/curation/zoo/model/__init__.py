@@ -20,7 +20,7 @@ from typing import Any
 def download_model(model_name: str, model_path: str) -> None:
     """Put the checkpoint into FiftyOne's model zoo; sam_lite comes with the library."""
     _find_library()
-    from fiftyone_persam.curation.zoo_model import provide_checkpoint
+    from fiftyone_persam.curation.zoo.persam_model import provide_checkpoint
 
     provide_checkpoint(model_name.rpartition("/")[2], Path(model_path))
 
@@ -28,7 +28,7 @@ def download_model(model_name: str, model_path: str) -> None:
 def load_model(model_name: str, model_path: str, **options: Any) -> Any:
     """A model that segments the reference's object; see `load_zoo_model` in the library."""
     _find_library()
-    from fiftyone_persam.curation.zoo_model import load_zoo_model
+    from fiftyone_persam.curation.zoo.persam_model import load_zoo_model
 
     return load_zoo_model(model_name.rpartition("/")[2], **options)
 

@@ -1,0 +1,8 @@
+"""``python -m fiftyone_persam.cli``."""
+
+import sys
+
+from .main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

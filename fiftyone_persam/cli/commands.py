@@ -1,0 +1,258 @@
+"""What the command line's commands do: one call of the library each, and its result as text."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import PersamError
+
+Options = argparse.Namespace
+
+
+def demo(options: Options) -> None:
+    """Segment a small album and score it."""
+    from .demo import run_demo
+
+    made = run_demo(options.out, options.perseg_dir, options.model, options.device, say=print)
+    print(f"\n{made.table}\n\nPicture: {made.picture}")
+    print(f"Dataset: {made.dataset}. Open it with: fiftyone app launch {made.dataset}")
+    print("         (after `make demo`: make app)")
+
+
+def models_list(options: Options) -> None:
+    """Which models there are, and which of them are on this machine."""
+    from .. import sam
+
+    for model in sam.list_models():
+        state = "here" if model.available else "not here"
+        size = f"{model.bytes / 1e6:,.0f} MB"
+        print(f"{model.name:<11}{size:>9}  {model.image_size:>5} px  {state:<9} {model.source}")
+
+
+def models_download(options: Options) -> None:
+    """Fetch checkpoints and check them."""
+    from .. import sam
+
+    for name in options.names:
+        sam.load_sam(name, device="cpu", dtype="float32", download=True)
+        print(f"{name}: ok")
+
+
+def models_verify(options: Options) -> int:
+    """Check the checkpoints that are here."""
+    from .. import sam
+
+    failed = 0
+    here = [model.name for model in sam.list_models() if model.path and model.path.exists()]
+    for name in options.names or here:
+        try:
+            sam.load_sam(name, device="cpu", dtype="float32", download=False)
+            print(f"{name}: ok")
+        except PersamError as error:
+            failed += 1
+            print(f"{name}: {error}", file=sys.stderr)
+    return min(failed, 1)
+
+
+def segment(options: Options) -> int:
+    """Segment the photos of a dataset."""
+    from .. import curation
+
+    samples = _samples(options)
+    run = curation.segment(
+        samples,
+        _references(options, samples._root_dataset),
+        label_field=options.label_field,
+        method=options.method,
+        model=options.model,
+        out_field=options.out_field,
+        group_by=options.group_by,
+        mask_value=options.mask_value,
+        label_type=options.label_type,
+        mask_storage=options.mask_storage,
+        masks_dir=options.masks_dir,
+        similarity=options.similarity,
+        prompts=options.prompts,
+        presence_threshold=options.presence_threshold,
+        mode=options.mode,
+        dtype=options.dtype,
+        skip_existing=options.skip_existing,
+        overwrite=options.overwrite,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        cache=options.cache,
+        backend=options.backend,
+    )
+    print(run.summary())
+    return _verdict(run)
+
+
+def evaluate(options: Options) -> None:
+    """Compare masks with ground truth."""
+    from .. import curation
+
+    results = curation.evaluate(
+        _samples(options),
+        options.pred_field,
+        gt_field=options.gt_field,
+        eval_key=options.eval_key,
+        group_by=options.group_by,
+        mask_value=options.mask_value,
+        include_references=options.include_references,
+    )
+    results.print_report()
+
+
+def runs_list(options: Options) -> None:
+    """The runs of a dataset, oldest first."""
+    from .. import curation
+
+    found = curation.list_runs(_dataset(options))
+    if not found:
+        print(f"dataset {options.dataset!r} has no runs")
+    width = max((len(run.name) for run in found), default=0)
+    for run in found:
+        method = f"{run.config.method} with {run.config.model}"
+        counts = str(run).partition(": ")[2]
+        print(
+            f"{run.name:<{width}}  {run.started:%Y-%m-%d %H:%M}  {run.state:<11}  "
+            f"{method:<24}  {counts}"
+        )
+
+
+def runs_show(options: Options) -> None:
+    """Counts, timings and failures of a run."""
+    from .. import curation
+
+    print(curation.load_run(_dataset(options), options.run).summary())
+
+
+def runs_resume(options: Options) -> int:
+    """Go on with a run that was stopped."""
+    from .. import curation
+
+    run = curation.resume_run(
+        _dataset(options),
+        options.run,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        cache=options.cache,
+        backend=options.backend,
+    )
+    print(run.summary())
+    return _verdict(run)
+
+
+def runs_rename(options: Options) -> None:
+    """Rename a run."""
+    from .. import curation
+
+    print(curation.rename_run(_dataset(options), options.run, options.new_name))
+
+
+def runs_delete(options: Options) -> None:
+    """Delete a run with all that it wrote."""
+    from .. import curation
+
+    curation.delete_run(_dataset(options), options.run)
+    print(f"deleted: {options.run}")
+
+
+def import_album(options: Options) -> None:
+    """Make a dataset of a folder in PerSeg's layout."""
+    from ..curation.handover.importing import import_perseg
+
+    name = options.name or Path(options.folder).expanduser().absolute().name
+    dataset = import_perseg(
+        options.folder,
+        name,
+        objects=options.object,
+        reference=options.reference,
+        max_samples=options.max_samples,
+        on_error="skip" if options.skip_faulty else "raise",
+    )
+    objects = dataset.distinct("object")
+    print(f"{name}: {len(dataset)} photos of {len(objects)} objects ({', '.join(objects[:10])})")
+    if skipped := dataset.info.get("skipped"):
+        print(f"left out: {len(skipped)}, see the dataset's info")
+
+
+def export_album(options: Options) -> None:
+    """Write photos and a run's masks to a folder."""
+    from .. import curation
+
+    count = curation.export_masks(
+        _samples(options),
+        options.run,
+        options.folder,
+        format=options.format,
+        states=options.state or ("accepted",),
+        group_by=options.group_by,
+        overwrite=options.overwrite,
+    )
+    print(f"{count} photos and masks are in {options.folder}")
+
+
+def install_plugin(options: Options) -> None:
+    """Put the plugin into FiftyOne's folder."""
+    from . import plugin
+
+    target = plugin.install_plugin(options.plugins_dir, options.copy)
+    print(f"{plugin.NAME} is in {target}. Restart the App to see it.")
+
+
+def doctor(options: Options) -> None:
+    """Check device, checkpoints, database and versions."""
+    from .doctor import check
+
+    rows = check()
+    width = max(len(row["check"]) for row in rows)
+    for row in rows:
+        print(f"{row['check']:<{width}}  {row['result']}")
+        if row["advice"]:
+            print(f"{'':<{width}}    {row['advice']}")
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _dataset(options: Options) -> Any:
+    import fiftyone as fo
+
+    if not fo.dataset_exists(options.dataset):
+        listed = ", ".join(fo.list_datasets()[:10]) or "there is none"
+        raise PersamError(f"there is no dataset {options.dataset!r}: choose one of {listed}")
+    return fo.load_dataset(options.dataset)
+
+
+def _samples(options: Options) -> Any:
+    samples = _dataset(options)
+    if options.view is not None:
+        if not samples.has_saved_view(options.view):
+            views = ", ".join(samples.list_saved_views()) or "it has none"
+            raise PersamError(
+                f"dataset {options.dataset!r} has no saved view {options.view!r}: choose one of "
+                f"its views ({views})"
+            )
+        samples = samples.load_saved_view(options.view)
+    return samples.match_tags(options.tag) if options.tag else samples
+
+
+def _references(options: Options, dataset: Any) -> Any:
+    if (options.reference is None) == (options.reference_tag is None):
+        given = "no reference" if options.reference is None else "two kinds of reference"
+        raise PersamError(f"{given}: give --reference ID or --reference-tag TAG")
+    if options.label_id is not None:
+        if options.reference is None or len(options.reference) != 1:
+            raise PersamError("--label-id belongs to one photo: give one --reference")
+        return options.reference[0], options.label_id
+    return options.reference or dataset.match_tags(options.reference_tag)
+
+
+def _verdict(run: Any) -> int:
+    return 0 if run.counts["segmented"] or not run.errors else 1

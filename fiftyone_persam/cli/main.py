@@ -1,0 +1,225 @@
+"""The command line: thin over the library's own functions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from ..errors import PersamError
+from . import commands
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 1 where it ran but found every photo or a checkpoint bad; 2 where something that was
+        given, or the machine, kept it from running, with one line on stderr; 130 after Ctrl-C.
+    """
+    options = build_parser().parse_args(arguments)
+    # Where other programs want the processor too, torch's threads would spin while they wait for
+    # each other: ten times slower on two busy cores. Read when torch is imported, so set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return int(options.command(options) or 0)
+    except KeyboardInterrupt:
+        print("stopped: what is finished is kept, see `runs resume`", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="fiftyone-persam",
+        description="Segment your own object in all your photos from one labelled sample.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = subparsers.add_parser("demo", help="segment a small album and score it")
+    demo.add_argument("--out", default="demo_out", help="folder for the album and the picture")
+    demo.add_argument(
+        "--perseg-dir",
+        default=os.environ.get("PERSEG_DIR") or None,
+        help="the real PerSeg instead of the album (or set PERSEG_DIR)",
+    )
+    _add_model(demo)
+    demo.set_defaults(command=commands.demo)
+
+    models = subparsers.add_parser("models", help="list, download and verify models")
+    actions = models.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="what there is").set_defaults(command=commands.models_list)
+    for name, command, text in (
+        ("download", commands.models_download, "fetch checkpoints"),
+        ("verify", commands.models_verify, "check hashes"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("names", nargs="*" if name == "verify" else "+", metavar="MODEL")
+        action.set_defaults(command=command)
+
+    segment = subparsers.add_parser("segment", help="segment the photos of a dataset")
+    segment.add_argument("dataset", help="a FiftyOne dataset")
+    segment.add_argument(
+        "--reference", action="append", metavar="ID", help="id of a labelled sample; repeatable"
+    )
+    segment.add_argument("--label-id", help="which label of the reference")
+    segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
+    segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
+    segment.add_argument("--mask-value", type=_mask_value, help="which value of their masks")
+    segment.add_argument("--group-by", metavar="FIELD", help="field that names each object")
+    segment.add_argument("--method", default="persam_f", choices=("persam", "persam_f"))
+    segment.add_argument(
+        "--mode",
+        default="corrected",
+        choices=("corrected", "reference"),
+        help="reference: as the authors' released code",
+    )
+    segment.add_argument("--out-field", default="persam", help="name of the run and its field")
+    segment.add_argument(
+        "--label-type", default="segmentation", choices=("segmentation", "detections", "both")
+    )
+    segment.add_argument("--similarity", action="store_true", help="write similarity maps")
+    segment.add_argument("--prompts", action="store_true", help="write prompt points")
+    segment.add_argument("--presence-threshold", type=float, help="0 for never absent")
+    segment.add_argument("--skip-existing", action="store_true", help="go on with this run")
+    segment.add_argument("--overwrite", action="store_true", help="do these photos again")
+    segment.add_argument("--mask-storage", default="auto", choices=("auto", "file", "inline"))
+    segment.add_argument("--masks-dir", metavar="DIR", help="folder of the mask files")
+    segment.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
+    )
+    _add_view(segment)
+    _add_model(segment)
+    _add_engine(segment)
+    segment.set_defaults(command=commands.segment)
+
+    evaluate = subparsers.add_parser("evaluate", help="compare masks with ground truth")
+    evaluate.add_argument("dataset", help="a FiftyOne dataset")
+    evaluate.add_argument("pred_field", help="predictions, such as a run's name")
+    evaluate.add_argument("--gt-field", default="ground_truth")
+    evaluate.add_argument("--eval-key", help="store it under this name")
+    evaluate.add_argument("--group-by", metavar="FIELD", help="field that names each object")
+    evaluate.add_argument("--mask-value", type=_mask_value, help="which value of the true masks")
+    evaluate.add_argument("--include-references", action="store_true")
+    _add_view(evaluate)
+    evaluate.set_defaults(command=commands.evaluate)
+
+    _add_runs(subparsers)
+    _add_folders(subparsers)
+
+    plugin = subparsers.add_parser("install-plugin", help="put the plugin into FiftyOne's folder")
+    plugin.add_argument("--plugins-dir", help="another folder than FiftyOne's own")
+    plugin.add_argument("--copy", action="store_true", help="copy instead of linking")
+    plugin.set_defaults(command=commands.install_plugin)
+
+    doctor = subparsers.add_parser("doctor", help="check device, checkpoints, database, versions")
+    doctor.set_defaults(command=commands.doctor)
+    return parser
+
+
+def _add_runs(subparsers: Any) -> None:
+    runs = subparsers.add_parser("runs", help="list, resume, rename and delete runs")
+    actions = runs.add_subparsers(required=True, metavar="ACTION")
+    for name, command, text in (
+        ("list", commands.runs_list, "the runs of a dataset"),
+        ("show", commands.runs_show, "counts, timings and failures of a run"),
+        ("resume", commands.runs_resume, "go on with a run that was stopped"),
+        ("rename", commands.runs_rename, "rename a run, its fields and its review"),
+        ("delete", commands.runs_delete, "delete a run with every field and file it wrote"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("dataset", help="a FiftyOne dataset")
+        if name != "list":
+            action.add_argument("run", help="a run's name")
+        if name == "rename":
+            action.add_argument("new_name")
+        if name == "resume":
+            action.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+            _add_engine(action)
+        action.set_defaults(command=command)
+
+
+def _add_folders(subparsers: Any) -> None:
+    importing = subparsers.add_parser(
+        "import", help="make a dataset of a folder in PerSeg's layout"
+    )
+    importing.add_argument("folder", help="the one that holds Images and Annotations")
+    importing.add_argument("--name", help="of the new dataset; the folder's if left out")
+    importing.add_argument("--object", action="append", help="only this object; repeatable")
+    importing.add_argument("--reference", help="file name of every object's reference photo")
+    importing.add_argument("--max-samples", type=int, help="at most so many photos")
+    importing.add_argument("--skip-faulty", action="store_true", help="leave faulty photos out")
+    importing.set_defaults(command=commands.import_album)
+
+    exporting = subparsers.add_parser("export", help="write photos and a run's masks to a folder")
+    exporting.add_argument("dataset", help="a FiftyOne dataset")
+    exporting.add_argument("run", help="a run's name")
+    exporting.add_argument("folder", help="a new or empty folder")
+    exporting.add_argument(
+        "--format", default="perseg", choices=("perseg", "coco", "masks", "fiftyone")
+    )
+    exporting.add_argument(
+        "--state",
+        action="append",
+        choices=("todo", "accepted", "rejected", "absent"),
+        help="photos in this state of review; repeatable; accepted if left out",
+    )
+    exporting.add_argument("--group-by", metavar="FIELD", help="field that names each object")
+    exporting.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _add_view(exporting)
+    exporting.set_defaults(command=commands.export_album)
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="sam_lite", help="see `models list`")
+    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, help="photos encoded at once")
+    parser.add_argument("--num-workers", type=int, help="threads that load photos")
+    parser.add_argument(
+        "--backend",
+        default="local",
+        choices=("local", "devices", "ray"),
+        help="this process, all CUDA devices of this machine, or a Ray cluster (RAY_ADDRESS)",
+    )
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="keep encoded photos, so that another run over them needs no encoding",
+    )
+
+
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tag", action="append", help="only samples with this tag; repeatable")
+    parser.add_argument("--view", help="only samples of this saved view")
+
+
+def _mask_value(text: str) -> int | str:
+    return text if text.startswith("#") else int(text)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether a traceback would tell nobody anything: bad input, disk, network, database."""
+    if isinstance(error, (PersamError, OSError)):
+        return True
+    return type(error).__module__.startswith(("fiftyone.core.service", "pymongo."))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Evaluation: against ground truth, and of two runs against each other."""

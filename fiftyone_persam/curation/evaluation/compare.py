@@ -1,0 +1,184 @@
+"""Compare two runs photo by photo: where they disagree, and which one is right."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import PersamError, RunConflictError
+from ...metrics import iou
+from ..checks import check_field_name, check_mask_field
+from ..database import photos_of, root
+from ..labels.masks import shown_mask
+from ..review.table import Collection
+from ..runs.naming import owner_of, require
+
+_NOTE = re.compile(r"IoU between the masks of runs '(\w+)' and '(\w+)'")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the photos that both have segmented.
+
+    Attributes:
+        run_a, run_b: the runs' names
+        ids: N sample ids, strongest disagreement first
+        agreement: (N,) IoU between the two runs' masks, in [0, 1]; 1 where both are empty
+        gain: (N,) IoU with the ground truth of ``run_b`` minus that of ``run_a``, or None
+    """
+
+    run_a: str
+    run_b: str
+    ids: list[str]
+    agreement: npt.NDArray[np.float64]
+    gain: npt.NDArray[np.float64] | None = None
+
+    def view(self, collection: Collection, below: float = 1.0) -> Any:
+        """The photos that agree at most ``below``, strongest disagreement first."""
+        chosen = [i for i, a in zip(self.ids, self.agreement, strict=True) if a <= below]
+        return photos_of(collection).select(chosen, ordered=True)
+
+    def by_gain(self, collection: Collection) -> Any:
+        """The photos from where ``run_b`` wins most to where ``run_a`` does, as a view.
+
+        Raises:
+            PersamError: if the runs were compared without ground truth
+        """
+        if self.gain is None:
+            raise PersamError("no ground truth was compared: call compare_runs(..., gt_field=...)")
+        order = np.argsort(-np.nan_to_num(self.gain, nan=-2.0), kind="stable")
+        return photos_of(collection).select([self.ids[i] for i in order], ordered=True)
+
+    def summary(self) -> dict[str, float]:
+        """Numbers for a report: photos, mean IoU of the two, and how often either run is better."""
+        out: dict[str, float] = {"photos": len(self.ids)}
+        if self.ids:
+            out["mean agreement"] = round(float(self.agreement.mean()), 3)
+            out["IoU below 0.5"] = int((self.agreement < 0.5).sum())
+        if self.gain is not None and self.ids:
+            known = self.gain[np.isfinite(self.gain)]
+            out[f"{self.run_a} better"] = int((known < -0.01).sum())
+            out[f"{self.run_b} better"] = int((known > 0.01).sum())
+            out["mean gain"] = round(float(known.mean()), 3) if known.size else 0.0
+        return out
+
+
+def compare_runs(
+    collection: Collection,
+    run_a: str,
+    run_b: str,
+    gt_field: str | None = None,
+    out_field: str | None = None,
+) -> Comparison:
+    """Compare the masks of two runs.
+
+    Args:
+        collection: a dataset or view
+        run_a: name of the first run
+        run_b: name of the second run
+        gt_field: ground truth that decides which of them is better
+        out_field: where to write the agreement, to sort and filter by it in the App; deleted
+            with either run
+
+    Raises:
+        PersamError: for an unknown run or field, an ``out_field`` that holds something else, or
+            if a run is compared with itself
+        RunConflictError: if ``out_field`` belongs to a run
+    """
+    dataset = root(collection)
+    for run in (run_a, run_b):
+        require(dataset, run)
+    if run_a == run_b:
+        raise PersamError(f"run {run_a!r} cannot be compared with itself: choose two runs")
+    if gt_field is not None:
+        check_mask_field(dataset, "gt_field", gt_field)
+    if out_field is not None:
+        _check_out_field(dataset, out_field)
+
+    fields = [run_a, run_b, *([gt_field] if gt_field else [])]
+    ids: list[str] = []
+    agreement: list[float] = []
+    gain: list[float] = []
+    both = photos_of(collection).exists(run_a).exists(run_b)
+    for sample in both.select_fields(fields):
+        a, b = shown_mask(sample, run_a), shown_mask(sample, run_b)
+        ids.append(sample.id)
+        agreement.append(float(iou(a, b)))
+        if gt_field:
+            if sample[gt_field] is None:
+                gain.append(np.nan)
+            else:
+                truth = shown_mask(sample, gt_field)
+                gain.append(float(iou(b, truth)) - float(iou(a, truth)))
+    if out_field is not None and ids:
+        if not dataset.has_field(out_field):
+            dataset.add_sample_field(out_field, fo.FloatField, description=_note(run_a, run_b))
+        elif out_field in _comparisons(dataset):  # of other runs, which had other names
+            _describe(dataset, out_field, run_a, run_b)
+        dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
+
+    order = np.argsort(agreement, kind="stable")
+    return Comparison(
+        run_a,
+        run_b,
+        [ids[i] for i in order],
+        np.asarray(agreement, np.float64)[order],
+        np.asarray(gain, np.float64)[order] if gt_field else None,
+    )
+
+
+def comparisons_of(dataset: Any, run: str) -> list[str]:
+    """The fields in which :func:`compare_runs` has written how a run agrees with others."""
+    return [field for field, runs in _comparisons(dataset).items() if run in runs]
+
+
+def forget_comparisons(dataset: Any, run: str) -> None:
+    """Delete these fields."""
+    if fields := comparisons_of(dataset, run):
+        dataset.delete_sample_fields(fields)
+
+
+def rename_comparisons(dataset: Any, run: str, new_name: str) -> None:
+    """Note a run's new name with these fields, which keep their own."""
+    for field, runs in _comparisons(dataset).items():
+        if run in runs:
+            _describe(dataset, field, *(new_name if name == run else name for name in runs))
+
+
+def _note(run_a: str, run_b: str) -> str:
+    return f"IoU between the masks of runs {run_a!r} and {run_b!r}"
+
+
+def _comparisons(dataset: Any) -> dict[str, tuple[str, str]]:
+    """Field -> the two runs, of the fields that are comparisons: their descriptions say so."""
+    found = {}
+    for name, field in dataset.get_field_schema(ftype=fo.FloatField).items():
+        match = _NOTE.fullmatch(field.description or "")
+        if match is not None:
+            found[name] = (match[1], match[2])
+    return found
+
+
+def _describe(dataset: Any, name: str, run_a: str, run_b: str) -> None:
+    field = dataset.get_field(name)
+    field.description = _note(run_a, run_b)
+    field.save()
+
+
+def _check_out_field(dataset: Any, name: Any) -> None:
+    present = dataset.get_field(name) if isinstance(name, str) and name else None
+    if present is None:
+        check_field_name("out_field", name)
+        return
+    if owner := owner_of(dataset, name):
+        raise RunConflictError(f"field {name!r} belongs to run {owner!r}: choose another out_field")
+    if not isinstance(present, fo.FloatField):
+        kind = getattr(present, "document_type", None) or type(present)
+        raise PersamError(
+            f"out_field {name!r} holds {kind.__name__}, not numbers: choose another one"
+        )

@@ -1,0 +1,167 @@
+"""How good masks are: IoU, boundary IoU and accuracy as one of FiftyOne's evaluations.
+
+The evaluation is stored on the dataset like any other: it shows in the App's Model Evaluation
+panel, loads again in another process, and is deleted by ``dataset.delete_evaluation(key)``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import fiftyone as fo
+
+from ...errors import PersamError
+from ...metrics import DILATION_RATIO
+from .. import database
+from ..checks import (
+    check_field_name,
+    check_group_by,
+    check_mask_field,
+    check_mask_value,
+    check_progress,
+    check_switches,
+)
+from ..database import photos_of
+from ..runs import naming, record
+from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, Progress
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    samples: Any,
+    pred_field: str,
+    gt_field: str = "ground_truth",
+    eval_key: str | None = None,
+    group_by: str | None = None,
+    mask_value: int | str | None = None,
+    dilation_ratio: float = DILATION_RATIO,
+    include_references: bool = False,
+    overwrite: bool = True,
+    progress: Progress = None,
+) -> PerSegResults:
+    """Compare masks with ground truth: IoU, boundary IoU (Cheng et al.) and accuracy.
+
+    Writes ``<eval_key>_iou``, ``<eval_key>_boundary_iou`` and ``<eval_key>_accuracy`` per photo.
+    By the PerSeg protocol pixels are pooled per object, and the mean is taken over the objects
+    ("mIoU", "bIoU"); the plain means over photos are there as well ("photo_mIoU", "photo_bIoU").
+
+    Args:
+        samples: dataset or view. Of groups, the photos of all slices count.
+        pred_field: Segmentation or Detections, such as a run's name. A photo without a prediction
+            counts as one with an empty mask.
+        gt_field: Segmentation or Detections. Photos without ground truth are left out.
+        eval_key: the evaluation's name; nothing is stored if None.
+        group_by: field that names each photo's object; all photos show one object if None.
+        mask_value: which value of the ground truth's masks is the object; all above 0 if None.
+        dilation_ratio: width of the contour band as a share of the photo's diagonal.
+        include_references: count the photos too that the run learnt the object from: those that it
+            recorded, and those with ``role == "reference"``. The protocol leaves them out.
+        overwrite: replace an evaluation of that name.
+        progress: as in `segment`.
+
+    Raises:
+        PersamError: an unknown field, a key that is taken, a mask that cannot be read or is not of
+            its photo's proportions. Nothing has been written then.
+    """
+    dataset = database.root(samples)
+    database.refresh(dataset)
+    for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
+        check_mask_field(dataset, argument, name)
+    if group_by is not None:
+        check_group_by(samples, group_by)
+    check_mask_value(mask_value)
+    check_switches(include_references=include_references, overwrite=overwrite)
+    check_progress(progress)
+    if samples._is_patches or samples._is_frames:
+        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
+    if pred_field == gt_field:
+        raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
+    photos = samples.flatten() if _is_dynamic(samples) else photos_of(samples)
+    view = photos if include_references else without_references(photos, pred_field)
+    config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
+    method = config.build()
+    _check_truth(photos, view, gt_field)
+    _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
+    if eval_key is not None:
+        check_eval_key(dataset, eval_key, overwrite)
+    rows = method.count(view, progress)
+    if eval_key is not None:
+        if dataset.has_evaluation(eval_key):
+            dataset.delete_evaluation(eval_key)
+        method.register_run(view, eval_key)
+        method.register_samples(view, eval_key)
+    results: PerSegResults = method.sum_up(view, eval_key, rows)
+    if eval_key is not None:
+        method.save_run_results(view, eval_key, results)
+        method.add_fields_to_sidebar_group(view, eval_key, omit_fields=(pred_field, gt_field))
+    return results
+
+
+def without_references(samples: Any, pred_field: str) -> Any:
+    """The photos that a run has not learnt its object from, now or for a part of its masks."""
+    dataset = database.root(samples)
+    view = samples
+    if run := naming.owner_of(dataset, pred_field):
+        config = dataset.get_run_info(run).config
+        tries = [config.references, *(past["references"] for past in config.earlier)]
+        used = {one["sample_id"] for references in tries for one in references}
+        if used:
+            living = photos_of(dataset).select(used).values("id")
+            view = view.exclude(living)
+    role = dataset.get_field("role")
+    if isinstance(role, fo.StringField):
+        view = view.match(fo.ViewField("role") != "reference")
+    return view
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _check_truth(photos: Any, view: Any, gt_field: str) -> None:
+    """Raise PersamError if nothing can be compared, and say which of three reasons it is."""
+    if len(view.exists(gt_field)):
+        return
+    if not len(photos):
+        raise PersamError("there is no photo to evaluate: the view is empty")
+    if len(photos.exists(gt_field)):
+        raise PersamError(
+            f"every photo with ground truth in {gt_field!r} is a reference, which the protocol "
+            "leaves out: label another photo, or give include_references=True"
+        )
+    raise PersamError(f"no photo has ground truth in {gt_field!r}: choose its field")
+
+
+def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field: str) -> None:
+    run = naming.owner_of(dataset, pred_field)
+    if run is None:
+        return
+    truth = view.exists(gt_field)
+    done = record.done_ids(dataset, run)
+    untouched = sum(i not in done for i in truth.values("id"))
+    if untouched:
+        logger.warning(
+            "%d of %d photos were not segmented by run %r and count as empty masks: evaluate the "
+            "view that was segmented",
+            *(untouched, len(truth), run),
+        )
+
+
+def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
+    """Raise PersamError unless an evaluation can be stored under this name."""
+    check_field_name("eval_key", key)
+    if dataset.has_evaluation(key):
+        if not overwrite:
+            raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")
+        return
+    for name in (f"{key}_{suffix}" for suffix in FIELDS):
+        if dataset.has_field(name):
+            raise PersamError(
+                f"field {name!r} is there already and of no evaluation: choose another eval_key"
+            )
+
+
+def _is_dynamic(samples: Any) -> bool:
+    # Photos grouped by a field for looking at them, which are no groups of slices.
+    return isinstance(samples, fo.DatasetView) and bool(samples._is_dynamic_groups)

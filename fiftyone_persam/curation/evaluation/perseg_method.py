@@ -1,0 +1,348 @@
+"""The PerSeg protocol as one of FiftyOne's segmentation evaluation methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.utils.eval.segmentation as foues
+import numpy as np
+
+from ...engine.loading import load_ahead
+from ...errors import PersamError
+from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
+from ..labels.shapes import label_mask
+from ..labels.sizes import photo_size
+
+BACKGROUND, OBJECT = "background", "object"
+URI = "@fiftyone-persam/persam/"
+FIELDS = ("iou", "boundary_iou", "accuracy")
+# Results' attributes, and short names, for the App's table is narrow. "objects": pixels pooled per
+# object, then the mean over objects.
+METRICS = {
+    "mIoU": ("miou", "mIoU, objects"),
+    "bIoU": ("mean_boundary_iou", "bIoU, objects"),
+    "mAcc": ("mean_accuracy", "mAcc, objects"),
+    "photo_mIoU": ("photo_miou", "mIoU, photos"),
+    "photo_bIoU": ("photo_mean_boundary_iou", "bIoU, photos"),
+}
+
+Progress = bool | Callable[[int, int], Any] | None
+
+
+@dataclass(frozen=True)
+class PhotoRow:
+    """What was counted in one photo.
+
+    Attributes:
+        id: the sample.
+        group: its object.
+        counts: pixels.
+        size: H * W.
+        gt_id: id of the ground-truth label, for the App.
+        pred_id: id of the predicted label.
+    """
+
+    id: str
+    group: str
+    counts: PhotoCounts
+    size: int
+    gt_id: str | None
+    pred_id: str | None
+
+
+class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignore[misc]
+    """Settings of a `PerSegEvaluation`.
+
+    Args:
+        pred_field: field of predicted Segmentation or Detections.
+        gt_field: field of true Segmentation or Detections.
+        group_by: field that names each photo's object; None for one object.
+        mask_value: which value of the ground truth's masks is the object; None for all above 0.
+        dilation_ratio: width of the contour band as a share of the photo's diagonal.
+    """
+
+    def __init__(
+        self,
+        pred_field: str,
+        gt_field: str,
+        group_by: str | None = None,
+        mask_value: int | str | None = None,
+        dilation_ratio: float = DILATION_RATIO,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(pred_field, gt_field, **kwargs)
+        self.group_by = group_by
+        self.mask_value = mask_value
+        self.dilation_ratio = dilation_ratio
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return "perseg"
+
+
+class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
+    """Evaluation by the PerSeg protocol; see `evaluate`."""
+
+    def register_samples(self, samples: Any, eval_key: str | None) -> None:
+        """Declare the per-photo fields."""
+        for name in self.get_fields(samples, eval_key) if eval_key else ():
+            samples._dataset.add_sample_field(name, fo.FloatField)
+
+    def evaluate_samples(
+        self,
+        samples: Any,
+        eval_key: str | None = None,
+        mask_targets: dict[int, str] | None = None,
+        progress: Progress = None,
+    ) -> PerSegResults:
+        """Count, write the per-photo fields, and sum up."""
+        return self.sum_up(samples, eval_key, self.count(samples, progress))
+
+    def count(self, samples: Any, progress: Progress = None) -> list[PhotoRow]:
+        """Count pixels photo by photo, writing nothing.
+
+        Photos without ground truth are left out; a missing prediction counts as an empty mask.
+
+        Raises:
+            PersamError: a mask cannot be read or does not fit.
+        """
+        config = self.config
+        names = [config.pred_field, config.gt_field]
+        if config.group_by is not None:
+            names.append(config.group_by)
+        chosen = samples.exists(config.gt_field)
+        total = len(chosen)
+        rows: list[PhotoRow] = []
+        # Masks are read and counted in threads; NumPy and OpenCV let go of the interpreter.
+        photos = load_ahead(chosen.select_fields(names).iter_samples(), self._count_one, 4, 16)
+        with _reporting(progress, total) as report, closing(photos):  # type: ignore[type-var]
+            for _, row in photos:
+                if isinstance(row, Exception):
+                    raise row
+                rows.append(row)
+                report(len(rows))
+        return rows
+
+    def sum_up(self, samples: Any, eval_key: str | None, rows: Sequence[PhotoRow]) -> PerSegResults:
+        """Write the per-photo fields and make the results."""
+        if eval_key is not None:
+            for name in FIELDS:
+                values = {row.id: float(getattr(row.counts, name)) for row in rows}
+                samples._dataset.set_values(f"{eval_key}_{name}", values, key_field="id")
+        scores = _score([(row.group, row.counts) for row in rows], self.config.dilation_ratio)
+        classes = [BACKGROUND, *sorted({row.group for row in rows})]
+        matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        matches = []
+        for row in rows:
+            index = classes.index(row.group)
+            for true, predicted, pixels in _cells(row):
+                matrix[index * true, index * predicted] += pixels
+                if pixels:
+                    matches.append(
+                        (
+                            classes[index * true],
+                            classes[index * predicted],
+                            pixels,
+                            row.gt_id,
+                            row.pred_id,
+                        )
+                    )
+        results = PerSegResults(
+            samples,
+            self.config,
+            eval_key,
+            matrix,
+            classes,
+            matches=matches,
+            missing=BACKGROUND,
+            custom_metrics=_custom_metrics(scores),
+            backend=self,
+        )
+        results.perseg = scores.to_dict()
+        results.photos = [[row.gt_id, row.group, *vars(row.counts).values()] for row in rows]
+        return results
+
+    def get_fields(
+        self, samples: Any, eval_key: str, include_custom_metrics: bool = True
+    ) -> list[str]:
+        """The per-photo fields."""
+        return [f"{eval_key}_{name}" for name in FIELDS]
+
+    def cleanup(self, samples: Any, eval_key: str) -> None:
+        """Delete the per-photo fields."""
+        dataset = samples._dataset
+        dataset.delete_sample_fields(self.get_fields(dataset, eval_key), error_level=1)
+        dataset._delete_empty_sidebar_group(eval_key)
+
+    def _count_one(self, sample: Any) -> PhotoRow:
+        config = self.config
+        truth_label, predicted_label = sample[config.gt_field], sample[config.pred_field]
+        where = f"{{}} of {sample.filepath}"
+        truth = label_mask(
+            sample, truth_label, where.format(config.gt_field), value=config.mask_value
+        )
+        try:
+            predicted = label_mask(
+                sample, predicted_label, where.format(config.pred_field), size=truth.shape
+            )
+        except PersamError:  # it may be the ground truth that does not fit its photo
+            size = photo_size(sample.filepath)
+            label_mask(sample, truth_label, where.format(config.gt_field), size=size)
+            raise
+        group = OBJECT if config.group_by is None else sample[config.group_by]
+        if group is None:
+            raise PersamError(f"{sample.filepath} has no value in {config.group_by!r}: set it")
+        return PhotoRow(
+            id=sample.id,
+            group=str(group),
+            counts=count_photo(predicted, truth, config.dilation_ratio),
+            size=truth.size,
+            gt_id=_label_id(truth_label),
+            pred_id=_label_id(predicted_label),
+        )
+
+
+class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
+    """Results of `evaluate`, with FiftyOne's own `metrics()`, `report()`, plots and subsets.
+
+    Attributes:
+        perseg: the scores as plain values.
+        photos: per photo the id of its true label, its object, and its `PhotoCounts`.
+    """
+
+    perseg: dict[str, Any]
+    photos: list[list[Any]]
+
+    @property
+    def scores(self) -> PerSegScores:
+        """All numbers: over objects, over photos, and per object; of the subset, if one is set.
+
+        Raises:
+            PersamError: the subset has no photo.
+        """
+        if not self.has_subset:
+            return PerSegScores.from_dict(self.perseg)
+        chosen = set(self.ytrue_ids)
+        rows = [(name, PhotoCounts(*counts)) for i, name, *counts in self.photos if i in chosen]
+        return _score(rows, self.config.dilation_ratio)
+
+    def attributes(self) -> list[str]:
+        """What is stored."""
+        return [*super().attributes(), "perseg", "photos"]
+
+    def metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """FiftyOne's metrics and the protocol's; see `METRICS` for the names of the latter."""
+        found: dict[str, Any] = super().metrics(*args, **kwargs)
+        if self.has_subset:  # what is stored is of all photos
+            scores = self.scores if self.ytrue.size else None
+            for key, (attribute, _) in METRICS.items():
+                found[key] = 0.0 if scores is None else getattr(scores, attribute)
+        return found
+
+    def print_report(self, classes: Sequence[str] | None = None, digits: int = 1) -> None:
+        """Print IoU, boundary IoU and accuracy in percent: per object, their mean, over photos.
+
+        Args:
+            classes: the objects to list; all if None.
+            digits: digits after the point.
+        """
+        print(format_scores(self.scores, classes, digits))
+
+    @classmethod
+    def _from_dict(
+        cls, d: dict[str, Any], samples: Any, config: Any, eval_key: str, **kwargs: Any
+    ) -> PerSegResults:
+        results: PerSegResults = super()._from_dict(d, samples, config, eval_key, **kwargs)
+        results.perseg = d["perseg"]
+        results.photos = d["photos"]
+        return results
+
+
+def format_scores(
+    scores: PerSegScores, objects: Sequence[str] | None = None, digits: int = 1
+) -> str:
+    """A table of scores in percent."""
+    rows = [row for row in scores.objects if objects is None or row.name in objects]
+    width = max([len("mean over objects"), *(len(row.name) for row in rows)])
+
+    def line(name: str, photos: int, *values: float) -> str:
+        cells = "".join(f"{100 * value:>10.{digits}f}" for value in values)
+        return f"{name:<{width}}{photos:>8}{cells}"
+
+    head = f"{'object':<{width}}{'photos':>8}{'IoU':>10}{'bIoU':>10}{'accuracy':>10}"
+    lines = [head, "-" * len(head)]
+    lines += [line(r.name, r.photos, r.iou, r.boundary_iou, r.accuracy) for r in rows]
+    lines.append("-" * len(head))
+    lines.append(
+        line(
+            "mean over objects",
+            scores.photos,
+            scores.miou,
+            scores.mean_boundary_iou,
+            scores.mean_accuracy,
+        )
+    )
+    lines.append(
+        line(
+            "mean over photos",
+            scores.photos,
+            scores.photo_miou,
+            scores.photo_mean_boundary_iou,
+            scores.photo_mean_accuracy,
+        )
+    )
+    return "\n".join(lines)
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _score(rows: Iterable[tuple[str, PhotoCounts]], dilation_ratio: float) -> PerSegScores:
+    accumulator = PerSegAccumulator(dilation_ratio)
+    for group, counts in rows:
+        accumulator.update_counts(group, counts)
+    return accumulator.compute()
+
+
+def _label_id(label: Any) -> str | None:
+    """By which the App finds a photo; of several instances, the first one's."""
+    if isinstance(label, fo.Detections):
+        label = next(iter(label.detections), None)
+    return getattr(label, "id", None)
+
+
+def _cells(row: PhotoRow) -> Iterator[tuple[int, int, int]]:
+    """Truth, prediction (1 for the object) and pixels of the four cells of a confusion matrix."""
+    counts = row.counts
+    yield 1, 1, counts.intersection
+    yield 1, 0, counts.truth - counts.intersection
+    yield 0, 1, counts.predicted - counts.intersection
+    yield 0, 0, row.size - counts.union
+
+
+def _custom_metrics(scores: PerSegScores) -> dict[str, dict[str, Any]]:
+    # This is what the Model Evaluation panel shows beside FiftyOne's own metrics.
+    return {
+        URI + key: {
+            "key": key,
+            "value": float(getattr(scores, attribute)),
+            "label": label,
+            "lower_is_better": False,
+        }
+        for key, (attribute, label) in METRICS.items()
+    }
+
+
+@contextmanager
+def _reporting(progress: Progress, total: int) -> Iterator[Callable[[int], Any]]:
+    if callable(progress):
+        hook = progress
+        yield lambda done: hook(done, total)
+        return
+    with fo.ProgressBar(total=total, iters_str="photos", progress=progress) as bar:
+        yield bar.set_iteration

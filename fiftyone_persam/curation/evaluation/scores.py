@@ -1,0 +1,114 @@
+"""What an evaluation says about each object, for tables, and the photos behind its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fiftyone.core.evaluation import EvaluationMethod
+
+from ...errors import PersamError
+from ..database import photos_of, root
+from .perseg_method import PerSegEvaluationConfig, PerSegResults
+
+ALL = "mean"
+
+
+def evaluations_of(samples: Any, pred_field: str) -> list[str]:
+    """The keys of the evaluations of ``pred_field`` by the PerSeg protocol, oldest first."""
+    found = [
+        (i.timestamp, i.key) for i in _infos(root(samples)) if i.config.pred_field == pred_field
+    ]
+    return [key for _, key in sorted(found)]
+
+
+def evaluations_with(dataset: Any, fields: Iterable[str]) -> list[str]:
+    """The keys of the evaluations in which one of these fields was compared, on either side."""
+    compared = set(fields)
+    infos = _infos(dataset)
+    return [i.key for i in infos if compared & {i.config.pred_field, i.config.gt_field}]
+
+
+def forget_evaluations(dataset: Any, fields: Iterable[str]) -> None:
+    """Delete these evaluations, with the fields they wrote."""
+    for key in evaluations_with(dataset, fields):
+        dataset.delete_evaluation(key)
+
+
+def rename_evaluations(dataset: Any, renamed: dict[str, str]) -> None:
+    """Tell evaluations the new names of the fields that they have compared."""
+    for info in _infos(dataset):
+        config = info.config
+        if not {config.pred_field, config.gt_field} & set(renamed):
+            continue
+        config.pred_field = renamed.get(config.pred_field, config.pred_field)
+        config.gt_field = renamed.get(config.gt_field, config.gt_field)
+        EvaluationMethod.update_run_config(dataset, info.key, config)
+        dataset._evaluation_cache.pop(info.key, None)  # results keep the config they came with
+
+
+def object_table(samples: Any, eval_key: str) -> list[dict[str, Any]]:
+    """One row per object, then their mean: object, photos, iou, boundary_iou, accuracy (0 to 1).
+
+    Raises:
+        PersamError: there is no such evaluation
+    """
+    scores = _results(samples, eval_key).scores
+    rows: list[dict[str, Any]] = [
+        {
+            "object": row.name,
+            "photos": row.photos,
+            "iou": row.iou,
+            "boundary_iou": row.boundary_iou,
+            "accuracy": row.accuracy,
+        }
+        for row in scores.objects
+    ]
+    mean = {
+        "object": ALL,
+        "photos": scores.photos,
+        "iou": scores.miou,
+        "boundary_iou": scores.mean_boundary_iou,
+        "accuracy": scores.mean_accuracy,
+    }
+    return [*rows, mean]
+
+
+def worst_first(samples: Any, eval_key: str, name: str | None = None) -> Any:
+    """The photos that were evaluated, lowest IoU first, as a view.
+
+    Args:
+        samples: the dataset or a view of it
+        eval_key: the evaluation
+        name: only the photos of this object
+
+    Raises:
+        PersamError: there is no such evaluation
+    """
+    results = _results(samples, eval_key)
+    field = f"{eval_key}_iou"
+    view = photos_of(samples).exists(field)
+    group_by = results.config.group_by
+    if name is not None and group_by is not None:
+        from fiftyone import ViewField as F
+
+        view = view.match(F(group_by) == name)
+    return view.sort_by(field)
+
+
+def _infos(dataset: Any) -> list[Any]:
+    infos = [dataset.get_evaluation_info(key) for key in dataset.list_evaluations()]
+    return [info for info in infos if isinstance(info.config, PerSegEvaluationConfig)]
+
+
+def _results(samples: Any, eval_key: str) -> PerSegResults:
+    dataset = root(samples)
+    if not dataset.has_evaluation(eval_key):
+        listed = ", ".join(dataset.list_evaluations()) or "none"
+        raise PersamError(f"dataset has no evaluation {eval_key!r}: choose from {listed}")
+    results = dataset.load_evaluation_results(eval_key, cache=False)
+    if not isinstance(results, PerSegResults):
+        raise PersamError(
+            f"evaluation {eval_key!r} is not by the PerSeg protocol: evaluate the run again"
+        )
+    return results

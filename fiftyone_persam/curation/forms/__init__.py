@@ -1,0 +1,1 @@
+"""What the App's forms must know beforehand."""

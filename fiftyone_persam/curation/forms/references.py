@@ -1,0 +1,156 @@
+"""Choosing references: which labels a photo offers, and what is wrong with a choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+from bson import ObjectId
+
+from ...errors import PersamError
+from .. import database
+from ..database import photos_of
+from ..labels.references import resolve_references
+from ..labels.shapes import label_prompt
+from ..runs.naming import run_names
+from ..segmentation.plan import check_covered, choose_photos
+
+REFERENCE_LABELS = (
+    fo.Segmentation,
+    fo.Detections,
+    fo.Detection,
+    fo.Polylines,
+    fo.Polyline,
+    fo.Keypoints,
+    fo.Keypoint,
+)
+
+
+INSTANCES = {fo.Detections: "detections", fo.Polylines: "polylines", fo.Keypoints: "keypoints"}
+
+
+def label_fields(collection: Any) -> list[str]:
+    """The fields of a collection whose labels can be a reference."""
+    names = []
+    for name, field in collection.get_field_schema(embedded_doc_type=REFERENCE_LABELS).items():
+        if field.document_type is not None:
+            names.append(name)
+    return names
+
+
+def labels_of(sample: Any, field: str) -> dict[str, str]:
+    """The instances a photo has in a field: label id and what to call it. Empty for none.
+
+    A segmentation counts as one instance; its ids are those of FiftyOne's labels.
+    """
+    label = sample[field] if sample.has_field(field) else None
+    if label is None:
+        return {}
+    instances = _instances(label)
+    if len(instances) == 1 and not isinstance(label, tuple(INSTANCES)):
+        return {instances[0].id: getattr(label, "label", None) or field}
+    names = [getattr(one, "label", None) or "object" for one in instances]
+    return {
+        one.id: name if names.count(name) == 1 else f"{name} ({i + 1} of {len(names)})"
+        for i, (one, name) in enumerate(zip(instances, names, strict=True))
+    }
+
+
+def mask_values(sample: Any, field: str) -> dict[int, str]:
+    """The values above zero in a photo's segmentation mask, with their names where known.
+
+    Empty for other labels, for colour masks, and for masks that cannot be read.
+    """
+    label = sample[field] if sample.has_field(field) else None
+    if not isinstance(label, fo.Segmentation) or problem_with(sample, field):
+        return {}
+    mask = np.asarray(label.get_mask())
+    if mask.ndim != 2 or mask.dtype.kind == "b":
+        return {}
+    dataset = sample._dataset._root_dataset
+    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
+    values = [int(v) for v in np.unique(mask) if v > 0]
+    return {v: str(targets.get(v) or f"value {v}") for v in values}
+
+
+def learnt_value(dataset: Any, run: str, field: str) -> int | str | None:
+    """The value of a field's masks from which a run has learnt its object, if it was one value."""
+    if run not in run_names(dataset):
+        return None
+    references = dataset.get_run_info(run).config.references
+    values = {one["mask_value"] for one in references if one["label_field"] == field}
+    return values.pop() if len(values) == 1 else None
+
+
+def problem_with(
+    sample: Any, field: str, label_id: str | None = None, mask_value: int | str | None = None
+) -> str | None:
+    """What keeps a label from being a reference, in one line, or None if nothing does."""
+    if not Path(sample.filepath).is_file():
+        return f"the photo {Path(sample.filepath).name} is not on the disk: choose another one"
+    try:
+        label_prompt(sample, field, label_id, mask_value)
+    except PersamError as error:
+        return str(error)
+    return None
+
+
+def _instances(label: Any) -> list[Any]:
+    for kind, attribute in INSTANCES.items():
+        if isinstance(label, kind):
+            return list(getattr(label, attribute))
+    return [label]
+
+
+REMEMBERED = 32
+
+
+def problem_with_references(
+    samples: Any,
+    reference: Any,
+    label_field: str,
+    group_by: str | None = None,
+    mask_value: int | str | None = None,
+) -> str | None:
+    """What keeps references from serving these photos, in one line, or None.
+
+    The same checks as in `segment`. Reading the labels of many references takes a second, so what
+    was found is remembered until one of the samples is changed.
+    """
+    try:
+        tasks = choose_photos(samples, group_by)
+        groups = _groups(database.root(samples), reference, label_field, group_by, mask_value)
+        check_covered({task.group for task in tasks}, groups, group_by)
+    except PersamError as error:
+        return str(error)
+    return None
+
+
+# What was asked -> the groups that have a reference. Faults are not kept: files can come back.
+_FOUND: dict[tuple[Any, ...], set[str]] = {}
+
+
+def _groups(
+    dataset: Any,
+    reference: Any,
+    label_field: str,
+    group_by: str | None,
+    mask_value: int | str | None,
+) -> set[str]:
+    if isinstance(reference, fo.core.collections.SampleCollection):
+        ids, chosen = reference.values("id"), ()
+    else:
+        ids = [one[0] if isinstance(one, tuple) else one for one in reference]
+        chosen = tuple(reference)
+        if not all(isinstance(i, str) and ObjectId.is_valid(i) for i in ids):
+            resolve_references(dataset, reference, label_field, group_by, mask_value)  # raises
+    changed = photos_of(dataset).select(ids).values("last_modified_at") if ids else []
+    asked = (dataset._doc.id, label_field, group_by, mask_value, chosen, *ids, *changed)
+    if asked not in _FOUND:
+        found = resolve_references(dataset, reference, label_field, group_by, mask_value)
+        while len(_FOUND) >= REMEMBERED:
+            _FOUND.pop(next(iter(_FOUND)))
+        _FOUND[asked] = {one.group for one in found}
+    return _FOUND[asked]

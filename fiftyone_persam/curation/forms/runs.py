@@ -1,0 +1,131 @@
+"""Naming a run in a form: what is taken, what is there already, how long it will take."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import PersamError, problem_of
+from .. import database
+from ..checks import LONGEST_NAME
+from ..lifecycle import check_rename
+from ..runs import fields as run_fields
+from ..runs import naming, record
+from ..runs.fields import RunFields
+from ..runs.naming import check_free, check_name, edit_field, review_field, run_names
+from ..runs.record import list_runs
+
+
+def free_name(dataset: Any, base: str = "object") -> str:
+    """A field name made of ``base`` that a run can have, whatever it writes beside its masks."""
+    stem = re.sub(r"[^a-z0-9_]+", "_", base.strip().lower()).strip("_") or "object"
+    if stem[0].isdigit():
+        stem = f"object_{stem}"
+    stem = stem[: LONGEST_NAME - 10]
+    name, number = stem, 1
+    while name in run_names(dataset) or problem_with_name(
+        dataset, name, label_type="both", similarity=True, prompts=True
+    ):
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def problem_with_name(
+    dataset: Any,
+    name: Any,
+    label_type: str = "segmentation",
+    similarity: bool = False,
+    prompts: bool = False,
+) -> str | None:
+    """What keeps ``name`` from being that of a run, in one line, or None.
+
+    A run that is there can be gone on with; a new one needs all its fields, see `segment`.
+    """
+    try:
+        check_name(name)
+        if name not in run_names(dataset):
+            check_free(dataset, RunFields(name, label_type, similarity, prompts))
+    except PersamError as error:
+        return str(error)
+    return None
+
+
+def problem_with_new_name(dataset: Any, run: str, new_name: Any) -> str | None:
+    """What keeps a run from being renamed, in one line, or None."""
+    return problem_of(check_rename, dataset, run, new_name)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a run will take, judged by an earlier one on this machine."""
+
+    seconds: float
+    photos_per_second: float
+    device: str
+    run: str
+
+
+def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | None:
+    """How long ``photos`` photos will take, from the newest run of the same model.
+
+    A run of the same method is preferred. Runs that found photos in a cache of embeddings do not
+    count: they say little about photos that nobody has encoded. None where no such run has ended.
+    """
+    ended = [
+        run for run in list_runs(dataset) if run.config.model == model and _all_encoded(run.timings)
+    ]
+    same = [run for run in ended if run.config.method == method]
+    if not ended:
+        return None
+    run = (same or ended)[-1]
+    rate = float(run.timings["photos_per_second"])
+    return Estimate(photos / rate, rate, str(run.config.device), run.name)
+
+
+def _all_encoded(timings: dict[str, Any]) -> bool:
+    photos = timings.get("photos") or 0
+    encoded = timings.get("photos_encoded", photos)
+    # Photos that could not be read are not encoded either: a few of them are no cache.
+    return bool(timings.get("photos_per_second")) and encoded >= 0.9 * photos
+
+
+@dataclass(frozen=True)
+class ExistingRun:
+    """A run that is there already, and what it has in some photos.
+
+    Attributes:
+        fields: what it writes.
+        photos: how many photos these are.
+        masks: how many of them have a mask of the run.
+        decisions: how many were accepted or rejected.
+        corrections: how many were made ready to be corrected by hand.
+    """
+
+    fields: RunFields
+    photos: int
+    masks: int
+    decisions: int
+    corrections: int
+
+
+def fields_of_run(dataset: Any, name: Any) -> RunFields | None:
+    """What a run writes; None if a dataset has no run of this name."""
+    if name not in naming.run_names(dataset):
+        return None
+    return run_fields.fields_of(name, dataset.get_run_info(name).config)
+
+
+def existing_run(samples: Any, name: Any) -> ExistingRun | None:
+    """How far a run is in some photos; None if their dataset has no run of this name."""
+    dataset = database.root(samples)
+    fields = fields_of_run(dataset, name)
+    if fields is None:
+        return None
+    ids = set(samples.values("id"))
+    masks, decisions, corrections = (
+        len(ids & record.done_ids(dataset, field))
+        for field in (name, review_field(name), edit_field(name))
+    )
+    return ExistingRun(fields, len(ids), masks, decisions, corrections)

@@ -1,0 +1,1 @@
+"""Handing masks over: promotion, export, import."""

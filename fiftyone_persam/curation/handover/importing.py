@@ -1,0 +1,71 @@
+"""A folder in PerSeg's layout becomes a dataset, or nothing is left of the attempt."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.utils as fou
+
+from ...datasets import PerSegDataset
+from ...datasets.perseg_importer import PerSegImporter
+from ...errors import PersamError
+from ..checks import folder_path
+
+
+def import_perseg(
+    folder: str | os.PathLike[str],
+    name: str,
+    persistent: bool = True,
+    before_naming: Callable[[], Any] = lambda: None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Any:
+    """Like ``fo.Dataset.from_dir(dataset_type=PerSegDataset)``, which leaves an empty dataset when
+    the folder is unusable; this does not.
+
+    Args:
+        folder: the one that holds Images and Annotations.
+        name: the new dataset's.
+        persistent: whether it outlives the session.
+        before_naming: called when all photos are in, as to make the name free.
+        progress: whether to show progress bars; FiftyOne's own setting if None.
+        **options: see `PerSegImporter`.
+
+    Raises:
+        PersamError: the name is taken, or the folder is unusable.
+    """
+    folder_path("folder", folder)
+    if not isinstance(name, str) or not name.strip():
+        raise PersamError(f"name {name!r} cannot name a dataset: give a text")
+    try:
+        slug = fou.to_slug(name)
+    except ValueError:
+        raise PersamError(f"name {name!r} cannot name a dataset: choose letters") from None
+    known = inspect.signature(PerSegImporter).parameters
+    for option in options:
+        if option not in known:
+            names = ", ".join(n for n in known if n != "dataset_dir")
+            raise PersamError(f"{option!r} is no option of an import: its options are {names}")
+    dataset = fo.Dataset(f"{name}-{uuid.uuid4().hex[:8]}")
+    try:
+        dataset.add_dir(
+            dataset_dir=os.fspath(folder),
+            dataset_type=PerSegDataset,
+            progress=progress,
+            **options,
+        )
+        before_naming()
+        for other in fo.list_datasets():
+            if other == name or fou.to_slug(other) == slug:
+                raise PersamError(f"there is a dataset {other!r} already: choose another name")
+        dataset.name = name
+        dataset.persistent = persistent
+    except BaseException:
+        dataset.delete()
+        raise
+    return dataset

@@ -1,0 +1,1 @@
+"""Labels of FiftyOne as masks and references."""

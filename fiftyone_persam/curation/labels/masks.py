@@ -1,0 +1,80 @@
+"""The mask of whatever label a run or a person has put on a photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import PersamError, PhotoError
+from .shapes import fit_mask, paste_instance
+from .sizes import photo_size
+
+_FIELD = object()
+
+
+def union_mask(label: Any, size: tuple[int, int], where: str = "the mask") -> npt.NDArray[np.bool_]:
+    """(H, W) bool mask of everything a label covers; all False for no label.
+
+    Args:
+        label: a ``fo.Segmentation``, ``fo.Detections`` or ``fo.Detection`` (boxes without an
+            instance mask count as full boxes), or None
+        size: (H, W) of the upright photo, in pixels
+        where: how messages call the label
+
+    Raises:
+        PersamError: for another label type, or a mask that fits another photo only
+        PhotoError: if the mask's file cannot be read
+    """
+    union = np.zeros(size, np.bool_)
+    if label is None:
+        return union
+    if isinstance(label, fo.Segmentation):
+        mask = _read(label)
+        return union if mask is None else fit_mask(mask, size, where)
+    if isinstance(label, fo.Detection):
+        label = fo.Detections(detections=[label])
+    if not isinstance(label, fo.Detections):
+        raise PersamError(
+            f"{where} is a {type(label).__name__}, which has none: "
+            "choose a field of Segmentation or Detections"
+        )
+    height, width = size
+    for found in label.detections:
+        x, y, w, h = found.bounding_box
+        box = (x * width, y * height, (x + w) * width, (y + h) * height)
+        mask = _read(found) if found.has_mask else None
+        paste_instance(union, np.ones((1, 1), np.bool_) if mask is None else mask, box)
+    return union
+
+
+def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.bool_]:
+    """(H, W) mask, of the upright photo's size, of everything a label of a photo covers.
+
+    Args:
+        sample: the photo
+        field: where the label is
+        label: the label; default: what the field holds
+
+    Raises:
+        PersamError: see :func:`union_mask`
+        PhotoError: the photo or the mask cannot be read
+    """
+    label = sample[field] if label is _FIELD else label
+    where = f"the mask of {Path(sample.filepath).name} in {field!r}"
+    return union_mask(label, photo_size(sample.filepath), where)
+
+
+def _read(label: Any) -> npt.NDArray[np.bool_] | None:
+    try:
+        mask = label.get_mask()
+    except Exception as error:  # OpenCV, storage and zlib each raise their own
+        raise PhotoError(f"{label.mask_path}: cannot be read as a mask ({error})") from error
+    if mask is None:
+        return None
+    array = np.asarray(mask)
+    hit = array.any(axis=2) if array.ndim == 3 else array > 0
+    return np.asarray(hit, dtype=np.bool_)

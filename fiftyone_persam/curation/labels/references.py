@@ -1,0 +1,218 @@
+"""From FiftyOne labels to references: which photo, which label, and how they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+
+from ...errors import BadReferenceError, PersamError
+from ...sam.photos import load_photo
+from .shapes import LabelPrompt, label_prompt
+
+if TYPE_CHECKING:
+    from ...personalize import Reference
+
+_PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
+_HOW = "give a sample, its id, a (sample, label id) pair, or a view of labelled samples"
+
+
+@dataclass(frozen=True, eq=False)
+class SampleReference:
+    """One labelled photo of one object.
+
+    Attributes:
+        group: the object's name in ``group_by``; "" without groups.
+        dataset: name of the dataset that the sample is in.
+        dataset_id: its id, which stays when it is renamed.
+        sample_id: the sample.
+        label_field: where its label is.
+        label_id: which label, where the field holds several.
+        mask_value: which value of a segmentation mask; None for all above 0.
+        filepath: the photo.
+        name: what the label calls the object, or None.
+        prompt: the label's shape.
+    """
+
+    group: str
+    dataset: str
+    dataset_id: str
+    sample_id: str
+    label_field: str
+    label_id: str | None
+    mask_value: int | str | None
+    filepath: str
+    name: str | None
+    prompt: LabelPrompt
+
+    def load(self) -> Reference:
+        """The photo and the shape, for `PerSAM.fit`."""
+        from ...personalize import Reference
+
+        image = load_photo(self.filepath)
+        prompt = self.prompt
+        if prompt.mask is not None:
+            return Reference(image, mask=prompt.mask)
+        if prompt.box is not None:
+            return Reference(image, box=prompt.box)
+        return Reference(image, points=prompt.points, labels=prompt.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a run records about it: plain values, no pixels."""
+        return {
+            "group": self.group,
+            "dataset": self.dataset,
+            "dataset_id": self.dataset_id,
+            "sample_id": self.sample_id,
+            "label_field": self.label_field,
+            "label_id": self.label_id,
+            "mask_value": self.mask_value,
+            "filepath": self.filepath,
+            "name": self.name,
+            "kind": self.prompt.kind,
+            "fingerprint": self.prompt.fingerprint(),
+        }
+
+
+def resolve_references(
+    dataset: Any,
+    reference: Any,
+    label_field: str = "ground_truth",
+    group_by: str | None = None,
+    mask_value: int | str | None = None,
+) -> list[SampleReference]:
+    """Find the photos and labels that a ``reference`` argument means.
+
+    Args:
+        dataset: where ids are looked up.
+        reference: a sample, a sample id, a (sample or id, label id) pair, a dataset or view of
+            labelled samples, what an earlier call returned, or a list of any of these.
+        label_field: the samples' label field.
+        group_by: field that names each sample's object.
+        mask_value: which value of segmentation masks is the object: an integer, or "#rrggbb" for
+            colour masks; None for everything that is not background.
+
+    Returns:
+        At least one, in the given order.
+
+    Raises:
+        BadReferenceError: no such sample, field or label, an empty or unreadable label, several
+            instances and none chosen.
+        PhotoError: a reference photo cannot be read.
+    """
+    found = [
+        choice
+        if isinstance(choice, SampleReference)
+        else _resolve(*choice, label_field, group_by, mask_value)
+        for choice in _choices(dataset, reference)
+    ]
+    if not found:
+        raise BadReferenceError(f"the reference is empty: {_HOW}")
+    return found
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | SampleReference]:
+    if isinstance(reference, SampleReference):
+        yield reference
+    elif isinstance(reference, (fo.Sample, fo.core.sample.SampleView)):
+        if not reference.in_dataset:
+            raise BadReferenceError(
+                f"the reference {Path(reference.filepath).name} is in no dataset: add it first"
+            )
+        yield reference, None
+    elif isinstance(reference, str):
+        yield _by_id(dataset, reference), None
+    elif isinstance(reference, fo.core.collections.SampleCollection):
+        # A copy: the view itself may remember the fields of another time.
+        yield from ((sample, None) for sample in reference.view())
+    elif _is_pair(reference):
+        for choice in _choices(dataset, reference[0]):
+            if isinstance(choice, SampleReference):
+                raise BadReferenceError(f"a (reference, label id) pair is no reference: {_HOW}")
+            yield choice[0], reference[1]
+    elif isinstance(reference, Sequence):
+        for item in reference:
+            if isinstance(item, fo.core.collections.SampleCollection):
+                raise BadReferenceError(f"a view inside a list of references: {_HOW}")
+            yield from _choices(dataset, item)
+    else:
+        raise BadReferenceError(f"{type(reference).__name__} is no reference: {_HOW}")
+
+
+def _is_pair(reference: Any) -> bool:
+    """Whether two things are a sample and one of its labels, rather than two samples."""
+    if not isinstance(reference, tuple) or len(reference) != 2:
+        return False
+    return isinstance(reference[1], str)
+
+
+def _by_id(dataset: Any, sample_id: str) -> Any:
+    try:
+        return dataset[sample_id]
+    except (KeyError, ValueError):
+        raise BadReferenceError(
+            f"dataset {dataset.name!r} has no sample with id {sample_id!r}: {_HOW}"
+        ) from None
+
+
+def _resolve(
+    sample: Any,
+    label_id: str | None,
+    label_field: str,
+    group_by: str | None,
+    mask_value: int | str | None,
+) -> SampleReference:
+    sample, label_id = _out_of_patch(sample, label_id, label_field)
+    prompt, label = label_prompt(sample, label_field, label_id, mask_value)
+    home = sample._dataset._root_dataset
+    group = ""
+    if group_by is not None:
+        if not sample.has_field(group_by):
+            raise PersamError(f"samples have no field {group_by!r}: group_by takes a field's name")
+        if sample[group_by] is None:
+            raise BadReferenceError(
+                f"reference {Path(sample.filepath).name} has no value in {group_by!r}: set it"
+            )
+        group = str(sample[group_by])
+    return SampleReference(
+        group=group,
+        dataset=home.name,
+        dataset_id=str(home._doc.id),
+        sample_id=sample.id,
+        label_field=label_field,
+        label_id=label_id,
+        mask_value=mask_value,
+        filepath=sample.filepath,
+        name=_name_of(sample, label, label_field, mask_value),
+        prompt=prompt,
+    )
+
+
+def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, str | None]:
+    """The photo behind a patch and the label the patch is of: patches last as long as their view.
+
+    Whatever else is given comes back as it is.
+    """
+    if not isinstance(sample, _PATCHES):
+        return sample, label_id
+    label = sample[field] if sample.has_field(field) else None
+    if label_id is None and isinstance(label, (fo.Detection, fo.Polyline, fo.Keypoint)):
+        label_id = label.id
+    return sample._view._root_dataset[sample.sample_id], label_id
+
+
+def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> str | None:
+    if not isinstance(label, fo.Segmentation):
+        return getattr(label, "label", None)
+    if value is None:
+        return None
+    dataset = sample._dataset._root_dataset
+    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
+    named = targets.get(value)
+    return None if named is None else str(named)

@@ -1,0 +1,1 @@
+"""Review: states, decisions, threshold, corrections by hand."""

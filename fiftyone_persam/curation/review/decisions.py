@@ -1,0 +1,164 @@
+"""Decisions about masks: accepted, rejected, taken back; each step can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import fiftyone as fo
+
+from ...errors import PersamError
+from ..checks import list_of_ids
+from ..database import photos_of, root
+from ..runs.naming import edit_field, require, review_field
+from .store import remember, review_record, review_store
+from .table import ACCEPTED, FAILED, REJECTED, Collection, ReviewTable, review_table
+from .threshold import move_threshold
+
+
+def set_review(
+    collection: Collection, run: str, decision: str | None, ids: Iterable[str] | None = None
+) -> int:
+    """Accept or reject photos of a run, or take decisions back, in one step that can be undone.
+
+    Photos that failed are left out: they have no mask to decide about.
+
+    Args:
+        collection: a dataset or view
+        run: the run's name
+        decision: ``"accepted"``, ``"rejected"``, or None for "not looked at"
+        ids: the photos; default: every photo of ``collection`` that the run has touched
+
+    Returns:
+        how many decisions changed
+
+    Raises:
+        PersamError: for an unknown decision, run, or photo
+    """
+    _check_decision(decision)
+    return set_reviews(collection, run, {decision: ids})
+
+
+def set_reviews(
+    collection: Collection,
+    run: str,
+    decisions: dict[str | None, Iterable[str] | None],
+    sitting: str | None = None,
+) -> int:
+    """Like :func:`set_review` for several decisions that are undone together.
+
+    Calls that follow each other with the same ``sitting`` are undone together too.
+    """
+    table = review_table(collection, run)
+    known = set(table.ids)
+    failed = _without_mask(collection, run, table)
+    wanted: dict[str, str | None] = {}
+    for decision, ids in decisions.items():
+        _check_decision(decision)
+        chosen = table.ids if ids is None else list_of_ids(ids)
+        check_results(chosen, known, run)
+        wanted.update((i, decision) for i in chosen if decision is None or i not in failed)
+
+    dataset = collection._root_dataset
+    before = _decisions(dataset, run, list(wanted))
+    changed = {i: d for i, d in wanted.items() if before[i] != d}
+    if not changed:
+        return 0
+    _write(dataset, run, changed)
+    step: dict[str, Any] = {"reviews": {i: before[i] for i in changed}}
+    remember(dataset, run, step if sitting is None else {**step, "sitting": sitting})
+    return len(changed)
+
+
+def undo_review(collection: Collection, run: str) -> int:
+    """Take the last step of a review back: decisions, or a change of the threshold.
+
+    Returns:
+        how many photos changed; 0 if there was nothing to undo
+    """
+    require(root(collection), run)
+    dataset = collection._root_dataset
+    record = review_record(dataset, run)
+    if not record["undo"]:
+        return 0
+    step = record["undo"].pop()
+    if "reviews" in step:
+        living = set(photos_of(dataset).select(list(step["reviews"])).values("id"))
+        reviews = {i: d for i, d in step["reviews"].items() if i in living}
+        if reviews:
+            _write(dataset, run, reviews)
+        count = len(reviews)
+    else:
+        count = move_threshold(dataset, run, float(step["threshold"]))
+        record["threshold"] = step["threshold"]
+    review_store(dataset).set(run, record)
+    return count
+
+
+def undo_steps(collection: Collection, run: str) -> int:
+    """How many steps :func:`undo_review` can take back."""
+    return len(review_record(collection._root_dataset, run)["undo"])
+
+
+def forget_review(dataset: Any, run: str) -> None:
+    """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
+    review_store(dataset).delete(run)
+    fields = [f for f in (review_field(run), edit_field(run)) if dataset.has_field(f)]
+    if fields:
+        dataset.delete_sample_fields(fields)
+
+
+def rename_review(dataset: Any, run: str, new_name: str) -> None:
+    """Move what :func:`forget_review` would drop to a run's new name."""
+    renamed = {
+        old: new
+        for old, new in (
+            (review_field(run), review_field(new_name)),
+            (edit_field(run), edit_field(new_name)),
+        )
+        if dataset.has_field(old)
+    }
+    if renamed:
+        dataset.rename_sample_fields(renamed)
+    store = review_store(dataset)
+    if store.has(run):
+        store.set(new_name, store.get(run))
+        store.delete(run)
+
+
+def check_results(ids: Iterable[str], known: Iterable[str], run: str) -> None:
+    """Raise PersamError if one of these photos is none that a run has touched."""
+    touched = set(known)
+    if stray := next((i for i in ids if i not in touched), None):
+        raise PersamError(f"photo {stray!r} has no result of run {run!r}: segment it first")
+
+
+def _check_decision(decision: Any) -> None:
+    if all(decision is not known and decision != known for known in (ACCEPTED, REJECTED, None)):
+        raise PersamError(
+            f"unknown decision {decision!r}: choose {ACCEPTED!r}, {REJECTED!r} or None"
+        )
+
+
+def _without_mask(collection: Collection, run: str, table: ReviewTable) -> set[str]:
+    """Of the photos that failed, those that nobody has given a mask by hand since."""
+    failed = table.of_state(FAILED)
+    has_mask = photos_of(collection).select(failed).exists(run).values("id") if failed else []
+    return set(failed) - set(has_mask)
+
+
+def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
+    field = review_field(run)
+    if not dataset.has_field(field):
+        return dict.fromkeys(ids)
+    found = dict(zip(*photos_of(dataset).select(ids).values(["id", field]), strict=True))
+    return {i: found.get(i) for i in ids}
+
+
+def _write(dataset: Any, run: str, decisions: dict[str, str | None]) -> None:
+    field = review_field(run)
+    if not dataset.has_field(field):
+        dataset.add_sample_field(
+            field, fo.StringField, description=f"Decision about the mask of run {run!r}"
+        )
+    dataset.set_values(field, decisions, key_field="id")

@@ -1,0 +1,94 @@
+"""Correct masks by hand with the App's own tools, which edit ``Detections`` and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import fiftyone as fo
+
+from ..checks import check_text, list_of_ids
+from ..database import photos_of
+from ..labels.masks import shown_mask
+from ..runs.fields import fields_of
+from ..runs.naming import edit_field
+from .decisions import check_results
+from .table import Collection, review_table
+
+CHUNK = 128
+
+
+def make_editable(
+    collection: Collection, run: str, ids: Iterable[str] | None = None, label: str = "object"
+) -> str:
+    """Prepare masks of a run for the App's Annotate mode.
+
+    A run's ``Detections`` are offered as they are. Masks of a run that has only one
+    ``Segmentation`` per photo are copied into the field ``<run>_edit``, once each: photos that are
+    there already keep their corrections.
+
+    Args:
+        collection: a dataset or view
+        run: the run's name
+        ids: the photos; default: all that the run has touched
+        label: the class name of copied masks
+
+    Returns:
+        the name of the field that can be edited
+
+    Raises:
+        PersamError: if there is no such run
+    """
+    table = review_table(collection, run)
+    check_text("label", label)
+    if ids is not None:
+        ids = list_of_ids(ids)
+        check_results(ids, table.ids, run)
+    dataset = collection._root_dataset
+    field = fields_of(run, dataset.get_run_info(run).config).instances
+    if field is None:
+        field = edit_field(run)
+        _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
+    schema = dataset.generate_label_schemas(field)
+    dataset.set_label_schemas({**(dataset.label_schemas or {}), field: schema})
+    if field not in (dataset.active_label_schemas or []):
+        dataset.activate_label_schemas([field])
+    return field
+
+
+def corrected_fields(dataset: Any, run: str) -> list[str]:
+    """The fields in which corrections of a run's masks by hand would be, latest first."""
+    instances = fields_of(run, dataset.get_run_info(run).config).instances
+    names = [edit_field(run), *([instances] if instances else [])]
+    return [name for name in names if dataset.has_field(name)]
+
+
+def latest_label(sample: Any, run: str, corrected: Sequence[str]) -> Any:
+    """A photo's label from the first of ``corrected`` that has one, else the run's."""
+    return sample[latest_field(sample, run, corrected)]
+
+
+def latest_field(sample: Any, run: str, corrected: Sequence[str]) -> str:
+    """Where a photo's latest label is: the first of ``corrected`` that has one, else the run's."""
+    filled = (n for n in corrected if sample.has_field(n) and sample[n] is not None)
+    return next(filled, run)
+
+
+def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:
+    if not dataset.has_field(field):
+        dataset.add_sample_field(
+            field,
+            fo.EmbeddedDocumentField,
+            embedded_doc_type=fo.Detections,
+            description=f"Masks of run {run!r}, corrected by hand",
+        )
+    photos = photos_of(dataset)
+    missing = photos.select(ids).exists(field, bool=False).exists(run)
+    todo = missing.values("id")
+    for start in range(0, len(todo), CHUNK):
+        copies = {}
+        for sample in photos.select(todo[start : start + CHUNK]):
+            mask = shown_mask(sample, run)
+            objects = [fo.Detection.from_mask(mask, label=label)] if mask.any() else []
+            copies[sample.id] = fo.Detections(detections=objects)
+        dataset.set_values(field, copies, key_field="id")

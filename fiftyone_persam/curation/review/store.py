@@ -1,0 +1,44 @@
+"""What a review keeps beside the fields: steps that can be undone, and the reviewer's threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fiftyone.operators import ExecutionStore
+
+STORE = "fiftyone-persam-review"
+UNDO_STEPS = 100
+UNDO_PHOTOS = 50_000
+
+
+def review_store(dataset: Any) -> Any:
+    """Where undo steps and thresholds are kept, by run."""
+    return ExecutionStore.create(STORE, dataset._doc.id)
+
+
+def review_record(dataset: Any, run: str) -> dict[str, Any]:
+    """A run's ``undo`` steps, oldest first, and the reviewer's ``threshold``, None if unset."""
+    stored = review_store(dataset).get(run) or {}
+    return {"undo": list(stored.get("undo", [])), "threshold": stored.get("threshold")}
+
+
+def remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> None:
+    """Add a step that can be undone; one of the same sitting as the last is joined to it."""
+    record = review_record(dataset, run)
+    steps = [*record["undo"], step][-UNDO_STEPS:]
+    if "sitting" in step and [s.get("sitting") for s in steps[-2:-1]] == [step["sitting"]]:
+        earlier = steps.pop(-2)
+        steps[-1] = {**step, "reviews": {**step["reviews"], **earlier["reviews"]}}
+    while len(steps) > 1 and sum(len(s.get("reviews", ())) for s in steps) > UNDO_PHOTOS:
+        steps.pop(0)
+    review_store(dataset).set(run, {**record, **changes, "undo": steps})
+
+
+def presence_threshold(collection: Any, run: str) -> float:
+    """The presence below which photos count as absent: the reviewer's, else the run's own."""
+    dataset = collection._root_dataset
+    chosen = review_record(dataset, run)["threshold"]
+    if chosen is not None:
+        return float(chosen)
+    parameters = getattr(dataset.get_run_info(run).config, "parameters", None) or {}
+    return float(parameters.get("presence_threshold") or 0.0)

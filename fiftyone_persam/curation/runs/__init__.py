@@ -1,0 +1,1 @@
+"""Runs: their record, fields, files, names and lease."""

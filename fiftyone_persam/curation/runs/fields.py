@@ -1,0 +1,148 @@
+"""The fields a run writes: their names, their declaration, clearing, deletion and renaming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.odm as foo
+
+from ...engine.writing import MASK_VALUE
+from ..database import photos_of, with_retries
+
+SEGMENTATION, DETECTIONS, BOTH = "segmentation", "detections", "both"
+
+
+LABEL_TYPES = (SEGMENTATION, DETECTIONS, BOTH)
+
+
+WITHHELD = "_withheld"
+
+
+@dataclass(frozen=True)
+class RunFields:
+    """Names of a run's fields.
+
+    Attributes:
+        run: the run's name and its main field.
+        label_type: "segmentation", "detections" or "both".
+        similarity: whether there is a heatmap field.
+        prompts: whether there is a keypoints field.
+    """
+
+    run: str
+    label_type: str = SEGMENTATION
+    similarity: bool = False
+    prompts: bool = False
+
+    @property
+    def masks(self) -> str | None:
+        """The `fo.Segmentation` field."""
+        return None if self.label_type == DETECTIONS else self.run
+
+    @property
+    def instances(self) -> str | None:
+        """The `fo.Detections` field."""
+        if self.label_type == SEGMENTATION:
+            return None
+        return self.run if self.label_type == DETECTIONS else f"{self.run}_instances"
+
+    def types(self) -> dict[str, tuple[type, type | None]]:
+        """Field and label type of every field, the main one last."""
+        found: dict[str, tuple[type, type | None]] = {
+            f"{self.run}_score": (fo.FloatField, None),
+            f"{self.run}_presence": (fo.FloatField, None),
+            f"{self.run}_agreement": (fo.FloatField, None),
+            f"{self.run}_error": (fo.StringField, None),
+        }
+        if self.similarity:
+            found[f"{self.run}_similarity"] = (fo.EmbeddedDocumentField, fo.Heatmap)
+        if self.prompts:
+            found[f"{self.run}_prompts"] = (fo.EmbeddedDocumentField, fo.Keypoints)
+        for name, kind in ((self.instances, fo.Detections), (self.masks, fo.Segmentation)):
+            if name is not None:
+                found[f"{name}{WITHHELD}"] = (fo.EmbeddedDocumentField, kind)
+                found[name] = (fo.EmbeddedDocumentField, kind)
+        # The main field tells that a photo is done, so nothing may come after it.
+        found[self.run] = found.pop(self.run)
+        return found
+
+
+DESCRIPTIONS = {
+    "score": "Predicted IoU of the mask of run {run!r}, 0 to 1",
+    "presence": "How certainly run {run!r} found the object in the photo, 0 to 1",
+    "agreement": "IoU between the first and the last mask that run {run!r} found in the photo",
+    "error": "Why run {run!r} could not segment the photo",
+    "similarity": "How much each place looks like the object of run {run!r}",
+    "prompts": "Points that run {run!r} gave to the model",
+    "instances": "Masks of run {run!r} as instances, to be edited in the App",
+    "withheld": "What run {run!r} found in photos where it counts the object as absent",
+}
+
+
+def declare(dataset: Any, fields: RunFields, target: str) -> None:
+    """Add a run's fields to the dataset's schema where they are missing."""
+    # Those of what is withheld are made when there is something to withhold.
+    add_missing(dataset, fields, [name for name in fields.types() if not name.endswith(WITHHELD)])
+    if fields.masks is not None:
+        dataset.mask_targets[fields.masks] = {MASK_VALUE: target}
+        dataset.save()
+
+
+def clear(dataset: Any, fields: RunFields, ids: Sequence[str]) -> None:
+    """Empty a run's fields in some photos, the main one first: they count as not done."""
+    view = photos_of(dataset).select(list(ids))
+    for name in reversed(fields.types()):
+        if dataset.has_field(name):
+            with_retries(lambda name=name: view.clear_sample_field(name))  # type: ignore[misc]
+
+
+def delete(dataset: Any, fields: RunFields) -> None:
+    """Remove a run's fields, with their values, from the dataset."""
+    present = [name for name in fields.types() if dataset.has_field(name)]
+    if present:
+        dataset.delete_sample_fields(present)
+    if fields.masks in dataset.mask_targets:
+        del dataset.mask_targets[fields.masks]
+        dataset.save()
+
+
+def rename(dataset: Any, fields: RunFields, new_name: str) -> RunFields:
+    """Rename a run's fields."""
+    renamed = RunFields(new_name, fields.label_type, fields.similarity, fields.prompts)
+    pairs = zip(fields.types(), renamed.types(), strict=True)
+    mapping = {old: new for old, new in pairs if dataset.has_field(old)}
+    if mapping:
+        dataset.rename_sample_fields(mapping)
+    if fields.masks in dataset.mask_targets:
+        dataset.mask_targets[renamed.masks] = dataset.mask_targets.pop(fields.masks)
+        dataset.save()
+    return renamed
+
+
+def add_missing(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
+    """Add fields to the schema, all in one: `add_sample_field` saves and loads it for each."""
+    missing = {}
+    for name in names:
+        if dataset.has_field(name):
+            continue
+        kind, label = fields.types()[name]
+        suffix = name.rpartition("_")[2] if name != fields.run else ""
+        description = DESCRIPTIONS.get(suffix, "Masks of run {run!r}").format(run=fields.run)
+        embedded = {} if label is None else {"embedded_doc_type": label}
+        missing[name] = foo.create_field(name, kind, description=description, **embedded)
+    if missing:
+        dataset._merge_sample_field_schema(missing)
+
+
+def fields_of(name: str, config: Any) -> RunFields:
+    """The fields that a run writes."""
+    parameters = config.parameters
+    return RunFields(
+        name,
+        parameters.get("label_type", SEGMENTATION),
+        bool(parameters.get("similarity")),
+        bool(parameters.get("prompts")),
+    )

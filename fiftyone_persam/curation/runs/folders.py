@@ -1,0 +1,137 @@
+"""The folder of a run's mask files: where it is, whose it is, and how it is removed.
+
+A run removes only files that it can have written: names made of sample ids, in a folder that
+carries its own mark. So neither a folder that somebody chose by mistake nor the files of a cloned
+dataset's original are ever touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+
+from ...engine.writing import PART_SUFFIX, write_bytes
+from ...errors import PersamError, RunConflictError
+from ..checks import folder_path
+
+MARK = ".fiftyone-persam-run.json"
+_OURS = re.compile(r"[0-9a-f]{24}(\.[a-z0-9]+)?\.png")
+_PART = re.compile(rf"\.[0-9a-zA-Z_.-]+\.[0-9a-f]{{32}}{re.escape(PART_SUFFIX)}")
+
+
+def choose_folder(
+    dataset: Any, run: str, masks_dir: str | os.PathLike[str] | None, run_id: str
+) -> Path:
+    """Where a new run's masks go. Makes nothing.
+
+    Args:
+        dataset: the run's dataset.
+        run: the run's name.
+        masks_dir: the user's choice, or None for a free folder in FiftyOne's dataset folder.
+        run_id: the run's own id.
+
+    Raises:
+        RunConflictError: the chosen folder belongs to another run.
+        PersamError: the chosen folder is a file, or cannot be written to.
+    """
+    if masks_dir is not None:
+        folder = folder_path("masks_dir", masks_dir)
+        owner = read_mark(folder)
+        if owner is not None and owner.get("run_id") != run_id:
+            raise RunConflictError(
+                f"folder {folder} belongs to run {owner.get('run')!r} of dataset "
+                f"{owner.get('dataset')!r}: choose another masks_dir"
+            )
+        check_writable(folder)
+        return folder
+    base = Path(fo.config.default_dataset_dir).absolute() / dataset.slug / "persam"
+    folder, number = base / run, 1
+    while folder.exists() and (read_mark(folder) or {}).get("run_id") != run_id:
+        number += 1
+        folder = base / f"{run}-{number}"
+    check_writable(folder)
+    return folder
+
+
+def claim_folder(folder: Path, dataset: Any, run: str, run_id: str) -> None:
+    """Make the folder and mark it as the run's."""
+    mark = {
+        "run_id": run_id,
+        "run": run,
+        "dataset": dataset.name,
+        "dataset_id": str(dataset._doc.id),
+    }
+    write_bytes(json.dumps(mark).encode(), folder / MARK)
+
+
+def read_mark(folder: Path) -> dict[str, Any] | None:
+    """What `claim_folder` wrote, or None."""
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) else None
+
+
+def owns_folder(folder: Path, dataset: Any, run_id: str) -> bool:
+    """Whether a folder carries this run's mark, made for this very dataset."""
+    mark = read_mark(folder) or {}
+    return mark.get("run_id") == run_id and mark.get("dataset_id") == str(dataset._doc.id)
+
+
+def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
+    """Remove a run's files, and its folder if nothing else is in it.
+
+    Returns:
+        how many mask files were removed; 0 if the folder is not this run's
+    """
+    if not owns_folder(folder, dataset, run_id):
+        return 0
+    removed = 0
+    for entry in list(os.scandir(folder)):
+        if _OURS.fullmatch(entry.name):
+            removed += 1
+        elif not _PART.fullmatch(entry.name):
+            continue
+        os.unlink(entry.path)
+    (folder / MARK).unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+        folder.parent.rmdir()
+    except OSError:
+        pass  # somebody keeps other files there
+    return removed
+
+
+def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:
+    """Remove what a killed process left half-written."""
+    if owns_folder(folder, dataset, run_id):
+        for entry in list(os.scandir(folder)):
+            if _PART.fullmatch(entry.name):
+                os.unlink(entry.path)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PersamError if files cannot be made in a folder, which need not exist yet."""
+    there = folder
+    try:
+        while not there.exists():
+            there = there.parent
+        if not there.is_dir():
+            raise PersamError(
+                f"masks cannot be written into {folder}: {there} is a file, choose a folder"
+            )
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        name = str(folder)[-150:]
+        raise PersamError(
+            f"masks cannot be written into {name} ({reason}): choose another folder"
+        ) from None

@@ -1,0 +1,139 @@
+"""One writer per run: a lease in FiftyOne's database that outlives no process.
+
+The lease is renewed by a thread while its holder works. A process that is killed renews no more,
+so its run can be taken over; one that lives keeps others out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from types import TracebackType
+from typing import Any
+
+import fiftyone.operators as foo
+
+from ...errors import RunConflictError
+
+logger = logging.getLogger(__name__)
+
+STORE = "fiftyone-persam-leases"
+RENEW = 5.0
+"""Seconds between two renewals."""
+EXPIRE = 60.0
+"""Seconds without a renewal after which a holder on another machine counts as gone."""
+
+
+class Lease:
+    """The right to write one run; a context manager.
+
+    Raises:
+        RunConflictError: on entering, if somebody else holds it; names the run and the holder.
+    """
+
+    def __init__(self, dataset: Any, run: str) -> None:
+        self.run = run
+        self._dataset_id = dataset._doc.id
+        self._dataset_name = dataset.name
+        self._value = {"token": uuid.uuid4().hex, **_me(), "time": time.time()}
+        self._lost = threading.Event()
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        store = _store(self._dataset_id)
+        while not store.set_if_absent(self.run, self._value):
+            holder = store.get(self.run)
+            if holder is None:
+                continue  # given back in this moment
+            if is_live(holder):
+                raise RunConflictError(
+                    f"run {self.run!r} of dataset {self._dataset_name!r} is being written by "
+                    f"process {holder['pid']} on {holder['host']}: wait for it, stop it, or "
+                    "choose another out_field"
+                )
+            if store.compare_and_set(self.run, holder, self._value):
+                break
+        self._thread = threading.Thread(target=self._renew, name="persam-lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def check(self) -> None:
+        """Raise RunConflictError if the lease was lost, as after a long sleep of the machine."""
+        if self._lost.is_set():
+            raise RunConflictError(
+                f"run {self.run!r} was taken over by another process while this one stood still: "
+                "what was written stays, nothing more is"
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._lost.is_set():
+            return
+        try:
+            _store(self._dataset_id).delete(self.run)
+        except Exception as failure:  # the database is away: the lease expires by itself
+            logger.warning("The lease of run %r could not be given back: %s", self.run, failure)
+
+    def _renew(self) -> None:
+        store = _store(self._dataset_id)
+        while not self._done.wait(RENEW):
+            renewed = {**self._value, "time": time.time()}
+            try:
+                if store.compare_and_set(self.run, self._value, renewed):
+                    self._value = renewed
+                    continue
+                # A database that was killed may have forgotten the last renewal, or all of them.
+                stored = store.get(self.run)
+                if stored is None and store.set_if_absent(self.run, renewed):
+                    self._value = renewed
+                elif stored is not None and stored["token"] == self._value["token"]:
+                    self._value = stored
+                else:
+                    self._lost.set()
+                    return
+            except Exception as failure:  # the database is away: try again
+                logger.debug("The lease of run %r was not renewed: %s", self.run, failure)
+
+
+def is_live(holder: dict[str, Any]) -> bool:
+    """Whether the process that wrote a lease is still at work."""
+    me = _me()
+    if holder["host"] == me["host"] and not _exists(int(holder["pid"])):
+        return False
+    return time.time() - float(holder["time"]) < EXPIRE
+
+
+def holder_of(dataset: Any, run: str) -> dict[str, Any] | None:
+    """Who writes a run at the moment: host and pid; None if nobody does."""
+    holder = _store(dataset._doc.id).get(run)
+    return holder if holder is not None and is_live(holder) else None
+
+
+def _me() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there but somebody else's
+        return True
+    return True
+
+
+def _store(dataset_id: Any) -> Any:
+    return foo.ExecutionStore.create(STORE, dataset_id)

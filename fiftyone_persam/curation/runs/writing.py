@@ -1,0 +1,156 @@
+"""What a run writes into its fields: values in bulk, and masks that are withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.storage as fos
+import numpy as np
+from bson import ObjectId
+from pymongo import UpdateOne
+
+from ...engine.job import PhotoResult, StoredMask
+from ...engine.rendering import ABSENT, file_name
+from ...engine.writing import write_mask
+from ..database import photos_of, with_retries
+from .fields import WITHHELD, RunFields, add_missing
+
+
+def write(
+    dataset: Any, fields: RunFields, results: Sequence[PhotoResult], names: Callable[[str], str]
+) -> None:
+    """Write results in bulk.
+
+    All fields of a photo are one write, so a process that dies leaves photos that are done or
+    photos that are done again, never one that is half done.
+
+    Args:
+        dataset: where to.
+        fields: what to write.
+        results: photos, failed ones too.
+        names: tells the object's name by sample id, for instances.
+    """
+    good = [result for result in results if result.error is None]
+    columns: dict[str, dict[str, Any]] = {
+        f"{fields.run}_score": {r.id: r.score for r in results},
+        f"{fields.run}_presence": {r.id: r.presence for r in results},
+        f"{fields.run}_agreement": {r.id: r.agreement for r in results},
+        f"{fields.run}_error": {r.id: r.error for r in results},
+        f"{fields.run}_similarity": {r.id: _heatmap(r) for r in good},
+        f"{fields.run}_prompts": {r.id: _keypoints(r) for r in good},
+    }
+    if fields.instances is not None:
+        found = {r.id: _detections(r, names(r.id)) for r in good}
+        absent = {r.id for r in good if r.absent}
+        columns[fields.instances] = {
+            i: fo.Detections() if i in absent else d for i, d in found.items()
+        }
+        columns[f"{fields.instances}_withheld"] = {i: d for i, d in found.items() if i in absent}
+    if fields.masks is not None:
+        columns[fields.masks] = {r.id: _segmentation(r.mask) for r in good}
+        columns[f"{fields.masks}_withheld"] = {r.id: _segmentation(r.withheld) for r in good}
+
+    for name in [name for name in columns if name.endswith(WITHHELD)]:
+        columns[name] = {i: label for i, label in columns[name].items() if label is not None}
+
+    def put() -> None:
+        written = [name for name in fields.types() if columns[name]]
+        add_missing(dataset, fields, written)
+        # `set_values` costs a request per field, and reads every sample in memory again each time.
+        changes: dict[str, dict[str, Any]] = {result.id: {} for result in results}
+        for name in written:
+            field = dataset.get_field(name)
+            for i, value in columns[name].items():
+                changes[i][name] = None if value is None else field.to_mongo(value)
+        now = datetime.now(timezone.utc)
+        dataset._bulk_write(
+            [
+                UpdateOne({"_id": ObjectId(i)}, {"$set": {**values, "last_modified_at": now}})
+                for i, values in changes.items()
+            ],
+            ids=list(changes),
+        )
+
+    # All again after a gap: a database that was killed forgets what it acknowledged just before.
+    with_retries(put)
+
+
+def withhold(
+    dataset: Any, fields: RunFields, masks_dir: Path, ids: Iterable[str], absent: bool
+) -> None:
+    """Count the object as absent from photos, or as present again; nothing is lost either way.
+
+    Absent photos get an empty mask, and keep what they had in ``<field>_withheld``.
+    """
+    ids = list(ids)
+    for name in (fields.masks, fields.instances):
+        if name is None or not ids:
+            continue
+        add_missing(dataset, fields, [f"{name}{WITHHELD}"])
+        labels = [name, f"{name}{WITHHELD}"]
+        shown, kept = photos_of(dataset).select(ids, ordered=True).values(labels)
+        pairs = zip(ids, shown, kept, strict=True)
+        changed = [(i, s, k) for i, s, k in pairs if s is not None and (k is None) == absent]
+        new = {i: _emptied(i, s, masks_dir) if absent else k for i, s, k in changed}
+        old = {i: s if absent else None for i, s, _ in changed}
+        if changed:
+            dataset.set_values(f"{name}{WITHHELD}", old, key_field="id")
+            dataset.set_values(name, new, key_field="id")
+
+
+def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:
+    if stored is None:
+        return None
+    if stored.path is not None:
+        return fo.Segmentation(mask_path=fos.normalize_path(stored.path))
+    return fo.Segmentation(mask=stored.array)
+
+
+def _detections(result: PhotoResult, name: str) -> fo.Detections:
+    height, width = result.size
+    detections = []
+    for found in result.instances:
+        x0, y0, x1, y1 = found.box
+        if found.mask.path is not None:
+            content = {"mask_path": fos.normalize_path(found.mask.path)}
+        else:
+            content = {"mask": np.asarray(found.mask.array) > 0}
+        box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+        detections.append(
+            fo.Detection(label=name, bounding_box=box, confidence=found.score, **content)
+        )
+    return fo.Detections(detections=detections)
+
+
+def _heatmap(result: PhotoResult) -> fo.Heatmap | None:
+    if result.similarity is None:
+        return None
+    return fo.Heatmap(map=result.similarity, range=[0, 255])
+
+
+def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
+    if result.points is None or result.labels is None:
+        return None
+    height, width = result.size
+    relative = (result.points + 0.5) / [width, height]
+    points = []
+    for sign, label in ((1, "object"), (0, "background")):
+        chosen = relative[result.labels == sign]
+        if len(chosen):
+            points.append(fo.Keypoint(label=label, points=[tuple(xy) for xy in chosen.tolist()]))
+    return fo.Keypoints(keypoints=points)
+
+
+def _emptied(sample_id: str, label: Any, masks_dir: Path) -> Any:
+    if isinstance(label, fo.Detections):
+        return fo.Detections()
+    empty = np.zeros(np.asarray(label.get_mask()).shape[:2], np.bool_)
+    if label.mask_path is None:
+        return fo.Segmentation(mask=empty.astype(np.uint8))
+    path = masks_dir / file_name(sample_id, ABSENT)
+    write_mask(empty, path)
+    return fo.Segmentation(mask_path=fos.normalize_path(str(path)))

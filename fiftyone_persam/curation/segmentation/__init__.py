@@ -1,0 +1,1 @@
+"""The main job: plan, execution, resuming, running again."""

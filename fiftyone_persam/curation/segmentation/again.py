@@ -1,0 +1,116 @@
+"""One more reference, and another try at the photos of a run that are not accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import PersamError
+from ..checks import check_progress, check_switches
+from ..database import photos_of, root
+from ..labels.references import SampleReference, resolve_references
+from ..review.decisions import set_review
+from ..review.editing import corrected_fields
+from ..review.store import presence_threshold
+from ..review.table import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table
+from ..runs.naming import require
+from ..runs.record import Run, load_run
+from .plan import choose_cache
+
+NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
+
+
+def segment_again(
+    samples: Any,
+    run: str,
+    reference: Any,
+    label_field: str = "ground_truth",
+    mask_value: int | str | None = None,
+    keep_references: bool = True,
+    cache: Any = None,
+    progress: bool | Callable[[int, int], None] | None = None,
+) -> Run:
+    """Segment what is not accepted in a run again, with one more reference.
+
+    The run's method, model and settings stay, with the presence threshold that the reviewer has
+    chosen. Accepted photos keep their masks; all others get new ones, count as not looked at, and
+    lose what was corrected in them by hand. Where the new reference's label is the run's own mask,
+    or that mask corrected by hand, its photo counts as accepted from now on.
+
+    Args:
+        samples: the run's dataset, or a view of the photos to try again.
+        run: the run's name.
+        reference: see `segment`; a mask of this run, too.
+        label_field: where the reference's label is.
+        mask_value: which value of a segmentation mask.
+        keep_references: use the run's earlier references as well.
+        cache: see `segment`.
+        progress: see `segment`.
+
+    Raises:
+        BadReferenceError: the reference cannot be used; nothing has changed then.
+        PersamError: there is no such run, it has one reference per group, or everything is
+            accepted.
+        RunConflictError: the run is being written.
+    """
+    from .segment import segment
+
+    dataset = root(samples)
+    require(dataset, run)
+    config = load_run(dataset, run).config
+    if any(earlier["group"] for earlier in config.references):
+        raise PersamError(
+            f"run {run!r} has one reference per group: segment the group alone to add another one"
+        )
+    from ...sam import list_models
+
+    if config.model not in {info.name for info in list_models()}:
+        raise PersamError(
+            f"run {run!r} was made with a model of your own ({config.model}): call segment() with "
+            "it and overwrite=True"
+        )
+    check_switches(keep_references=keep_references)
+    check_progress(progress)
+    choose_cache(cache)
+    new = resolve_references(dataset, reference, label_field, None, mask_value)
+    kept = _earlier(dataset, config.references) if keep_references else []
+    known = {(one.sample_id, one.label_id, one.label_field) for one in new}
+    references = [*(k for k in kept if (k.sample_id, k.label_id, k.label_field) not in known), *new]
+
+    own = label_field in (run, *corrected_fields(dataset, run))
+    good = {one.sample_id for one in new} if own else set()
+    redo = [i for i in review_table(samples, run).of_state(*NOT_ACCEPTED) if i not in good]
+    if not redo:
+        raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
+    parameters = dict(config.parameters)
+    try:
+        return segment(
+            photos_of(dataset).select(redo),
+            reference=references,
+            method=config.method,
+            model=config.model,
+            out_field=run,
+            overwrite=True,
+            cache=cache,
+            progress=progress,
+            presence_threshold=presence_threshold(dataset, run),
+            **{name: parameters[name] for name in _KEPT},
+            **parameters["options"],
+        )
+    finally:
+        # Also after a run that was stopped; one that was refused has left the references alone.
+        learnt = {one["sample_id"] for one in load_run(dataset, run).config.references}
+        if good and good <= learnt:
+            set_review(dataset, run, ACCEPTED, good)
+
+
+# Settings of a run that another try keeps; `segment` takes them under the same names.
+_KEPT = ("label_type", "similarity", "prompts", "mask_storage")
+
+
+def _earlier(dataset: Any, references: list[dict[str, Any]]) -> list[SampleReference]:
+    found: list[SampleReference] = []
+    for one in references:
+        pair = (one["sample_id"], one["label_id"]) if one["label_id"] else one["sample_id"]
+        found += resolve_references(dataset, pair, one["label_field"], None, one["mask_value"])
+    return found

@@ -1,0 +1,234 @@
+"""Carrying a plan out: the run is registered, photos go through the engine, results are saved."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from ...engine.cache import weights_sha256
+from ...engine.choice import backend_name
+from ...engine.job import Backend, Job, PhotoResult, PhotoTask
+from ...errors import PersamError, RunConflictError
+from .. import database
+from ..database import with_retries
+from ..progress import Progress, StoppedError, reporting
+from ..review.replacing import forget_photos
+from ..runs import fields as run_fields
+from ..runs import folders, naming, record, writing
+from ..runs.lease import Lease
+from .plan import Plan, versions
+
+FLUSH_PHOTOS = 64
+
+
+FLUSH_SECONDS = 2.0
+
+
+ROUNDS = 5
+"""A database that is killed forgets what it acknowledged just before: these photos are redone."""
+
+
+def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> record.Run:
+    """Run a plan.
+
+    Raises:
+        RunConflictError: somebody else writes this run.
+        BaseException: whatever stopped it; the run can be resumed then.
+    """
+    with Lease(plan.dataset, plan.name) as lease:
+        database.refresh(plan.dataset)
+        if (plan.name in naming.run_names(plan.dataset)) != plan.exists:
+            raise RunConflictError(
+                f"run {plan.name!r} was made or deleted by somebody else in this moment: try again"
+            )
+        config = _begin(plan, backend_name(backend))
+        started = time.perf_counter()
+        state, reason = record.FAILED, ""
+        saver = _Saver(plan, lease)
+        try:
+            _process(saver, job, backend, progress)
+            for _ in range(ROUNDS):
+                if not (forgotten := _forgotten(plan)):
+                    break
+                saver.saved -= len(forgotten)
+                _process(saver, replace(job, tasks=forgotten), backend, progress)
+            else:
+                raise PersamError(
+                    f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
+                    "no result of them: look at its log, then resume the run"
+                )
+            state = record.DONE
+        except StoppedError as stopped:
+            state = record.INTERRUPTED
+            raise stopped.cause from None
+        except (KeyboardInterrupt, SystemExit):
+            state = record.INTERRUPTED
+            raise
+        except BaseException as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise
+        finally:
+            _end(plan, config, state, reason, job, saver.saved, time.perf_counter() - started)
+    return record.load(plan.dataset, plan.name)
+
+
+def _begin(plan: Plan, backend: str) -> Any:
+    """Register the run, before its first photo: a process that dies leaves a run to resume."""
+    dataset = plan.dataset
+    config = dataset.init_run()
+    earlier: list[Any] = []
+    if plan.exists:
+        old = dataset.get_run_info(plan.name).config
+        asked = {
+            "method": plan.method,
+            "model": plan.sam.name,
+            "references": [one.to_dict() for one in plan.references],
+        }
+        # Masks of the earlier call may stay: the record says how they were made.
+        same = all(getattr(old, name) == value for name, value in asked.items())
+        past = {
+            name: getattr(old, name)
+            for name in ("method", "model", "references", "parameters", "versions")
+        }
+        earlier = list(old.earlier) + ([] if same else [past])
+    values = {
+        "tool": naming.TOOL,
+        "method": plan.method,
+        "model": plan.sam.name,
+        "checkpoint_sha256": plan.sam.checkpoint_sha256,
+        "weights_sha256": weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
+        "device": str(plan.sam.device),
+        "dtype": str(plan.sam.dtype).removeprefix("torch."),
+        "backend": backend,
+        "references": [one.to_dict() for one in plan.references],
+        "parameters": plan.parameters.to_dict(),
+        "versions": versions(),
+        "masks_dir": str(plan.masks_dir),
+        "run_id": plan.run_id,
+        "earlier": earlier,
+        "state": record.RUNNING,
+        "reason": "",
+    }
+    for name, value in values.items():
+        setattr(config, name, value)
+    if plan.exists:
+        dataset.update_run_config(plan.name, config)
+        folders.remove_parts(plan.masks_dir, dataset, plan.run_id)
+    else:
+        # On the photos of the call, so that a run that is killed right now can still be resumed.
+        plan.samples.register_run(plan.name, config)
+    _save_results(plan, ids=plan.ids, timings={})
+    folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
+    target = "object" if plan.parameters.group_by else plan.object_name("")
+    run_fields.declare(dataset, plan.fields, target)
+    if plan.overwrite:
+        ids = [task.id for task in plan.tasks]
+        forget_photos(dataset, plan.name, ids)
+        run_fields.clear(dataset, plan.fields, ids)
+    return config
+
+
+def _forgotten(plan: Plan) -> list[PhotoTask]:
+    """Photos that the database knows no result of, though they are through."""
+
+    def look() -> list[PhotoTask]:
+        dataset = plan.dataset
+        ended = set(dataset.exists(plan.name).values("id"))
+        ended |= set(dataset.exists(f"{plan.name}_error").values("id"))
+        missing = {task.id for task in plan.tasks} - ended
+        if missing:  # those that somebody has deleted in the meantime are no loss
+            missing = set(dataset.select(list(missing)).values("id"))
+        return [task for task in plan.tasks if task.id in missing]
+
+    return with_retries(look)
+
+
+class _Saver:
+    """Collects results and writes them in bulk.
+
+    Attributes:
+        saved: how many photos are in the database.
+    """
+
+    def __init__(self, plan: Plan, lease: Lease) -> None:
+        self.saved = 0
+        self._plan = plan
+        self._lease = lease
+        self._groups = {task.id: task.group for task in plan.tasks}
+        self._waiting: list[PhotoResult] = []
+        self._flushed = time.monotonic()
+
+    @property
+    def finished(self) -> int:
+        """How many photos are through, saved or about to be."""
+        return self.saved + len(self._waiting)
+
+    def add(self, results: list[PhotoResult]) -> None:
+        """Take results; write them when there are enough, or when the last time is long ago."""
+        self._waiting += results
+        late = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if late or len(self._waiting) >= FLUSH_PHOTOS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._waiting:
+            self._lease.check()
+            writing.write(self._plan.dataset, self._plan.fields, self._waiting, self._name)
+            self.saved += len(self._waiting)
+            self._waiting = []
+        self._flushed = time.monotonic()
+
+    def _name(self, sample_id: str) -> str:
+        return self._plan.object_name(self._groups[sample_id])
+
+
+def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:
+    results = backend.run(job)
+    with reporting(progress, len(job.tasks)) as report, closing(results):  # type: ignore[type-var]
+        try:
+            report(0)
+            for chunk in results:
+                saver.add(chunk)
+                report(saver.finished)
+            saver.flush()
+        except (StoppedError, KeyboardInterrupt):
+            saver.flush()  # what is finished is kept
+            raise
+
+
+def _end(
+    plan: Plan, config: Any, state: str, reason: str, job: Job, done: int, seconds: float
+) -> None:
+    config.state, config.reason = state, reason
+    timings = {
+        "seconds": round(seconds, 3),
+        "photos": done,
+        "photos_per_second": round(done / seconds, 3) if seconds > 0 else 0.0,
+        "fitting": round(plan.fitting, 3),
+        **job.timings.to_dict(),
+    }
+    _save_results(plan, ids=plan.ids, timings=timings)
+    with_retries(lambda: plan.dataset.update_run_config(plan.name, config))
+
+
+def _save_results(plan: Plan, **values: Any) -> None:
+    dataset = plan.dataset
+
+    def save() -> None:
+        results = dataset.init_run_results(plan.name, **values)
+        # FiftyOne removes the old results before it writes the new ones; a process that dies in
+        # between would leave a run that nobody can load. So the old ones are set aside first.
+        stored = dataset._doc.runs[plan.name].results
+        old, stored.grid_id, stored.gridout = stored.grid_id, None, None
+        try:
+            dataset.save_run_results(plan.name, results, cache=False)
+        except BaseException:
+            stored.grid_id, stored.gridout = old, None
+            raise
+        if old is not None:
+            stored.fs.delete(old)
+
+    with_retries(save)

@@ -1,0 +1,352 @@
+"""Everything a run needs, checked before anything is written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+
+from ...engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
+from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
+from .. import database
+from ..checks import check_choice, check_group_by, check_mask_value
+from ..database import photos_of
+from ..labels.references import SampleReference, resolve_references
+from ..runs import fields as run_fields
+from ..runs import naming
+from ..runs.fields import LABEL_TYPES, RunFields
+from ..runs.folders import choose_folder, owns_folder
+
+if TYPE_CHECKING:
+    from ...engine import EmbeddingCache
+    from ...sam import PromptableSam
+
+METHODS = ("persam", "persam_f")
+OBJECT = "object"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a run was asked for, beside photos, references, method and model. Plain values.
+
+    Attributes:
+        label_field: where the references' labels are.
+        group_by: field that names each photo's object, or None for one object.
+        mask_value: which value of the references' masks is the object.
+        label_type: "segmentation", "detections" or "both".
+        mask_storage: "auto", "file" or "inline".
+        similarity: whether to write heatmaps.
+        prompts: whether to write prompt points.
+        presence_threshold: presence below which the object counts as absent; 0 for never, None
+            for the method's own.
+        options: of the method: ``mode``, and what can be switched off for an ablation.
+    """
+
+    label_field: str = "ground_truth"
+    group_by: str | None = None
+    mask_value: int | str | None = None
+    label_type: str = "segmentation"
+    mask_storage: str = "auto"
+    similarity: bool = False
+    prompts: bool = False
+    presence_threshold: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the run's config."""
+        return asdict(self)
+
+
+@dataclass
+class Plan:
+    """A run that may begin.
+
+    Attributes:
+        dataset: the dataset.
+        samples: the photos of the call, as they were given.
+        name: the run's name.
+        exists: whether the run is there already and goes on.
+        method: "persam" or "persam_f".
+        sam: the model.
+        parameters: see `Parameters`.
+        references: at least one per group.
+        predictors: fitted, by group.
+        tasks: the photos to segment, group by group.
+        ids: every photo of the call, also those that are skipped.
+        overwrite: whether results that are there are cleared first.
+        masks_dir: the folder of mask files.
+        run_id: marks the folder.
+        fitting: seconds that learning the objects took.
+    """
+
+    dataset: Any
+    samples: Any
+    name: str
+    exists: bool
+    method: str
+    sam: PromptableSam
+    parameters: Parameters
+    references: Sequence[SampleReference]
+    predictors: dict[str, Predictor]
+    tasks: list[PhotoTask]
+    ids: list[str]
+    overwrite: bool
+    masks_dir: Path
+    run_id: str
+    fitting: float = 0.0
+
+    @property
+    def fields(self) -> RunFields:
+        """The fields to write."""
+        p = self.parameters
+        return RunFields(self.name, p.label_type, p.similarity, p.prompts)
+
+    @property
+    def output(self) -> OutputSettings:
+        """What the engine keeps of a prediction."""
+        p = self.parameters
+        return OutputSettings(
+            masks_dir=self.masks_dir,
+            storage=p.mask_storage,
+            whole=self.fields.masks is not None,
+            instances=self.fields.instances is not None,
+            similarity=p.similarity,
+            prompts=p.prompts,
+            presence_threshold=p.presence_threshold or 0.0,
+        )
+
+    def object_name(self, group: str) -> str:
+        """What instances of a group are called."""
+        if group:
+            return group
+        return next((r.name for r in self.references if r.name), "object")
+
+
+# ----------------------------------------------------------------------------------------------
+
+
+def check_photos(samples: Any) -> Any:
+    """The dataset behind ``samples``; raise PersamError unless these are photos."""
+    dataset = database.root(samples)
+    if samples.media_type == "group":
+        raise PersamError(
+            f"dataset {dataset.name!r} is grouped: choose its photos with "
+            "select_group_slices(media_type='image')"
+        )
+    if not len(samples):
+        raise PersamError("there is no photo to segment: the dataset or view is empty")
+    if samples.media_type != "image":
+        raise PersamError(
+            f"dataset {dataset.name!r} holds media of type {samples.media_type!r}: "
+            "only photos can be segmented"
+        )
+    if samples._is_patches or samples._is_frames:
+        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
+    return dataset
+
+
+def check_parameters(parameters: Parameters) -> None:
+    """Raise PersamError for values that no run can have."""
+    check_choice("label_type", parameters.label_type, LABEL_TYPES)
+    check_choice("mask_storage", parameters.mask_storage, MASK_STORAGE)
+    check_mask_value(parameters.mask_value)
+    threshold = parameters.presence_threshold
+    if threshold is None:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        raise PersamError(f"presence_threshold {threshold!r} is no number: give one of 0 to 1")
+    if not 0 <= threshold <= 1:
+        raise PersamError(f"presence_threshold {threshold!r} is out of range: give one of 0 to 1")
+
+
+def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: bool) -> bool:
+    """Whether the run is there already; raise unless it is free or may be gone on with."""
+    naming.check_name(fields.run)
+    if skip_existing and overwrite:
+        raise PersamError("skip_existing and overwrite contradict each other: choose one")
+    if fields.run not in naming.run_names(dataset):
+        naming.check_free(dataset, fields)
+        return False
+    if not (skip_existing or overwrite):
+        raise RunConflictError(
+            f"dataset {dataset.name!r} has a run {fields.run!r} already: go on with it with "
+            "skip_existing=True, replace it with overwrite=True, or choose another out_field"
+        )
+    present = run_fields.fields_of(fields.run, dataset.get_run_info(fields.run).config)
+    if present != fields:
+        raise RunConflictError(
+            f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
+            f"similarity={present.similarity}, prompts={present.prompts}): ask for the same, "
+            "delete the run, or choose another out_field"
+        )
+    return True
+
+
+def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
+    """Every photo of ``samples``, group by group."""
+    if group_by is None:
+        ids, paths = samples.values(["id", "filepath"])
+        return [PhotoTask(i, path) for i, path in zip(ids, paths, strict=True)]
+    check_group_by(samples, group_by)
+    ids, paths, groups = samples.values(["id", "filepath", group_by])
+    unnamed = [path for path, group in zip(paths, groups, strict=True) if group is None]
+    if unnamed:
+        raise PersamError(
+            f"{len(unnamed)} photos have no value in {group_by!r}: set it, beginning with "
+            f"{Path(unnamed[0]).name}, or leave them out"
+        )
+    rows = zip(ids, paths, groups, strict=True)
+    return sorted((PhotoTask(i, p, str(g)) for i, p, g in rows), key=lambda task: task.group)
+
+
+def choose_references(
+    dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
+) -> list[SampleReference]:
+    """The references of the groups that the photos are of."""
+    found = resolve_references(
+        dataset,
+        reference,
+        parameters.label_field,
+        parameters.group_by,
+        parameters.mask_value,
+    )
+    wanted = {task.group for task in tasks}
+    check_covered(wanted, {one.group for one in found}, parameters.group_by)
+    if parameters.group_by is None and len(found) > 1:
+        _warn_of_several_objects(found)
+    return [one for one in found if one.group in wanted]
+
+
+def _warn_of_several_objects(references: Sequence[SampleReference]) -> None:
+    """PerSeg's samples name their object: references of several are one by mistake."""
+    names: set[str] = set()
+    for home in {one.dataset for one in references}:
+        photos = photos_of(fo.load_dataset(home))
+        if photos.has_field(OBJECT):
+            ids = [one.sample_id for one in references if one.dataset == home]
+            names.update(map(str, photos.select(ids).distinct(OBJECT)))
+    if len(names) > 1:
+        logger.warning(
+            "the references show %d objects (%s) and are taken as one: give group_by=%r for one "
+            "reference per object",
+            *(len(names), ", ".join(sorted(names)[:5]), OBJECT),
+        )
+
+
+def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> None:
+    """Raise BadReferenceError unless every group of the photos has a reference."""
+    missing = sorted(wanted - found)
+    if missing:
+        listed = ", ".join(repr(group) for group in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise BadReferenceError(
+            f"no reference for {listed}{more} in {group_by!r}: "
+            "give one per group, or leave these photos out"
+        )
+
+
+def method_class(method: str) -> Any:
+    """The class behind a method's name."""
+    check_choice("method", method, METHODS)
+    from ...personalize import PerSAM, PerSAMF
+
+    return {"persam": PerSAM, "persam_f": PerSAMF}[method]
+
+
+def check_options(method: str, options: dict[str, Any]) -> None:
+    """Raise PersamError for options that a method does not have."""
+    known = inspect.signature(method_class(method)).parameters
+    names = [n for n in known if n not in ("sam", "presence_threshold")]
+    for option in options:
+        if option not in names:
+            raise PersamError(
+                f"{option!r} is no argument of segment() and no option of {method}: "
+                f"its options are {', '.join(names)}{did_you_mean(option, names)}"
+            )
+
+
+def choose_cache(cache: Any) -> EmbeddingCache | None:
+    """The cache that a ``cache`` argument means; see `segment`."""
+    from ...engine import DiskCache, EmbeddingCache
+
+    if cache is None or cache is False:
+        return None
+    if cache is True:
+        return DiskCache()
+    if isinstance(cache, (str, os.PathLike)) and str(cache):
+        return DiskCache(cache)
+    if isinstance(cache, EmbeddingCache):
+        return cache
+    raise PersamError(f"cache {cache!r} is no cache: give True, a folder, or a DiskCache")
+
+
+def fit(
+    method: str,
+    sam: PromptableSam,
+    parameters: Parameters,
+    references: Sequence[SampleReference],
+    cache: EmbeddingCache | None = None,
+) -> tuple[dict[str, Predictor], Parameters]:
+    """One fitted predictor per group, and the parameters with all of the method's defaults."""
+    from ...engine import encode_files
+
+    build = method_class(method)
+    fitted: dict[str, Predictor] = {}
+    settings: dict[str, Any] = {}
+    for group in dict.fromkeys(reference.group for reference in references):
+        chosen = [one for one in references if one.group == group]
+        loaded = [one.load() for one in chosen]
+        encoded = None
+        if cache is not None:
+            encoded = encode_files(sam, [one.filepath for one in chosen], cache)
+        try:
+            predictor = build(
+                sam, presence_threshold=parameters.presence_threshold, **parameters.options
+            )
+        except TypeError as error:
+            raise PersamError(f"{method} cannot be set up: {error}") from error
+        fitted[group] = predictor.fit(loaded, encoded)
+        settings = predictor.settings
+    threshold = settings.pop("presence_threshold")
+    return fitted, replace(parameters, presence_threshold=threshold, options=settings)
+
+
+def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> tuple[Path, str]:
+    """The folder of a run's masks, and the run's id."""
+    if exists:
+        config = dataset.get_run_info(name).config
+        folder = Path(config.masks_dir)
+        chosen = folder if masks_dir is None else Path(masks_dir).expanduser().absolute()
+        if chosen != folder:
+            raise RunConflictError(
+                f"run {name!r} keeps its masks in {folder}: leave masks_dir out, or delete the run"
+            )
+        if owns_folder(folder, dataset, config.run_id) or not folder.exists():
+            return folder, config.run_id
+        # A cloned dataset must not write into the folder of its original.
+    run_id = uuid.uuid4().hex
+    return choose_folder(dataset, name, masks_dir, run_id), run_id
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's results depend on."""
+    names = ("fiftyone-persam", "fiftyone", "torch", "segment-anything", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+            from ... import __version__
+
+            found[name] = __version__ if name == "fiftyone-persam" else "unknown"
+    return found

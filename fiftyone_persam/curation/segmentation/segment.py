@@ -1,0 +1,331 @@
+"""The main job: one labelled photo in, masks of its object in all photos of a view out."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import fiftyone.core.odm as odm
+from bson import ObjectId
+
+from ...engine.cache import weights_sha256
+from ...errors import BadReferenceError, PersamError, RunConflictError
+from .. import checks, database
+from ..labels.references import resolve_references
+from ..progress import Progress
+from ..runs import record
+from ..runs.fields import RunFields
+from . import plan as planning
+from .execution import execute
+from .plan import Parameters, Plan
+
+if TYPE_CHECKING:
+    from ...engine import Backend, EmbeddingCache
+
+
+def segment(
+    samples: Any,
+    reference: Any,
+    label_field: str = "ground_truth",
+    method: str = "persam_f",
+    model: Any = "sam_lite",
+    out_field: str = "persam",
+    *,
+    group_by: str | None = None,
+    mask_value: int | str | None = None,
+    label_type: str = "segmentation",
+    mask_storage: str = "auto",
+    masks_dir: str | os.PathLike[str] | None = None,
+    similarity: bool = False,
+    prompts: bool = False,
+    presence_threshold: float | None = None,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: Any = "auto",
+    dtype: Any = "auto",
+    cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
+    backend: Backend | str | None = None,
+    progress: Progress = None,
+    **options: Any,
+) -> record.Run:
+    """Find the object of one labelled photo in all photos of a dataset or view, and mask it.
+
+    Writes, for a run ``x``: the masks into ``x``, the predicted IoU into ``x_score``, how certainly
+    the object is in the photo into ``x_presence``, and for photos that could not be segmented the
+    reason into ``x_error``. One bad photo costs only itself. Nothing is written before everything
+    that was given has been checked; from then on the run is stored on the dataset, and whatever
+    stops it, `resume_run` goes on with it.
+
+    Args:
+        samples: dataset or view whose photos are segmented.
+        reference: what the object is: a sample, a sample id, a (sample or id, label id) pair for
+            one of several labels, a view of labelled samples, or a list of these. Several for one
+            object are used together.
+        label_field: the references' label field: Segmentation, Detection(s) with or without
+            masks, Polyline(s) or Keypoint(s).
+        method: "persam_f", which tunes two numbers to the reference, or "persam", which tunes none.
+        model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own.
+        out_field: name of the run and of its main field.
+        group_by: field that names each photo's object; the references then need one per value.
+        mask_value: which value of the references' segmentation masks is the object ("#rrggbb" in
+            colour masks); everything but background if None.
+        label_type: "segmentation": one `fo.Segmentation`, 255 is the object; "detections":
+            `fo.Detections` with instance masks, which the App can edit; "both": the former in ``x``
+            and the latter in ``x_instances``.
+        mask_storage: "file": PNG files; "inline": in the database; "auto": files, but inline up to
+            256 x 256 pixels.
+        masks_dir: folder of the files; by default one per run in FiftyOne's dataset folder.
+        similarity: write similarity maps into ``x_similarity``.
+        prompts: write the prompt points into ``x_prompts``.
+        presence_threshold: presence below which the object counts as absent: the photo gets an
+            empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; the method's
+            own if None.
+        skip_existing: go on with a run of this name: only photos without a mask.
+        overwrite: do these photos of a run of this name again; its other photos stay.
+        batch_size: photos encoded at once; by device if None.
+        num_workers: threads that load photos, and as many that write; by machine if None.
+        device: "auto", "cuda", "mps", "cpu", ...
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        cache: where embeddings are looked up and kept, so that another reference or method over
+            the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
+            folder of your own, or a `DiskCache` with another limit than 10 GiB.
+        backend: where the work is done. "local": in this process, the default; "devices": on all
+            CUDA devices of this machine, a process for each; "ray": on a Ray cluster; or a
+            `DevicesBackend` or `RayBackend` with settings of your own.
+        progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
+            that is called with photos done and their total; what that raises stops the run.
+        **options: of the method, such as ``mode="reference"``; see `PerSAM` and `PerSAMF`.
+
+    Returns:
+        The run, with ``counts``, ``timings``, ``errors`` and a ``summary()``.
+
+    Raises:
+        PersamError: something that was given is wrong; the message says what.
+        BadReferenceError: the reference has no usable label, or a group has no reference.
+        RunConflictError: the field belongs to another run, or the run is being written.
+        CheckpointError: the model's checkpoint is not there.
+    """
+    dataset = planning.check_photos(samples)
+    database.refresh(dataset)
+    checks.check_choice("method", method, planning.METHODS)
+    planning.check_options(method, options)
+    checks.check_switches(
+        similarity=similarity,
+        prompts=prompts,
+        skip_existing=skip_existing,
+        overwrite=overwrite,
+    )
+    parameters = Parameters(
+        label_field=label_field,
+        group_by=group_by,
+        mask_value=mask_value,
+        label_type=label_type,
+        mask_storage=mask_storage,
+        similarity=similarity,
+        prompts=prompts,
+        presence_threshold=presence_threshold,
+        options=dict(options),
+    )
+    planning.check_parameters(parameters)
+    checks.check_count("batch_size", batch_size)
+    checks.check_count("num_workers", num_workers)
+    checks.check_progress(progress)
+    embeddings = planning.choose_cache(cache)
+    checks.check_backend(backend, embeddings)
+    fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
+    exists = planning.check_run(dataset, fields, skip_existing, overwrite)
+    tasks = planning.choose_photos(samples, group_by)
+    references = planning.choose_references(dataset, reference, parameters, tasks)
+    folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
+    ids = [task.id for task in tasks]
+    if exists and skip_existing:
+        done = record.done_ids(dataset, out_field)
+        tasks = [task for task in tasks if task.id not in done]
+        if not tasks and (ended := record.load(dataset, out_field)).state == record.DONE:
+            return ended
+
+    from ...sam import load_sam
+
+    sam = load_sam(model, device=device, dtype=dtype)
+    started = time.perf_counter()
+    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
+    plan = Plan(
+        dataset=dataset,
+        samples=samples,
+        name=out_field,
+        exists=exists,
+        method=method,
+        sam=sam,
+        parameters=parameters,
+        references=references,
+        predictors=predictors,
+        tasks=tasks,
+        ids=ids,
+        overwrite=overwrite and exists,
+        masks_dir=folder,
+        run_id=run_id,
+        fitting=time.perf_counter() - started,
+    )
+    return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
+
+
+def resume_run(
+    samples: Any,
+    name: str,
+    *,
+    model: Any = None,
+    batch_size: int | None = None,
+    num_workers: int | None = None,
+    device: Any = "auto",
+    dtype: Any = None,
+    cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
+    backend: Backend | str | None = None,
+    progress: Progress = None,
+) -> record.Run:
+    """Go on with a run that was stopped, killed or crashed: only its photos without a mask.
+
+    Photos that failed are tried again. Method, references and all parameters are those of the run.
+
+    Args:
+        samples: the run's dataset, or a view into it.
+        name: the run's name.
+        model: the model, if the run was given one of your own; else the run's.
+        batch_size: see `segment`.
+        num_workers: see `segment`.
+        device: see `segment`.
+        dtype: the run's own if None.
+        cache: see `segment`.
+        backend: see `segment`.
+        progress: see `segment`.
+
+    Raises:
+        PersamError: there is no such run.
+        BadReferenceError: a reference is gone, or its label has changed since.
+        RunConflictError: the run is being written.
+        CheckpointError: the model is not the one that the run began with.
+    """
+    run = record.load_run(samples, name)
+    dataset, config = run.dataset, run.config
+    checks.check_count("batch_size", batch_size)
+    checks.check_count("num_workers", num_workers)
+    checks.check_progress(progress)
+    embeddings = planning.choose_cache(cache)
+    checks.check_backend(backend, embeddings)
+    parameters = Parameters(**config.parameters)
+    ids = run.ids()
+    photos = run.view()
+    tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
+    done = record.done_ids(dataset, name)
+    tasks = [task for task in tasks if task.id not in done]
+    if not tasks and config.state == record.DONE:
+        return run
+
+    references = _references_of(config)
+    folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
+    sam = _same_model(config, model, device, dtype)
+    started = time.perf_counter()
+    predictors, parameters = planning.fit(config.method, sam, parameters, references, embeddings)
+    plan = Plan(
+        dataset=dataset,
+        samples=photos,
+        name=name,
+        exists=True,
+        method=config.method,
+        sam=sam,
+        parameters=parameters,
+        references=references,
+        predictors=predictors,
+        tasks=tasks,
+        ids=ids,
+        overwrite=False,
+        masks_dir=folder,
+        run_id=run_id,
+        fitting=time.perf_counter() - started,
+    )
+    return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
+
+
+def _carry_out(
+    plan: Plan,
+    batch_size: int | None,
+    num_workers: int | None,
+    cache: EmbeddingCache | None,
+    backend: Backend | str | None,
+    progress: Progress,
+) -> record.Run:
+    from ...engine import Job, choose_backend
+
+    job = Job(
+        tasks=plan.tasks,
+        sam=plan.sam,
+        predictors=plan.predictors,
+        output=plan.output,
+        batch_size=batch_size,
+        workers=num_workers,
+        cache=cache,
+    )
+    return execute(plan, job, choose_backend(backend, cache), progress)
+
+
+def _references_of(config: Any) -> list[Any]:
+    """The references that a run began with, unchanged."""
+    found = []
+    for recorded in config.references:
+        name = os.path.basename(recorded["filepath"])
+        home = _dataset_of(recorded)
+        if home is None:
+            raise BadReferenceError(
+                f"dataset {recorded['dataset']!r} of reference {name} is gone: start the run again "
+                "with overwrite=True and another reference"
+            )
+        chosen: Any = recorded["sample_id"]
+        if recorded["label_id"] is not None:
+            chosen = (chosen, recorded["label_id"])
+        (one,) = resolve_references(
+            home, chosen, recorded["label_field"], None, recorded["mask_value"]
+        )
+        if one.prompt.fingerprint() != recorded["fingerprint"]:
+            raise BadReferenceError(
+                f"the label of reference {name} has changed since the run began: start it again "
+                "with overwrite=True, or put the label back"
+            )
+        found.append(replace(one, group=recorded["group"]))
+    return found
+
+
+def _dataset_of(recorded: dict[str, Any]) -> Any:
+    """The dataset of a recorded reference, whatever it is called now; None if it is gone."""
+    name = recorded["dataset"]
+    if "dataset_id" in recorded:  # records of earlier versions have only the name
+        found = odm.get_db_conn().datasets.find_one(ObjectId(recorded["dataset_id"]), {"name": 1})
+        name = found and found["name"]
+    return fo.load_dataset(name) if name and fo.dataset_exists(name) else None
+
+
+def _same_model(config: Any, model: Any, device: Any, dtype: Any) -> Any:
+    from ...sam import list_models, load_sam
+
+    if model is None:
+        if config.model not in [info.name for info in list_models()]:
+            raise PersamError(
+                f"the run was made with a model of your own ({config.model}): "
+                "give it to resume_run(model=...)"
+            )
+        model = config.model
+    sam = load_sam(model, device=device, dtype=config.dtype if dtype is None else dtype)
+    same = sam.checkpoint_sha256 == config.checkpoint_sha256
+    began = getattr(config, "weights_sha256", None)
+    # Weights that came from no file are known as numbers of the run's own type only.
+    if same and began is not None and str(sam.dtype).removeprefix("torch.") == config.dtype:
+        same = weights_sha256(sam) == began
+    if not same:
+        raise RunConflictError(
+            f"model {sam.name} has other weights than the run began with: start the run again "
+            "with overwrite=True, or under another out_field"
+        )
+    return sam
