@@ -133,8 +133,9 @@ def main() -> None:
     parser.add_argument("album", type=Path, help="folder in PerSeg's layout")
     parser.add_argument("--model", default="sam_lite")
     parser.add_argument("--only", default="", help="formats whose name has this in it")
+    parser.add_argument("--objects", nargs="*", help="these only")
     options = parser.parse_args()
-    album = list(read_album(options.album))
+    album = list(read_album(options.album, options.objects))
     print(f"{'format':38} {'mIoU':>7} {'change':>8} {'worst':>8}")
     for name, miou, change, worst in measure(album, options.model, options.only):
         print(f"{name:38} {100 * miou:7.2f} {100 * change:+8.2f} {100 * worst:+8.2f}", flush=True)

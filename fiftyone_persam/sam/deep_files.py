@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -55,7 +56,7 @@ def read_deep(image: Image.Image, file: BinaryIO | None) -> DeepImage | None:
     if image.mode in _DEEP_MODES:
         turn = orientation_of(image)
         return DeepImage(turn_array(np.asarray(image), turn))
-    if file is not None and _keeps_16_bits(image):
+    if file is not None and _keeps_16_bits(image, file):
         turn = orientation_of(image)
         image.load()  # Pillow finds the damage that OpenCV passes over
         return _read_with_opencv(file, turn)
@@ -101,6 +102,8 @@ def read_tiff(file: BinaryIO) -> DeepImage:
 def _open_tiff(file: BinaryIO) -> Any:
     import tifffile
 
+    # What it finds odd in a file is said in one line by us, or does not matter.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     file.seek(0)
     return tifffile.TiffFile(file, name="photo.tif")
 
@@ -110,7 +113,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(int(one) for one in many) or (0,)
 
 
-def _keeps_16_bits(image: Image.Image) -> bool:
+def _keeps_16_bits(image: Image.Image, file: BinaryIO) -> bool:
     """Whether a PNG, PPM or JPEG 2000 has colours of more than 8 bits."""
     tiles = getattr(image, "tile", None)
     layer = tiles[0].args if tiles else ()
@@ -118,7 +121,16 @@ def _keeps_16_bits(image: Image.Image) -> bool:
         return isinstance(layer, str) and ";16" in layer
     if image.format == "PPM":
         return isinstance(layer, tuple) and len(layer) > 1 and layer[1] > 255
-    return image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA")
+    return image.format == "JPEG2000" and image.mode in ("RGB", "RGBA") and _deep_codestream(file)
+
+
+def _deep_codestream(file: BinaryIO) -> bool:
+    """Whether the first channel of a JPEG 2000 has more than 8 bits, by its SIZ marker."""
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(0)
+    place = head.find(b"\xff\x4f\xff\x51") + 42
+    return place >= 42 and place < len(head) and (head[place] & 0x7F) + 1 > 8
 
 
 def _read_with_opencv(file: BinaryIO, turn: int) -> DeepImage | None:

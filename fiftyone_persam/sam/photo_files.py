@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from ..errors import PersamError, PhotoError
+from .mending import mended
 
 Array = npt.NDArray[Any]
+Result = TypeVar("Result")
 
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
@@ -37,6 +40,7 @@ _TURNS = {
 }
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _REDUCED, _DNG_VERSION = 0x00FE, 0xC612
+_FINAL = (PersamError, Image.DecompressionBombError)
 _CONVERT = "convert it to JPEG or PNG"
 
 
@@ -65,48 +69,33 @@ def open_regular(path: Path, what: str = "photo") -> Iterator[BinaryIO]:
         yield file
 
 
-@contextmanager
-def open_image(path: Path, what: str = "photo") -> Iterator[tuple[Image.Image | None, BinaryIO]]:
-    """An image of one of `FORMATS`, its header read, and the file under it.
+def use_image(
+    path: Path, use: Callable[[Image.Image | None, BinaryIO], Result], what: str = "photo"
+) -> Result:
+    """What a function makes of an image of one of `FORMATS`.
 
-    Instead of the image comes None for a TIFF that Pillow has no mode for, such as 64-bit floats.
-    Whatever a decoder raises within becomes one line.
+    Whatever a decoder raises meanwhile becomes one line. A file whose metadata is damaged, but
+    whose picture is not, is mended in memory and used once more.
+
+    Args:
+        path: the file.
+        use: takes the image, its header read, and the file under it. Instead of the image comes
+            None for a TIFF that Pillow has no mode for, such as 64-bit floats.
+        what: how messages call it.
 
     Raises:
         PhotoError: see `open_regular`; it is another format, damaged, or has too many pixels.
     """
     with open_regular(path, what) as file:
         try:
-            with warnings.catch_warnings():
-                # A user's own 100 megapixel panorama is no attack; PIL still refuses twice that
-                # size. What it says of damaged metadata helps nobody.
-                warnings.simplefilter("ignore")
-                image = _open(file)
-                try:
-                    yield image, file
-                finally:
-                    if image is not None:
-                        image.close()
-        except PersamError as error:
-            if str(error).startswith(what):
-                raise
-            raise PhotoError(f"{what} {short(path)} {error}") from None
-        except Image.DecompressionBombError:
-            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise PhotoError(
-                f"{what} {short(path)} has more than {limit:,} pixels: make it smaller, or raise "
-                "PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-            ) from None
-        except UnidentifiedImageError:
-            raise PhotoError(f"{what} {short(path)} {_unknown(file)}") from None
-        except MemoryError:
-            raise PhotoError(
-                f"{what} {short(path)} needs more memory than there is: make it smaller"
-            ) from None
+            return _used(file, use)
         except Exception as error:  # decoders raise anything on a damaged file
-            raise PhotoError(
-                f"{what} {short(path)} cannot be decoded ({one_line(error)}): replace it"
-            ) from None
+            if not isinstance(error, (*_FINAL, MemoryError)):
+                copy = mended(file)
+                with suppress(Exception):
+                    if copy is not None:
+                        return _used(io.BytesIO(copy), use)
+            raise PhotoError(f"{what} {short(path)} {_reason(error, file)}") from None
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -173,6 +162,31 @@ def path_is_folder(path: Path) -> bool:
 # ----------------------------------------------------------------------------------------------
 
 
+def _used(file: BinaryIO, use: Callable[[Image.Image | None, BinaryIO], Result]) -> Result:
+    with warnings.catch_warnings():
+        # A user's own 100 megapixel panorama is no attack; PIL still refuses twice that size.
+        # What it says of damaged metadata helps nobody.
+        warnings.simplefilter("ignore")
+        return use(_open(file), file)  # closing the image would close the file under it
+
+
+def _reason(error: Exception, file: BinaryIO) -> str:
+    """Why a file cannot be used, and what to do."""
+    if isinstance(error, PersamError):
+        return str(error)
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return (
+            f"has more than {limit:,} pixels: make it smaller, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        )
+    if isinstance(error, UnidentifiedImageError):
+        return _unknown(file)
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is: make it smaller"
+    return f"cannot be decoded ({one_line(error)}): replace it"
+
+
 def _open(file: BinaryIO) -> Image.Image | None:
     head = file.read(32)
     file.seek(0)
@@ -204,8 +218,12 @@ def _unknown(file: BinaryIO) -> str:
     if head[4:8] == b"ftyp":
         brand = head[8:32]
         if b"avif" in brand or b"avis" in brand:
+            if features.check("avif"):
+                return "is a damaged AVIF file: replace it"
             return f"is an AVIF file, which this Pillow does not read: {_CONVERT}, or update Pillow"
         if any(one in brand for one in (b"hei", b"hev", b"mif1", b"msf1")):
+            if "HEIF" in Image.OPEN:
+                return "is a damaged HEIC file: replace it"
             return (
                 f"is a HEIC file, which Pillow does not read: {_CONVERT}, or "
                 "pip install pillow-heif"

@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import PhotoError
 from .contrast import Contrast, shared_contrast, to_8_bits
 from .deep_files import DeepImage, read_deep, read_tiff
-from .photo_files import one_line, open_image, upright
+from .photo_files import one_line, upright, use_image
 
 Photo: TypeAlias = npt.NDArray[np.uint8]
 PhotoSource: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[Any]"
@@ -95,10 +95,12 @@ def resize_photo(photo: Photo, image_size: int) -> Photo:
 
 
 def _from_file(path: Path, contrast: Contrast | None) -> tuple[Photo, Contrast | None]:
-    with open_image(path) as (image, file):
+    def read(image: Image.Image | None, file: BinaryIO) -> tuple[Photo, Contrast | None]:
         if image is None:
             return _shown(read_tiff(file), contrast)
         return _from_pil(image, file, contrast)
+
+    return use_image(path, read)
 
 
 def _from_pil(
