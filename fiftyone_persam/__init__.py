@@ -21,7 +21,16 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "RunConflictError",
     ),
     "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
-    "personalize": ("PerSAM", "PerSAMF", "Prediction", "Reference"),
+    "personalize": (
+        "Method",
+        "MethodInfo",
+        "PerSAM",
+        "PerSAMF",
+        "Prediction",
+        "Reference",
+        "TextReference",
+        "list_methods",
+    ),
     "metrics": ("accuracy", "boundary_iou", "iou"),
     "datasets": ("PerSegDataset",),
     "curation": (
@@ -35,12 +44,14 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     ),
 }
 _HOME: dict[str, str] = {name: room for room, names in _EXPORTS.items() for name in names}
-_ROOMS = frozenset((*_EXPORTS, "engine"))
+_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine"))
 
 __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",
     "CheckpointError",
     "DatasetLayoutError",
+    "Method",
+    "MethodInfo",
     "ModelInfo",
     "PerSAM",
     "PerSAMF",
@@ -51,12 +62,14 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "PromptableSam",
     "Reference",
     "RunConflictError",
+    "TextReference",
     "__version__",
     "accuracy",
     "boundary_iou",
     "delete_run",
     "evaluate",
     "iou",
+    "list_methods",
     "list_models",
     "list_runs",
     "load_run",
@@ -78,7 +91,16 @@ if TYPE_CHECKING:
         RunConflictError,
     )
     from .metrics import accuracy, boundary_iou, iou
-    from .personalize import PerSAM, PerSAMF, Prediction, Reference
+    from .personalize import (
+        Method,
+        MethodInfo,
+        PerSAM,
+        PerSAMF,
+        Prediction,
+        Reference,
+        TextReference,
+        list_methods,
+    )
     from .sam import ModelInfo, PromptableSam, list_models, load_sam
 
 

@@ -34,8 +34,8 @@ class ListRuns(PersamOperator):
             rows.append(
                 {
                     "run": run.name,
-                    "method": run.config.method,
-                    "model": run.config.model,
+                    "method": run.record.method,
+                    "model": run.record.model,
                     "state": run.state,
                     "photos": counts.total,
                     "review": str(counts),
@@ -304,9 +304,9 @@ class Doctor(PersamOperator):
 def _numbers_of(ctx: Context, run: str) -> str:
     from fiftyone_persam.curation.evaluation.compare import comparisons_of
     from fiftyone_persam.curation.evaluation.scores import evaluations_with
-    from fiftyone_persam.curation.runs.fields import fields_of
+    from fiftyone_persam.curation.runs.fields import read_fields
 
-    fields = fields_of(run, ctx.dataset.get_run_info(run).config).types()
+    fields = read_fields(ctx.dataset, run).types()
     parts = {
         "evaluations": evaluations_with(ctx.dataset, fields),
         "comparisons": comparisons_of(ctx.dataset, run),

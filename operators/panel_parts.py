@@ -61,7 +61,7 @@ def running(ctx: Context) -> dict[str, str]:
 
 def resumable(ctx: Context, run: str) -> str | None:
     """Why a run can be resumed, in a few words; None where nothing is left to do."""
-    from fiftyone_persam.curation.runs.record import FAILED, INTERRUPTED, load_run
+    from fiftyone_persam.curation.runs.loading import FAILED, INTERRUPTED, load_run
 
     found = load_run(ctx.dataset, run)
     if found.state not in (INTERRUPTED, FAILED):

@@ -18,7 +18,7 @@ import pytest
 import fiftyone_persam as fp
 from fiftyone_persam.curation import export_masks
 from fiftyone_persam.curation.labels.sizes import photo_size
-from fiftyone_persam.curation.runs.fields import fields_of
+from fiftyone_persam.curation.runs.fields import read_fields
 from fiftyone_persam.datasets.mask_files import check_photo, read_mask
 from fiftyone_persam.engine import DiskCache
 from fiftyone_persam.errors import PersamError
@@ -240,7 +240,7 @@ def test_deleting_a_run_whose_record_was_forged(photos: fo.Dataset, tmp_path: Pa
     config = photos.get_run_info("x").config
     config.masks_dir = str(precious)
     photos.update_run_config("x", config)
-    fields = fields_of("x", config).types()
+    fields = read_fields(photos, "x").types()
     fp.delete_run(photos, "x")
     assert files_of(precious).keys() == {f"{photos.first().id}.png"}
     assert not set(fields) & set(photos.get_field_schema())

@@ -116,7 +116,7 @@ def runs_list(options: Options) -> None:
         print(f"dataset {options.dataset!r} has no runs")
     width = max((len(run.name) for run in found), default=0)
     for run in found:
-        method = f"{run.config.method} with {run.config.model}"
+        method = f"{run.record.method} with {run.record.model}"
         counts = str(run).partition(": ")[2]
         print(
             f"{run.name:<{width}}  {run.started:%Y-%m-%d %H:%M}  {run.state:<11}  "

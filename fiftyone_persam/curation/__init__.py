@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "Run": "runs.record",
+    "Run": "runs.loading",
     "compare_runs": "evaluation.compare",
     "delete_run": "lifecycle",
     "evaluate": "evaluation.evaluate",
     "export_masks": "handover.export",
     "import_perseg": "handover.importing",
-    "list_runs": "runs.record",
-    "load_run": "runs.record",
+    "list_runs": "runs.loading",
+    "load_run": "runs.loading",
     "make_editable": "review.editing",
     "promote": "handover.promotion",
     "rename_run": "lifecycle",
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from .review.editing import make_editable
     from .review.table import review_counts, review_queue, review_view
     from .review.threshold import set_presence_threshold
-    from .runs.record import Run, list_runs, load_run
+    from .runs.loading import Run, list_runs, load_run
     from .segmentation.again import segment_again
     from .segmentation.segment import resume_run, segment
 

@@ -1,4 +1,5 @@
-"""Datasets: PerSeg's folder layout in and out of FiftyOne, and the demo album.
+"""Datasets: PerSeg's folder layout in and out of FiftyOne, one-shot benchmarks, masked training
+sets, the demo album.
 
 Names are resolved on first use, so building the album needs no FiftyOne.
 """
@@ -9,16 +10,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "ConceptWriter": "concept_layouts",
+    "OneShotDataset": "one_shot.importer",
     "PerSegDataset": "perseg",
     "PerSegExporter": "perseg_exporter",
     "PerSegImporter": "perseg_importer",
+    "PhotoOptions": "concept_photo",
     "build_album": "album",
+    "prepare_photo": "concept_photo",
+    "read_concept": "concept_reader",
 }
 
-__all__ = ["PerSegDataset", "PerSegExporter", "PerSegImporter", "build_album"]
+__all__ = [
+    "ConceptWriter",
+    "OneShotDataset",
+    "PerSegDataset",
+    "PerSegExporter",
+    "PerSegImporter",
+    "PhotoOptions",
+    "build_album",
+    "prepare_photo",
+    "read_concept",
+]
 
 if TYPE_CHECKING:
     from .album import build_album
+    from .concept_layouts import ConceptWriter
+    from .concept_photo import PhotoOptions, prepare_photo
+    from .concept_reader import read_concept
+    from .one_shot.importer import OneShotDataset
     from .perseg import PerSegDataset
     from .perseg_exporter import PerSegExporter
     from .perseg_importer import PerSegImporter

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .. import __version__
 from ..errors import PersamError
 
 if TYPE_CHECKING:
-    from ..sam import Contrast, ImageEmbedding, PromptableSam
+    from torch import Tensor
+
+    from ..sam import Contrast, ImageEmbedding, Promptable
 
 logger = logging.getLogger(__name__)
 
 # Part of every key: raise it when photos are read, resized or normalised in another way.
 PREPROCESSING = 2
-
-_WEIGHTS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 @runtime_checkable
@@ -39,12 +37,12 @@ class EmbeddingCache(Protocol):
         ...
 
 
-def embedding_key(sam: PromptableSam, path: str, contrast: Contrast | None = None) -> str | None:
+def embedding_key(sam: Promptable, path: str, contrast: Contrast | None = None) -> str | None:
     """Names the embedding of a photo file as it is now.
 
-    Made of the file's identity (path, inode, size, time of change), the model's weights and sizes,
-    the preprocessing, the run's contrast and the dtype: whatever could change the embedding changes
-    the key.
+    Made of the file's identity (path, inode, size, time of change), the weights that encode it
+    (those of another backbone for matching included), the model's sizes, the preprocessing,
+    the run's contrast and the dtype: whatever could change the embedding changes the key.
 
     Returns:
         None if there is no such file.
@@ -53,8 +51,7 @@ def embedding_key(sam: PromptableSam, path: str, contrast: Contrast | None = Non
         status = os.stat(path)
     except OSError:
         return None
-    weights = sam.checkpoint_sha256 or weights_sha256(sam)
-    model = f"{sam.name}|{weights}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
+    model = f"{sam.name}|{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
     window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
     return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}"
@@ -80,7 +77,7 @@ def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
 
 
 def encode_files(
-    sam: PromptableSam,
+    sam: Promptable,
     paths: Sequence[str],
     cache: EmbeddingCache,
     contrast: Contrast | None = None,
@@ -144,25 +141,25 @@ class MemoryCache:
 
 def in_main_memory(embedding: ImageEmbedding) -> ImageEmbedding:
     """A copy off the device, and free of the batch that it is a row of."""
-    features = embedding.features
-    copied = features.clone() if features.device.type == "cpu" else features.cpu()
-    return replace(embedding, features=copied)
+    other = embedding.matching
+    return replace(
+        embedding,
+        features=_copied(embedding.features),
+        matching=None if other is None else _copied(other),
+    )
 
 
 def size_of(embedding: ImageEmbedding) -> int:
     """Bytes of an embedding."""
-    return int(embedding.features.numel() * embedding.features.element_size())
+    tensors = [embedding.features, *([] if embedding.matching is None else [embedding.matching])]
+    return sum(int(tensor.numel() * tensor.element_size()) for tensor in tensors)
 
 
-def weights_sha256(sam: PromptableSam) -> str:
-    """Hash of a model whose weights came from no known file."""
-    if sam not in _WEIGHTS:
-        import torch
+def weights_sha256(sam: Promptable) -> str:
+    """Names a model's weights, for records: the hash of its file where it came from one."""
+    return sam.identity
 
-        digest = hashlib.sha256(type(sam.sam.image_encoder).__qualname__.encode())
-        for name, tensor in sorted(sam.sam.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy().tobytes())
-        _WEIGHTS[sam] = digest.hexdigest()
-    return _WEIGHTS[sam]
+
+def _copied(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ..sam import ImageEmbedding, PromptableSam
+    from ..sam import ImageEmbedding, Promptable
     from .cache import EmbeddingCache
 
 AUTO, FILE, INLINE = "auto", "file", "inline"
@@ -165,7 +165,7 @@ class Job:
     """
 
     tasks: Sequence[PhotoTask]
-    sam: PromptableSam
+    sam: Promptable
     predictors: Mapping[str, Predictor]
     output: OutputSettings
     batch_size: int | None = None

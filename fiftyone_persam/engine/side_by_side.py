@@ -18,7 +18,7 @@ import torch
 from .loading import load_ahead
 
 if TYPE_CHECKING:
-    from ..sam import ImageEmbedding, PromptableSam
+    from ..sam import ImageEmbedding, Promptable
     from .job import Job, PhotoTask
 
 SMALL_ENCODER = 20_000_000
@@ -46,12 +46,11 @@ class Done:
     decoding: float
 
 
-def photos_side_by_side(sam: PromptableSam) -> int:
+def photos_side_by_side(sam: Promptable) -> int:
     """How many photos a model should work on at once, each on one core; 1 for all cores on one."""
     if sam.device.type != "cpu":
         return 1
-    size = sum(weights.numel() for weights in sam.sam.image_encoder.parameters())
-    return min(MOST, torch.get_num_threads()) if size <= SMALL_ENCODER else 1
+    return min(MOST, torch.get_num_threads()) if sam.encoder_parameters <= SMALL_ENCODER else 1
 
 
 def segment_side_by_side(

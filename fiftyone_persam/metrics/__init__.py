@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .boundary import DILATION_RATIO, boundary, boundary_distance, boundary_iou
 from .jf import JFScores, contour_accuracy, jf_scores, region_similarity
+from .one_shot import OneShotAccumulator, OneShotScores
 from .overlap import accuracy, iou
 from .perseg import (
     ObjectScores,
@@ -20,6 +21,8 @@ __all__ = [
     "DILATION_RATIO",
     "JFScores",
     "ObjectScores",
+    "OneShotAccumulator",
+    "OneShotScores",
     "PerSegAccumulator",
     "PerSegScores",
     "PhotoCounts",

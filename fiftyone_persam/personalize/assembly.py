@@ -6,17 +6,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sam import PromptableSam
+from ..sam import Promptable
 from .cascade import Outcome, PriorBatch
 from .prediction import Prediction
-from .presence import presence
+from .presence import gather, probability
 from .prior import valid_cells
+from .threshold import is_absent
 
 ABSENT = "absent"
 
 
 def assemble(
-    sam: PromptableSam, batch: PriorBatch, outcome: Outcome, levels: Tensor, threshold: float
+    sam: Promptable, batch: PriorBatch, outcome: Outcome, levels: Tensor, threshold: float
 ) -> list[Prediction]:
     """Masks at the photos' own sizes, scores, and whether the object is there at all.
 
@@ -28,16 +29,20 @@ def assemble(
         threshold: presence below which the object counts as absent.
     """
     valid = valid_cells(batch.embeddings, sam.device)
-    presences = presence(batch.similarity, outcome.logits, valid, levels).cpu().numpy()
+    overlap = _overlap(outcome.passes[0].logits, outcome.logits)
+    evidence = gather(
+        batch.similarity, outcome.logits, valid, levels, outcome.scores, agreement=overlap
+    )
+    presences = probability(evidence).cpu().numpy()
     scores = outcome.scores.cpu().numpy()
-    agreements = _overlap(outcome.passes[0].logits, outcome.logits).cpu().numpy()
+    agreements = overlap.cpu().numpy()
     maps = batch.similarity.float().cpu().numpy()
     results = []
     for i, embedding in enumerate(batch.embeddings):
         full = sam.upscale(outcome.logits[i][None], embedding)[0]
         candidate = (full > 0).cpu().numpy()
         stage, mask = outcome.stages[i], candidate
-        if candidate.any() and presences[i] < threshold:
+        if candidate.any() and is_absent(presences[i], threshold):
             stage, mask = ABSENT, np.zeros_like(candidate)
         rows, columns = embedding.valid_grid
         results.append(

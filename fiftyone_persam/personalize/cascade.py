@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..sam import ImageEmbedding, PromptableSam
+from ..sam import ImageEmbedding, Promptable
 
 FIRST, SECOND, THIRD = STAGES = ("location_prior", "refinement_1", "refinement_2")
 EMPTY = "empty"
@@ -34,6 +34,7 @@ class PriorBatch:
         labels: (n,) int64, 1 or 0.
         attention_bias: (B, h * w) or None.
         token_offset: (B, C) or None.
+        tokens: (T, C) or (B, T, C), further prompt tokens of the first pass, or None.
     """
 
     embeddings: Sequence[ImageEmbedding]
@@ -43,6 +44,7 @@ class PriorBatch:
     labels: npt.NDArray[np.int64]
     attention_bias: Tensor | None
     token_offset: Tensor | None
+    tokens: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ class Outcome:
 
 
 def run_cascade(
-    sam: PromptableSam,
+    sam: Promptable,
     batch: PriorBatch,
     weights: Tensor | None = None,
     refine: bool = True,
@@ -106,7 +108,7 @@ def run_cascade(
 
 class _Cascade:
     def __init__(
-        self, sam: PromptableSam, batch: PriorBatch, weights: Tensor | None, exact_boxes: bool
+        self, sam: Promptable, batch: PriorBatch, weights: Tensor | None, exact_boxes: bool
     ) -> None:
         self.sam = sam
         self.batch = batch
@@ -140,6 +142,7 @@ class _Cascade:
             self.labels,
             attention_bias=batch.attention_bias,
             token_offset=batch.token_offset,
+            tokens=batch.tokens,
         )
         if self.weights is None:
             chosen, score = logits[:, 0], scores[:, 0]

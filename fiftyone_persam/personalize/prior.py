@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import BadReferenceError
-from ..sam import ImageEmbedding, PromptableSam, resize_photo
+from ..sam import ImageEmbedding, Promptable, resize_photo
 
 # A cell belongs to the object if at least this share of its part inside the photo does.
 FOREGROUND_COVERAGE = 0.5
 
 
-def released_foreground(sam: PromptableSam, mask: npt.NDArray[np.bool_], value: int) -> Tensor:
+def released_foreground(sam: Promptable, mask: npt.NDArray[np.bool_], value: int) -> Tensor:
     """(H, W) bool -> (h, w) bool as released: the mask goes through the photos' transform.
 
     The colour mask's first channel is resized and normalised like a photo's, resized to the grid,
@@ -43,7 +43,7 @@ def released_foreground(sam: PromptableSam, mask: npt.NDArray[np.bool_], value: 
 
 
 def mask_coverage(
-    sam: PromptableSam, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
+    sam: Promptable, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
 ) -> Tensor:
     """(H, W) bool -> (h, w) share of each cell's part inside the photo that the mask covers."""
     full = torch.from_numpy(mask.astype(np.float32))
@@ -58,7 +58,7 @@ def mask_coverage(
 
 
 def aligned_foreground(
-    sam: PromptableSam, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
+    sam: Promptable, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
 ) -> Tensor:
     """(H, W) bool -> (h, w) bool by area coverage; the best-covered cell always counts."""
     coverage = mask_coverage(sam, mask, embedding)
@@ -157,7 +157,7 @@ def aligned_attention(similarity: Tensor, valid: Tensor) -> Tensor:
 
 
 def released_prior(
-    sam: PromptableSam, similarity: Tensor, embedding: ImageEmbedding
+    sam: Promptable, similarity: Tensor, embedding: ImageEmbedding
 ) -> tuple[npt.NDArray[np.int64], Tensor]:
     """Points and guided-attention bias as released, by way of the photo's own resolution.
 

@@ -1,4 +1,4 @@
-"""What the user points at: one photo, and the object in it as a mask, a box, or points."""
+"""What the user points at: one photo and the object in it as a mask, a box or points; or words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from ..errors import BadReferenceError
 from ..sam import Contrast, Photo, PhotoSource, read_photo
 
 PERSEG_VALUE = 128
+MASK, BOX, POINTS, TEXT = "mask", "box", "points", "text"
+VISUAL = (MASK, BOX, POINTS)
+"""The kinds of reference that show the object in a photo."""
+MOST_WORDS = 64
 
 
 class Reference:
@@ -80,9 +84,55 @@ class Reference:
         """Height and width of the photo."""
         return self.photo.shape[0], self.photo.shape[1]
 
+    @property
+    def kind(self) -> str:
+        """How the object is marked: "mask", "box" or "points"."""
+        return MASK if self.mask is not None else BOX if self.box is not None else POINTS
+
     def __repr__(self) -> str:
-        kind = "mask" if self.mask is not None else "box" if self.box is not None else "points"
-        return f"Reference({self.size[1]} x {self.size[0]} photo, {kind})"
+        return f"Reference({self.size[1]} x {self.size[0]} photo, {self.kind})"
+
+
+class TextReference:
+    """The object in words, for methods that take them. A plain ``str`` means a sample id.
+
+    Args:
+        text: a phrase such as "the blue mug".
+
+    Attributes:
+        text: the phrase, with single spaces.
+
+    Raises:
+        BadReferenceError: no text, an empty one, or one of more than 64 words.
+    """
+
+    kind = TEXT
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise BadReferenceError(
+                f"a text reference cannot be made from {type(text).__name__}: give a phrase such "
+                "as 'the blue mug'"
+            )
+        words = text.split()
+        if not words:
+            raise BadReferenceError(
+                "the text reference is empty: give a phrase such as 'the blue mug'"
+            )
+        if len(words) > MOST_WORDS:
+            raise BadReferenceError(
+                f"the text reference has {len(words)} words: give a phrase of at most {MOST_WORDS}"
+            )
+        self.text = " ".join(words)
+
+    def __repr__(self) -> str:
+        return f"TextReference({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TextReference) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
 
 def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], int]:

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fiftyone_persam.curation.database import photos_of as every_photo
-from fiftyone_persam.curation.runs import naming, record
-from fiftyone_persam.curation.segmentation.plan import Parameters
+from fiftyone_persam.curation.runs.record import DONE, Parameters, ReferenceRecord, RunRecord
 
 SIZE = (40, 60)  # height, width
 RUN = "mine"
@@ -93,31 +92,17 @@ def add_run(
         sample[f"{name}_score"], sample[f"{name}_presence"] = score, presence
         sample[f"{name}_error"] = error
         sample.save()
-    config = dataset.init_run()
-    values = {
-        "tool": naming.TOOL,
-        "method": "persam_f",
-        "model": "sam_lite",
-        "device": "cpu",
-        "references": [
-            {
-                "group": "",
-                "sample_id": dataset.first().id,
-                "filepath": "sure.png",
-                "label_field": "ground_truth",
-                "label_id": None,
-                "mask_value": None,
-            }
-        ],
-        "parameters": Parameters(label_type=label_type, presence_threshold=THRESHOLD).to_dict(),
-        "masks_dir": str(masks),
-        "run_id": name,
-        "earlier": [],
-        "state": record.DONE,
-        "reason": "",
-    }
-    for key, value in values.items():
-        setattr(config, key, value)
+    reference = ReferenceRecord(dataset.first().id, "ground_truth", "sure.png")
+    record = RunRecord(
+        method="persam_f",
+        model="sam_lite",
+        references=(reference,),
+        parameters=Parameters(label_type=label_type, presence_threshold=THRESHOLD),
+        masks_dir=str(masks),
+        run_id=name,
+        state=DONE,
+    )
+    config = record.to_config(dataset.init_run())
     dataset.register_run(name, config)
     results = dataset.init_run_results(name)
     results.ids = every_photo(dataset).values("id")

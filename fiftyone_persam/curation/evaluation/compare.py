@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +15,12 @@ from ..checks import check_field_name, check_mask_field
 from ..database import photos_of, root
 from ..labels.masks import shown_mask
 from ..review.table import Collection
+from ..runs import schema
+from ..runs.migration import comparison_in
 from ..runs.naming import owner_of, require
 
-_NOTE = re.compile(r"IoU between the masks of runs '(\w+)' and '(\w+)'")
+COMPARED = "persam_compared"
+"""Under which a field's ``info`` names the two runs that it compares."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def compare_runs(
         check_mask_field(dataset, "gt_field", gt_field)
     if out_field is not None:
         _check_out_field(dataset, out_field)
+        schema.check_unlocked(dataset, [out_field], "writing the agreement")
 
     fields = [run_a, run_b, *([gt_field] if gt_field else [])]
     ids: list[str] = []
@@ -117,9 +120,12 @@ def compare_runs(
                 gain.append(float(iou(b, truth)) - float(iou(a, truth)))
     if out_field is not None and ids:
         if not dataset.has_field(out_field):
-            dataset.add_sample_field(out_field, fo.FloatField, description=_note(run_a, run_b))
+            field = fo.FloatField(
+                description=_description(run_a, run_b), info={COMPARED: [run_a, run_b]}
+            )
+            schema.add_fields(dataset, {out_field: field})
         elif out_field in _comparisons(dataset):  # of other runs, which had other names
-            _describe(dataset, out_field, run_a, run_b)
+            _note(dataset, out_field, run_a, run_b)
         dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
 
     order = np.argsort(agreement, kind="stable")
@@ -140,34 +146,39 @@ def comparisons_of(dataset: Any, run: str) -> list[str]:
 def forget_comparisons(dataset: Any, run: str) -> None:
     """Delete these fields."""
     if fields := comparisons_of(dataset, run):
-        dataset.delete_sample_fields(fields)
+        schema.delete_fields(dataset, fields)
 
 
 def rename_comparisons(dataset: Any, run: str, new_name: str) -> None:
     """Note a run's new name with these fields, which keep their own."""
     for field, runs in _comparisons(dataset).items():
         if run in runs:
-            _describe(dataset, field, *(new_name if name == run else name for name in runs))
+            _note(dataset, field, *(new_name if name == run else name for name in runs))
 
 
-def _note(run_a: str, run_b: str) -> str:
+def _description(run_a: str, run_b: str) -> str:
     return f"IoU between the masks of runs {run_a!r} and {run_b!r}"
 
 
 def _comparisons(dataset: Any) -> dict[str, tuple[str, str]]:
-    """Field -> the two runs, of the fields that are comparisons: their descriptions say so."""
+    """Field -> the two runs, of the fields that are comparisons."""
     found = {}
     for name, field in dataset.get_field_schema(ftype=fo.FloatField).items():
-        match = _NOTE.fullmatch(field.description or "")
-        if match is not None:
-            found[name] = (match[1], match[2])
+        noted = (field.info or {}).get(COMPARED)
+        compared = tuple(noted) if noted else comparison_in(field.description)
+        if compared is not None:
+            found[name] = compared
     return found
 
 
-def _describe(dataset: Any, name: str, run_a: str, run_b: str) -> None:
-    field = dataset.get_field(name)
-    field.description = _note(run_a, run_b)
-    field.save()
+def _note(dataset: Any, name: str, run_a: str, run_b: str) -> None:
+    def note(field: Any) -> None:
+        # What the user has written there instead is kept.
+        if field.description is None or comparison_in(field.description):
+            field.description = _description(run_a, run_b)
+        field.info = {**(field.info or {}), COMPARED: [run_a, run_b]}
+
+    schema.edit_field(dataset, name, note)
 
 
 def _check_out_field(dataset: Any, name: Any) -> None:

@@ -23,7 +23,9 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
-from ..runs import naming, record
+from ..runs import naming
+from ..runs.loading import done_ids
+from ..runs.record import read_record
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, Progress
 
 logger = logging.getLogger(__name__)
@@ -104,9 +106,9 @@ def without_references(samples: Any, pred_field: str) -> Any:
     dataset = database.root(samples)
     view = samples
     if run := naming.owner_of(dataset, pred_field):
-        config = dataset.get_run_info(run).config
-        tries = [config.references, *(past["references"] for past in config.earlier)]
-        used = {one["sample_id"] for references in tries for one in references}
+        record = read_record(dataset, run)
+        tries = [record.references, *(past.references for past in record.earlier)]
+        used = {one.sample_id for references in tries for one in references}
         if used:
             living = photos_of(dataset).select(used).values("id")
             view = view.exclude(living)
@@ -138,7 +140,7 @@ def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field:
     if run is None:
         return
     truth = view.exists(gt_field)
-    done = record.done_ids(dataset, run)
+    done = done_ids(dataset, run)
     untouched = sum(i not in done for i in truth.values("id"))
     if untouched:
         logger.warning(

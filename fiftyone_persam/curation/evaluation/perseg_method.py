@@ -16,6 +16,7 @@ from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
 from ..labels.shapes import label_mask
 from ..labels.sizes import photo_size
+from ..runs import schema
 
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
@@ -90,8 +91,8 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
     def register_samples(self, samples: Any, eval_key: str | None) -> None:
         """Declare the per-photo fields."""
-        for name in self.get_fields(samples, eval_key) if eval_key else ():
-            samples._dataset.add_sample_field(name, fo.FloatField)
+        names = self.get_fields(samples, eval_key) if eval_key else ()
+        schema.add_fields(samples._dataset, {name: fo.FloatField() for name in names})
 
     def evaluate_samples(
         self,
@@ -176,8 +177,8 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
     def cleanup(self, samples: Any, eval_key: str) -> None:
         """Delete the per-photo fields."""
         dataset = samples._dataset
-        dataset.delete_sample_fields(self.get_fields(dataset, eval_key), error_level=1)
-        dataset._delete_empty_sidebar_group(eval_key)
+        schema.delete_fields(dataset, self.get_fields(dataset, eval_key))
+        schema.remove_empty_group(dataset, eval_key)
 
     def _count_one(self, sample: Any) -> PhotoRow:
         config = self.config

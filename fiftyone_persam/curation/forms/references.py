@@ -15,6 +15,7 @@ from ..database import photos_of
 from ..labels.references import resolve_references
 from ..labels.shapes import label_prompt
 from ..runs.naming import run_names
+from ..runs.record import read_record
 from ..segmentation.plan import check_covered, choose_photos
 
 REFERENCE_LABELS = (
@@ -79,8 +80,8 @@ def learnt_value(dataset: Any, run: str, field: str) -> int | str | None:
     """The value of a field's masks from which a run has learnt its object, if it was one value."""
     if run not in run_names(dataset):
         return None
-    references = dataset.get_run_info(run).config.references
-    values = {one["mask_value"] for one in references if one["label_field"] == field}
+    references = read_record(dataset, run).references
+    values = {one.mask_value for one in references if one.label_field == field}
     return values.pop() if len(values) == 1 else None
 
 

@@ -10,11 +10,10 @@ from ...errors import PersamError, problem_of
 from .. import database
 from ..checks import LONGEST_NAME
 from ..lifecycle import check_rename
-from ..runs import fields as run_fields
-from ..runs import naming, record
-from ..runs.fields import RunFields
+from ..runs import naming
+from ..runs.fields import RunFields, read_fields
+from ..runs.loading import done_ids, list_runs
 from ..runs.naming import check_free, check_name, edit_field, review_field, run_names
-from ..runs.record import list_runs
 
 
 def free_name(dataset: Any, base: str = "object") -> str:
@@ -74,14 +73,14 @@ def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | N
     count: they say little about photos that nobody has encoded. None where no such run has ended.
     """
     ended = [
-        run for run in list_runs(dataset) if run.config.model == model and _all_encoded(run.timings)
+        run for run in list_runs(dataset) if run.record.model == model and _all_encoded(run.timings)
     ]
-    same = [run for run in ended if run.config.method == method]
+    same = [run for run in ended if run.record.method == method]
     if not ended:
         return None
     run = (same or ended)[-1]
     rate = float(run.timings["photos_per_second"])
-    return Estimate(photos / rate, rate, str(run.config.device), run.name)
+    return Estimate(photos / rate, rate, run.record.device, run.name)
 
 
 def _all_encoded(timings: dict[str, Any]) -> bool:
@@ -114,7 +113,7 @@ def fields_of_run(dataset: Any, name: Any) -> RunFields | None:
     """What a run writes; None if a dataset has no run of this name."""
     if name not in naming.run_names(dataset):
         return None
-    return run_fields.fields_of(name, dataset.get_run_info(name).config)
+    return read_fields(dataset, name)
 
 
 def existing_run(samples: Any, name: Any) -> ExistingRun | None:
@@ -125,7 +124,7 @@ def existing_run(samples: Any, name: Any) -> ExistingRun | None:
         return None
     ids = set(samples.values("id"))
     masks, decisions, corrections = (
-        len(ids & record.done_ids(dataset, field))
+        len(ids & done_ids(dataset, field))
         for field in (name, review_field(name), edit_field(name))
     )
     return ExistingRun(fields, len(ids), masks, decisions, corrections)

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.core.odm as foo
 
 from ..checks import check_text, list_of_ids
-from ..database import photos_of
+from ..database import photos_of, refresh
 from ..labels.masks import shown_mask
-from ..runs.fields import fields_of
+from ..runs import schema
+from ..runs.fields import read_fields
 from ..runs.naming import edit_field
 from .decisions import check_results
 from .table import Collection, review_table
@@ -45,20 +47,22 @@ def make_editable(
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
     dataset = collection._root_dataset
-    field = fields_of(run, dataset.get_run_info(run).config).instances
+    field = read_fields(dataset, run).instances
     if field is None:
         field = edit_field(run)
         _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
-    schema = dataset.generate_label_schemas(field)
-    dataset.set_label_schemas({**(dataset.label_schemas or {}), field: schema})
-    if field not in (dataset.active_label_schemas or []):
-        dataset.activate_label_schemas([field])
+    with schema.schema_lease(dataset):
+        refresh(dataset)
+        made = dataset.generate_label_schemas(field)
+        dataset.set_label_schemas({**(dataset.label_schemas or {}), field: made})
+        if field not in (dataset.active_label_schemas or []):
+            dataset.activate_label_schemas([field])
     return field
 
 
 def corrected_fields(dataset: Any, run: str) -> list[str]:
     """The fields in which corrections of a run's masks by hand would be, latest first."""
-    instances = fields_of(run, dataset.get_run_info(run).config).instances
+    instances = read_fields(dataset, run).instances
     names = [edit_field(run), *([instances] if instances else [])]
     return [name for name in names if dataset.has_field(name)]
 
@@ -75,13 +79,11 @@ def latest_field(sample: Any, run: str, corrected: Sequence[str]) -> str:
 
 
 def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:
-    if not dataset.has_field(field):
-        dataset.add_sample_field(
-            field,
-            fo.EmbeddedDocumentField,
-            embedded_doc_type=fo.Detections,
-            description=f"Masks of run {run!r}, corrected by hand",
-        )
+    text = f"Masks of run {run!r}, corrected by hand"
+    made = foo.create_field(
+        field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, description=text
+    )
+    schema.add_fields(dataset, {field: made})
     photos = photos_of(dataset)
     missing = photos.select(ids).exists(field, bool=False).exists(run)
     todo = missing.values("id")

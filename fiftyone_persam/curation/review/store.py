@@ -6,6 +6,8 @@ from typing import Any
 
 from fiftyone.operators import ExecutionStore
 
+from ..runs.record import read_record
+
 STORE = "fiftyone-persam-review"
 UNDO_STEPS = 100
 UNDO_PHOTOS = 50_000
@@ -40,5 +42,4 @@ def presence_threshold(collection: Any, run: str) -> float:
     chosen = review_record(dataset, run)["threshold"]
     if chosen is not None:
         return float(chosen)
-    parameters = getattr(dataset.get_run_info(run).config, "parameters", None) or {}
-    return float(parameters.get("presence_threshold") or 0.0)
+    return float(read_record(dataset, run).parameters.presence_threshold or 0.0)

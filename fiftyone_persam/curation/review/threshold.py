@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from ...errors import PersamError
 from ..database import root
 from ..runs.fields import fields_of
 from ..runs.naming import require
+from ..runs.record import read_record
 from ..runs.writing import withhold
 from .store import presence_threshold, remember
 from .table import ABSENT, Collection, review_table
@@ -50,8 +50,8 @@ def move_threshold(dataset: Any, run: str, threshold: float) -> int:
     changes = list(zip(before.ids, before.states, after.states, strict=True))
     gone = [i for i, old, new in changes if old != ABSENT and new == ABSENT]
     back = [i for i, old, new in changes if old == ABSENT and new != ABSENT]
-    config = dataset.get_run_info(run).config
-    written = fields_of(run, config)
-    withhold(dataset, written, Path(config.masks_dir), gone, absent=True)
-    withhold(dataset, written, Path(config.masks_dir), back, absent=False)
+    record = read_record(dataset, run)
+    written = fields_of(run, record)
+    withhold(dataset, written, record.folder, gone, absent=True)
+    withhold(dataset, written, record.folder, back, absent=False)
     return len(gone) + len(back)

@@ -109,6 +109,15 @@ def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
     return removed
 
 
+def check_removable(folder: Path, dataset: Any, run_id: str) -> None:
+    """Raise PersamError if files of a run's folder cannot be removed."""
+    if owns_folder(folder, dataset, run_id) and not os.access(folder, os.W_OK | os.X_OK):
+        raise PersamError(
+            f"files in {folder} cannot be removed (no permission to write there): get the "
+            "permission, then try again"
+        )
+
+
 def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:
     """Remove what a killed process left half-written."""
     if owns_folder(folder, dataset, run_id):

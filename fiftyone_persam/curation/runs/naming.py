@@ -6,9 +6,9 @@ from typing import Any
 
 from ...errors import PersamError, RunConflictError, did_you_mean
 from ..checks import check_field_name
-from .fields import RunFields, fields_of
-
-TOOL = "fiftyone-persam"
+from .fields import RunFields, read_fields
+from .journal import settle
+from .record import TOOL
 
 
 def run_names(dataset: Any) -> list[str]:
@@ -18,7 +18,11 @@ def run_names(dataset: Any) -> list[str]:
 
 
 def require(dataset: Any, name: str) -> None:
-    """Raise PersamError if a dataset has no run of this name."""
+    """Raise PersamError if a dataset has no run of this name.
+
+    What a killed process has left of its runs is settled first.
+    """
+    settle(dataset)
     names = run_names(dataset)
     if name not in names:
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "it has none"
@@ -69,7 +73,7 @@ def names_of(fields: RunFields) -> list[str]:
 def _owners(dataset: Any) -> dict[str, str]:
     owners: dict[str, str] = {}
     for run in run_names(dataset):
-        for field in names_of(fields_of(run, dataset.get_run_info(run).config)):
+        for field in names_of(read_fields(dataset, run)):
             owners.setdefault(field, run)
     return owners
 

@@ -1,217 +1,241 @@
-"""Runs: what every call of `segment` leaves on its dataset, to be listed, loaded and deleted.
+"""The record of a run: what it was asked for and how it stands, as one of FiftyOne's run configs.
 
-A run is one of FiftyOne's own custom runs. Its key is the name of its main field; its config holds
-what it was asked for, its results what came of it.
+FiftyOne stores a run's config as plain values of any kind. Everything in this package reads and
+writes it as a `RunRecord`, so that each field has one name, one type and one default, and what
+earlier versions have written is brought up to date in one place (`migration`).
 """
 
 from __future__ import annotations
 
-import datetime
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .. import database
-from ..database import refresh, root
-from .fields import RunFields, fields_of
-from .lease import holder_of
-from .naming import require, run_names
+from gridfs.errors import GridFSError
 
+from ...errors import PersamError
+from .migration import VERSION, migrate
+
+TOOL = "fiftyone-persam"
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
 
-
-class Summary(str):
-    """Text that a notebook or prompt shows as it is."""
-
-    def __repr__(self) -> str:
-        return str(self)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One run of a dataset, as it was when it was loaded.
+@dataclass(frozen=True)
+class Parameters:
+    """What a run was asked for, beside photos, references, method and model. Plain values.
 
     Attributes:
-        dataset: the dataset.
-        name: the run's key, and its main field.
-        config: what it was asked for: ``method``, ``model``, ``checkpoint_sha256``,
-            ``references``, ``parameters``, ``versions``, ``device``, ``backend``, ...
-        started: when it was registered (UTC).
-        counts: how many photos of the dataset are ``segmented`` (``absent`` among them) and
-            ``failed``, and how many of the last call's are ``remaining``.
-        timings: ``seconds``, ``photos`` and ``photos_per_second`` of the last call that ended, and
-            the seconds of each stage.
-        errors: sample id -> why that photo has no mask.
+        label_field: where the references' labels are.
+        group_by: field that names each photo's object, or None for one object.
+        mask_value: which value of the references' masks is the object.
+        label_type: "segmentation", "detections" or "both".
+        mask_storage: "auto", "file" or "inline".
+        similarity: whether to write heatmaps.
+        prompts: whether to write prompt points.
+        presence_threshold: presence below which the object counts as absent; 0 for never, None
+            for the method's own.
+        options: of the method: ``mode``, and what can be switched off for an ablation.
     """
 
-    dataset: Any
-    name: str
-    config: Any
-    started: datetime.datetime
-    counts: dict[str, int]
-    timings: dict[str, float]
-    errors: dict[str, str]
+    label_field: str = "ground_truth"
+    group_by: str | None = None
+    mask_value: int | str | None = None
+    label_type: str = "segmentation"
+    mask_storage: str = "auto"
+    similarity: bool = False
+    prompts: bool = False
+    presence_threshold: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def state(self) -> str:
-        """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
-        state = str(self.config.state)
-        if state == RUNNING and holder_of(self.dataset, self.name) is None:
-            return INTERRUPTED
-        return state
-
-    @property
-    def fields(self) -> RunFields:
-        """The fields it writes."""
-        return fields_of(self.name, self.config)
-
-    @property
-    def masks_dir(self) -> Path:
-        """Where its mask files are."""
-        return Path(self.config.masks_dir)
-
-    def view(self) -> Any:
-        """The photos of the last call."""
-        return database.photos_of(self.dataset).select(self.ids())
-
-    def ids(self) -> list[str]:
-        """The sample ids of the last call."""
-        return ids_of(self.dataset, self.name, results_of(self.dataset, self.name))
-
-    def summary(self) -> Summary:
-        """Counts, timings, and failures with their reasons, as text of several lines."""
-        references = self.config.references
-        first = references[0]
-        what = Path(first["filepath"]).name
-        if len(references) > 1:
-            groups = len({reference["group"] for reference in references})
-            what = f"{len(references)} photos" + (f" of {groups} objects" if groups > 1 else "")
-        lines = [
-            f"Run:        {self.name} ({self.state})",
-            f"Method:     {self.config.method} with {self.config.model} on {self._place()}",
-            f"Reference:  {what}, labels in {first['label_field']!r}",
-            f"Photos:     {self._counted()}",
-            f"Time:       {self._timed()}",
-            f"Masks:      {self.config.masks_dir}",
-        ]
-        if self.config.state == FAILED and self.config.reason:
-            lines.append(f"Stopped by: {self.config.reason}")
-        shown = list(self.errors.items())[:20]
-        if shown:
-            lines.append("Failures:")
-            lines += [f"  {sample_id}  {reason}" for sample_id, reason in shown]
-        if len(self.errors) > len(shown):
-            lines.append(f"  ... and {len(self.errors) - len(shown)} more, see {self.name}_error")
-        return Summary("\n".join(lines))
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self._counted()}"
-
-    def __repr__(self) -> str:
-        return f"Run({self.name!r}, {self.state}, {self._counted()})"
-
-    def _place(self) -> str:
-        backend = getattr(self.config, "backend", "local")
-        return str(self.config.device) + ("" if backend == "local" else f" ({backend})")
-
-    def _counted(self) -> str:
-        parts = [f"{self.counts['segmented']} segmented"]
-        for name in ("absent", "failed", "remaining"):
-            if self.counts[name]:
-                parts.append(f"{self.counts[name]} {name}")
-        return ", ".join(parts)
-
-    def _timed(self) -> str:
-        if not self.timings:
-            return "not known"
-        rate = self.timings["photos_per_second"]
-        return f"{self.timings['seconds']:.1f} s, {rate:.2f} photos per second"
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
-def list_runs(samples: Any) -> list[Run]:
-    """The runs of a dataset, oldest first."""
-    dataset = root(samples)
-    refresh(dataset)
-    return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
+@dataclass(frozen=True)
+class ReferenceRecord:
+    """A reference as a run remembers it; see `SampleReference` for the meaning of each value.
 
-
-def load_run(samples: Any, name: str) -> Run:
-    """Load one run.
-
-    Args:
-        samples: its dataset, or a view into it.
-        name: its name.
-
-    Raises:
-        PersamError: there is no such run.
+    Attributes:
+        dataset_id: None in records of earlier versions, which have only the dataset's name.
+        kind: which prompt the label was: "mask", "box" or "points".
+        fingerprint: tells whether the label has changed since.
     """
-    dataset = root(samples)
-    refresh(dataset)
-    require(dataset, name)
-    return load(dataset, name)
+
+    sample_id: str
+    label_field: str
+    filepath: str
+    group: str = ""
+    label_id: str | None = None
+    mask_value: int | str | None = None
+    dataset: str | None = None
+    dataset_id: str | None = None
+    name: str | None = None
+    kind: str | None = None
+    fingerprint: str | None = None
 
 
-def load(dataset: Any, name: str) -> Run:
-    """A run that is known to be there, as the dataset object has it."""
-    info = dataset.get_run_info(name)
-    results = results_of(dataset, name)
-    fields = fields_of(name, info.config)
-    ids = ids_of(dataset, name, results)
-    return Run(
-        dataset=dataset,
-        name=name,
-        config=info.config,
-        started=info.timestamp,
-        counts=count(dataset, fields, ids, info.config.parameters.get("presence_threshold")),
-        timings=dict(getattr(results, "timings", None) or {}),
-        errors=errors_of(dataset, fields),
-    )
+@dataclass(frozen=True)
+class EarlierCall:
+    """How masks were made that a later call of the same run may have left in place."""
+
+    method: str
+    model: str
+    references: tuple[ReferenceRecord, ...]
+    parameters: Parameters
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EarlierCall:
+        """From plain values."""
+        return _from_dict(cls, _typed(values))
 
 
-def results_of(dataset: Any, name: str) -> Any:
-    """What a run has stored beside its config; None if it was killed before that."""
-    return dataset.load_run_results(name, cache=False, load_view=False)
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that is stored with a run beside its results.
+
+    Attributes:
+        method: the method's name.
+        model: the model's name; "custom" for one of the user's own.
+        references: what the object was learnt from.
+        parameters: what else was asked for.
+        masks_dir: the folder of mask files.
+        run_id: marks that folder.
+        state: "running", "done", "interrupted" or "failed"; see `Run.state`.
+        reason: why the run failed; "" otherwise.
+        checkpoint_sha256: of the model's checkpoint; None for weights that came from no file.
+        weights_sha256: of the weights themselves, where there is no checkpoint.
+        device, dtype, backend: where and how the last call computed.
+        versions: of this package and of those that results depend on.
+        earlier: how masks of earlier calls were made, where it differs.
+    """
+
+    method: str
+    model: str
+    references: tuple[ReferenceRecord, ...]
+    parameters: Parameters
+    masks_dir: str
+    run_id: str
+    state: str
+    reason: str = ""
+    checkpoint_sha256: str | None = None
+    weights_sha256: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    backend: str = "local"
+    versions: dict[str, str] = field(default_factory=dict)
+    earlier: tuple[EarlierCall, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: Any, name: str = "") -> RunRecord:
+        """The record in a run's config, whichever version of this package wrote it.
+
+        Args:
+            config: FiftyOne's config of the run.
+            name: the run's name, for messages.
+
+        Raises:
+            PersamError: a later version has written it, or values are missing.
+        """
+        values = migrate(_plain({**vars(config), "method": config.method}), name)
+        try:
+            values["earlier"] = tuple(EarlierCall.from_dict(one) for one in values["earlier"])
+            return _from_dict(cls, _typed(values))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PersamError(
+                f"the record of run {name!r} is damaged ({error}): delete it with "
+                f"dataset.delete_run({name!r}), and its fields with delete_sample_fields"
+            ) from None
+
+    def to_config(self, config: Any) -> Any:
+        """Put the record into one of FiftyOne's run configs, as plain values.
+
+        Args:
+            config: as `Dataset.init_run` makes it.
+
+        Returns:
+            the same config
+        """
+        values = {key: _plain(value) for key, value in asdict(self).items()}
+        for key, value in {"tool": TOOL, "record_version": VERSION, **values}.items():
+            setattr(config, key, value)
+        return config
+
+    @property
+    def folder(self) -> Path:
+        """The folder of mask files."""
+        return Path(self.masks_dir)
+
+    @property
+    def call(self) -> EarlierCall:
+        """How the masks of this call are made."""
+        shared = {one.name: getattr(self, one.name) for one in fields(EarlierCall)}
+        return EarlierCall(**shared)
 
 
-def ids_of(dataset: Any, name: str, results: Any) -> list[str]:
-    """The sample ids of a run's last call."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has stored as its results.
+
+    Attributes:
+        ids: the sample ids of the last call; None if the run was killed before they were stored.
+        timings: see `Run.timings`.
+    """
+
+    ids: list[str] | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def read_record(dataset: Any, run: str) -> RunRecord:
+    """The record of a run that is there."""
+    return RunRecord.from_config(dataset.get_run_info(run).config, run)
+
+
+def write_record(dataset: Any, run: str, record: RunRecord) -> None:
+    """Replace the record of a run that is there."""
+    dataset.update_run_config(run, record.to_config(dataset.init_run()))
+
+
+def update_record(dataset: Any, run: str, **changes: Any) -> RunRecord:
+    """Change some values of a run's record. The run's lease must be held."""
+    changed = replace(read_record(dataset, run), **changes)
+    write_record(dataset, run, changed)
+    return changed
+
+
+def read_outcome(dataset: Any, run: str) -> Outcome:
+    """What a run has stored beside its record; empty if that is not there, as after a kill."""
+    try:
+        results = dataset.load_run_results(run, cache=False, load_view=False)
+    except (GridFSError, ValueError):  # its file is gone, or not whole
+        return Outcome()
     ids = getattr(results, "ids", None)
-    if ids is None:
-        ids = dataset.load_run_view(name).values("id")
-    return list(ids)
+    return Outcome(None if ids is None else list(ids), dict(getattr(results, "timings", {}) or {}))
 
 
-def done_ids(dataset: Any, name: str) -> set[str]:
-    """The photos that have a mask of a run."""
-    if not dataset.has_field(name):
-        return set()
-    return set(database.photos_of(dataset).exists(name).values("id"))
+# ----------------------------------------------------------------------------------------------
 
 
-def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
-    """Sample id -> reason, for every photo that failed."""
-    name = f"{fields.run}_error"
-    if not dataset.has_field(name):
-        return {}
-    ids, reasons = database.photos_of(dataset).exists(name).values(["id", name])
-    return dict(zip(ids, reasons, strict=True))
+def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    known = {one.name for one in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{key: value for key, value in values.items() if key in known})
 
 
-def count(
-    dataset: Any, fields: RunFields, ids: list[str], threshold: float | None
-) -> dict[str, int]:
-    """How many photos are in which state; see `Run.counts`."""
-    if not dataset.has_field(fields.run):
-        return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
-    photos = database.photos_of(dataset)
-    done = photos.exists(fields.run)
-    failed = photos.exists(f"{fields.run}_error")
-    presence = [p for p in done.values(f"{fields.run}_presence") if p is not None]
-    ended = set(done.values("id")) | set(failed.values("id"))
-    living = set(photos.select(ids).values("id")) if ids else set()
-    return {
-        "segmented": len(done),
-        "absent": sum(p < threshold for p in presence) if threshold else 0,
-        "failed": len(failed),
-        "remaining": len(living - ended),
-    }
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, with references and parameters as what they are."""
+    references = tuple(_from_dict(ReferenceRecord, one) for one in values["references"])
+    parameters = _from_dict(Parameters, values["parameters"])
+    return {**values, "references": references, "parameters": parameters}
+
+
+def _plain(value: Any) -> Any:
+    """Lists and dicts in place of tuples and of what the database's driver gives back."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return value

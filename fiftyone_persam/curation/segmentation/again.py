@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import PersamError
 from ..checks import check_progress, check_switches
-from ..database import photos_of, root
+from ..database import photos_of, refresh, root
 from ..labels.references import SampleReference, resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
 from ..review.store import presence_threshold
 from ..review.table import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table
+from ..runs.loading import Run, load_run
 from ..runs.naming import require
-from ..runs.record import Run, load_run
+from ..runs.record import ReferenceRecord, read_record
 from .plan import choose_cache
 
 NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
@@ -57,23 +58,24 @@ def segment_again(
 
     dataset = root(samples)
     require(dataset, run)
-    config = load_run(dataset, run).config
-    if any(earlier["group"] for earlier in config.references):
+    refresh(dataset)
+    record = read_record(dataset, run)
+    if any(earlier.group for earlier in record.references):
         raise PersamError(
             f"run {run!r} has one reference per group: segment the group alone to add another one"
         )
     from ...sam import list_models
 
-    if config.model not in {info.name for info in list_models()}:
+    if record.model not in {info.name for info in list_models()}:
         raise PersamError(
-            f"run {run!r} was made with a model of your own ({config.model}): call segment() with "
+            f"run {run!r} was made with a model of your own ({record.model}): call segment() with "
             "it and overwrite=True"
         )
     check_switches(keep_references=keep_references)
     check_progress(progress)
     choose_cache(cache)
     new = resolve_references(dataset, reference, label_field, None, mask_value)
-    kept = _earlier(dataset, config.references) if keep_references else []
+    kept = _earlier(dataset, record.references) if keep_references else []
     known = {(one.sample_id, one.label_id, one.label_field) for one in new}
     references = [*(k for k in kept if (k.sample_id, k.label_id, k.label_field) not in known), *new]
 
@@ -82,24 +84,24 @@ def segment_again(
     redo = [i for i in review_table(samples, run).of_state(*NOT_ACCEPTED) if i not in good]
     if not redo:
         raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
-    parameters = dict(config.parameters)
+    parameters = record.parameters
     try:
         return segment(
             photos_of(dataset).select(redo),
             reference=references,
-            method=config.method,
-            model=config.model,
+            method=record.method,
+            model=record.model,
             out_field=run,
             overwrite=True,
             cache=cache,
             progress=progress,
             presence_threshold=presence_threshold(dataset, run),
-            **{name: parameters[name] for name in _KEPT},
-            **parameters["options"],
+            **{name: getattr(parameters, name) for name in _KEPT},
+            **parameters.options,
         )
     finally:
         # Also after a run that was stopped; one that was refused has left the references alone.
-        learnt = {one["sample_id"] for one in load_run(dataset, run).config.references}
+        learnt = {one.sample_id for one in load_run(dataset, run).record.references}
         if good and good <= learnt:
             set_review(dataset, run, ACCEPTED, good)
 
@@ -108,9 +110,9 @@ def segment_again(
 _KEPT = ("label_type", "similarity", "prompts", "mask_storage")
 
 
-def _earlier(dataset: Any, references: list[dict[str, Any]]) -> list[SampleReference]:
+def _earlier(dataset: Any, references: Sequence[ReferenceRecord]) -> list[SampleReference]:
     found: list[SampleReference] = []
     for one in references:
-        pair = (one["sample_id"], one["label_id"]) if one["label_id"] else one["sample_id"]
-        found += resolve_references(dataset, pair, one["label_field"], None, one["mask_value"])
+        pair = (one.sample_id, one.label_id) if one.label_id else one.sample_id
+        found += resolve_references(dataset, pair, one.label_field, None, one.mask_value)
     return found

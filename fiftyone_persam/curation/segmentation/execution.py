@@ -16,8 +16,19 @@ from ..database import with_retries
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_photos
 from ..runs import fields as run_fields
-from ..runs import folders, naming, record, writing
+from ..runs import folders, loading, naming, writing
 from ..runs.lease import Lease
+from ..runs.record import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    RUNNING,
+    EarlierCall,
+    ReferenceRecord,
+    RunRecord,
+    read_record,
+    write_record,
+)
 from .plan import Plan, versions
 
 FLUSH_PHOTOS = 64
@@ -30,7 +41,7 @@ ROUNDS = 5
 """A database that is killed forgets what it acknowledged just before: these photos are redone."""
 
 
-def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> record.Run:
+def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loading.Run:
     """Run a plan.
 
     Raises:
@@ -43,9 +54,9 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> recor
             raise RunConflictError(
                 f"run {plan.name!r} was made or deleted by somebody else in this moment: try again"
             )
-        config = _begin(plan, backend_name(backend))
+        record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
-        state, reason = record.FAILED, ""
+        state, reason = FAILED, ""
         saver = _Saver(plan, lease)
         try:
             _process(saver, job, backend, progress)
@@ -59,66 +70,46 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> recor
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
                     "no result of them: look at its log, then resume the run"
                 )
-            state = record.DONE
+            state = DONE
         except StoppedError as stopped:
-            state = record.INTERRUPTED
+            state = INTERRUPTED
             raise stopped.cause from None
         except (KeyboardInterrupt, SystemExit):
-            state = record.INTERRUPTED
+            state = INTERRUPTED
             raise
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise
         finally:
-            _end(plan, config, state, reason, job, saver.saved, time.perf_counter() - started)
-    return record.load(plan.dataset, plan.name)
+            _end(plan, record, state, reason, job, saver.saved, time.perf_counter() - started)
+    return loading.load(plan.dataset, plan.name)
 
 
-def _begin(plan: Plan, backend: str) -> Any:
+def _begin(plan: Plan, backend: str) -> RunRecord:
     """Register the run, before its first photo: a process that dies leaves a run to resume."""
     dataset = plan.dataset
-    config = dataset.init_run()
-    earlier: list[Any] = []
+    record = RunRecord(
+        method=plan.method,
+        model=plan.sam.name,
+        checkpoint_sha256=plan.sam.checkpoint_sha256,
+        weights_sha256=weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
+        device=str(plan.sam.device),
+        dtype=str(plan.sam.dtype).removeprefix("torch."),
+        backend=backend,
+        references=tuple(ReferenceRecord(**one.to_dict()) for one in plan.references),
+        parameters=plan.parameters,
+        versions=versions(),
+        masks_dir=str(plan.masks_dir),
+        run_id=plan.run_id,
+        state=RUNNING,
+    )
     if plan.exists:
-        old = dataset.get_run_info(plan.name).config
-        asked = {
-            "method": plan.method,
-            "model": plan.sam.name,
-            "references": [one.to_dict() for one in plan.references],
-        }
-        # Masks of the earlier call may stay: the record says how they were made.
-        same = all(getattr(old, name) == value for name, value in asked.items())
-        past = {
-            name: getattr(old, name)
-            for name in ("method", "model", "references", "parameters", "versions")
-        }
-        earlier = list(old.earlier) + ([] if same else [past])
-    values = {
-        "tool": naming.TOOL,
-        "method": plan.method,
-        "model": plan.sam.name,
-        "checkpoint_sha256": plan.sam.checkpoint_sha256,
-        "weights_sha256": weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
-        "device": str(plan.sam.device),
-        "dtype": str(plan.sam.dtype).removeprefix("torch."),
-        "backend": backend,
-        "references": [one.to_dict() for one in plan.references],
-        "parameters": plan.parameters.to_dict(),
-        "versions": versions(),
-        "masks_dir": str(plan.masks_dir),
-        "run_id": plan.run_id,
-        "earlier": earlier,
-        "state": record.RUNNING,
-        "reason": "",
-    }
-    for name, value in values.items():
-        setattr(config, name, value)
-    if plan.exists:
-        dataset.update_run_config(plan.name, config)
+        record = replace(record, earlier=_earlier(read_record(dataset, plan.name), record))
+        write_record(dataset, plan.name, record)
         folders.remove_parts(plan.masks_dir, dataset, plan.run_id)
     else:
         # On the photos of the call, so that a run that is killed right now can still be resumed.
-        plan.samples.register_run(plan.name, config)
+        plan.samples.register_run(plan.name, record.to_config(dataset.init_run()))
     _save_results(plan, ids=plan.ids, timings={})
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
@@ -127,7 +118,13 @@ def _begin(plan: Plan, backend: str) -> Any:
         ids = [task.id for task in plan.tasks]
         forget_photos(dataset, plan.name, ids)
         run_fields.clear(dataset, plan.fields, ids)
-    return config
+    return record
+
+
+def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:
+    """Masks of the earlier call may stay: the record says how they were made."""
+    same = (old.method, old.model, old.references) == (new.method, new.model, new.references)
+    return old.earlier if same else (*old.earlier, old.call)
 
 
 def _forgotten(plan: Plan) -> list[PhotoTask]:
@@ -200,9 +197,8 @@ def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> N
 
 
 def _end(
-    plan: Plan, config: Any, state: str, reason: str, job: Job, done: int, seconds: float
+    plan: Plan, record: RunRecord, state: str, reason: str, job: Job, done: int, seconds: float
 ) -> None:
-    config.state, config.reason = state, reason
     timings = {
         "seconds": round(seconds, 3),
         "photos": done,
@@ -211,7 +207,8 @@ def _end(
         **job.timings.to_dict(),
     }
     _save_results(plan, ids=plan.ids, timings=timings)
-    with_retries(lambda: plan.dataset.update_run_config(plan.name, config))
+    ended = replace(record, state=state, reason=reason)
+    with_retries(lambda: write_record(plan.dataset, plan.name, ended))
 
 
 def _save_results(plan: Plan, **values: Any) -> None:

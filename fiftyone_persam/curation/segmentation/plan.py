@@ -8,7 +8,7 @@ import logging
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,10 @@ from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
 from ..labels.references import SampleReference, resolve_references
-from ..runs import fields as run_fields
 from ..runs import naming
-from ..runs.fields import LABEL_TYPES, RunFields
+from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import choose_folder, owns_folder
+from ..runs.record import Parameters, read_record
 
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
@@ -33,38 +33,6 @@ METHODS = ("persam", "persam_f")
 OBJECT = "object"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """What a run was asked for, beside photos, references, method and model. Plain values.
-
-    Attributes:
-        label_field: where the references' labels are.
-        group_by: field that names each photo's object, or None for one object.
-        mask_value: which value of the references' masks is the object.
-        label_type: "segmentation", "detections" or "both".
-        mask_storage: "auto", "file" or "inline".
-        similarity: whether to write heatmaps.
-        prompts: whether to write prompt points.
-        presence_threshold: presence below which the object counts as absent; 0 for never, None
-            for the method's own.
-        options: of the method: ``mode``, and what can be switched off for an ablation.
-    """
-
-    label_field: str = "ground_truth"
-    group_by: str | None = None
-    mask_value: int | str | None = None
-    label_type: str = "segmentation"
-    mask_storage: str = "auto"
-    similarity: bool = False
-    prompts: bool = False
-    presence_threshold: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the run's config."""
-        return asdict(self)
 
 
 @dataclass
@@ -182,7 +150,7 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
             f"dataset {dataset.name!r} has a run {fields.run!r} already: go on with it with "
             "skip_existing=True, replace it with overwrite=True, or choose another out_field"
         )
-    present = run_fields.fields_of(fields.run, dataset.get_run_info(fields.run).config)
+    present = read_fields(dataset, fields.run)
     if present != fields:
         raise RunConflictError(
             f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
@@ -305,10 +273,11 @@ def fit(
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
-        loaded = [one.load() for one in chosen]
+        first = chosen[0].load()
+        loaded = [first, *(one.load(first.contrast) for one in chosen[1:])]
         encoded = None
         if cache is not None:
-            encoded = encode_files(sam, [one.filepath for one in chosen], cache)
+            encoded = encode_files(sam, [one.filepath for one in chosen], cache, first.contrast)
         try:
             predictor = build(
                 sam, presence_threshold=parameters.presence_threshold, **parameters.options
@@ -324,15 +293,15 @@ def fit(
 def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> tuple[Path, str]:
     """The folder of a run's masks, and the run's id."""
     if exists:
-        config = dataset.get_run_info(name).config
-        folder = Path(config.masks_dir)
+        record = read_record(dataset, name)
+        folder = record.folder
         chosen = folder if masks_dir is None else Path(masks_dir).expanduser().absolute()
         if chosen != folder:
             raise RunConflictError(
                 f"run {name!r} keeps its masks in {folder}: leave masks_dir out, or delete the run"
             )
-        if owns_folder(folder, dataset, config.run_id) or not folder.exists():
-            return folder, config.run_id
+        if owns_folder(folder, dataset, record.run_id) or not folder.exists():
+            return folder, record.run_id
         # A cloned dataset must not write into the folder of its original.
     run_id = uuid.uuid4().hex
     return choose_folder(dataset, name, masks_dir, run_id), run_id

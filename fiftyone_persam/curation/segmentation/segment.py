@@ -16,8 +16,9 @@ from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks, database
 from ..labels.references import resolve_references
 from ..progress import Progress
-from ..runs import record
+from ..runs import loading
 from ..runs.fields import RunFields
+from ..runs.record import DONE, ReferenceRecord, RunRecord
 from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
@@ -52,7 +53,7 @@ def segment(
     backend: Backend | str | None = None,
     progress: Progress = None,
     **options: Any,
-) -> record.Run:
+) -> loading.Run:
     """Find the object of one labelled photo in all photos of a dataset or view, and mask it.
 
     Writes, for a run ``x``: the masks into ``x``, the predicted IoU into ``x_score``, how certainly
@@ -144,9 +145,9 @@ def segment(
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = record.done_ids(dataset, out_field)
+        done = loading.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
-        if not tasks and (ended := record.load(dataset, out_field)).state == record.DONE:
+        if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
             return ended
 
     from ...sam import load_sam
@@ -186,7 +187,7 @@ def resume_run(
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | str | None = None,
     progress: Progress = None,
-) -> record.Run:
+) -> loading.Run:
     """Go on with a run that was stopped, killed or crashed: only its photos without a mask.
 
     Photos that failed are tried again. Method, references and all parameters are those of the run.
@@ -209,33 +210,33 @@ def resume_run(
         RunConflictError: the run is being written.
         CheckpointError: the model is not the one that the run began with.
     """
-    run = record.load_run(samples, name)
-    dataset, config = run.dataset, run.config
+    run = loading.load_run(samples, name)
+    dataset, record = run.dataset, run.record
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
-    parameters = Parameters(**config.parameters)
+    parameters = record.parameters
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = record.done_ids(dataset, name)
+    done = loading.done_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
-    if not tasks and config.state == record.DONE:
+    if not tasks and record.state == DONE:
         return run
 
-    references = _references_of(config)
+    references = _references_of(record)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
-    sam = _same_model(config, model, device, dtype)
+    sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
-    predictors, parameters = planning.fit(config.method, sam, parameters, references, embeddings)
+    predictors, parameters = planning.fit(record.method, sam, parameters, references, embeddings)
     plan = Plan(
         dataset=dataset,
         samples=photos,
         name=name,
         exists=True,
-        method=config.method,
+        method=record.method,
         sam=sam,
         parameters=parameters,
         references=references,
@@ -257,7 +258,7 @@ def _carry_out(
     cache: EmbeddingCache | None,
     backend: Backend | str | None,
     progress: Progress,
-) -> record.Run:
+) -> loading.Run:
     from ...engine import Job, choose_backend
 
     job = Job(
@@ -272,56 +273,54 @@ def _carry_out(
     return execute(plan, job, choose_backend(backend, cache), progress)
 
 
-def _references_of(config: Any) -> list[Any]:
+def _references_of(record: RunRecord) -> list[Any]:
     """The references that a run began with, unchanged."""
     found = []
-    for recorded in config.references:
-        name = os.path.basename(recorded["filepath"])
+    for recorded in record.references:
+        name = os.path.basename(recorded.filepath)
         home = _dataset_of(recorded)
         if home is None:
             raise BadReferenceError(
-                f"dataset {recorded['dataset']!r} of reference {name} is gone: start the run again "
+                f"dataset {recorded.dataset!r} of reference {name} is gone: start the run again "
                 "with overwrite=True and another reference"
             )
-        chosen: Any = recorded["sample_id"]
-        if recorded["label_id"] is not None:
-            chosen = (chosen, recorded["label_id"])
-        (one,) = resolve_references(
-            home, chosen, recorded["label_field"], None, recorded["mask_value"]
-        )
-        if one.prompt.fingerprint() != recorded["fingerprint"]:
+        chosen: Any = recorded.sample_id
+        if recorded.label_id is not None:
+            chosen = (chosen, recorded.label_id)
+        (one,) = resolve_references(home, chosen, recorded.label_field, None, recorded.mask_value)
+        if one.prompt.fingerprint() != recorded.fingerprint:
             raise BadReferenceError(
                 f"the label of reference {name} has changed since the run began: start it again "
                 "with overwrite=True, or put the label back"
             )
-        found.append(replace(one, group=recorded["group"]))
+        found.append(replace(one, group=recorded.group))
     return found
 
 
-def _dataset_of(recorded: dict[str, Any]) -> Any:
+def _dataset_of(recorded: ReferenceRecord) -> Any:
     """The dataset of a recorded reference, whatever it is called now; None if it is gone."""
-    name = recorded["dataset"]
-    if "dataset_id" in recorded:  # records of earlier versions have only the name
-        found = odm.get_db_conn().datasets.find_one(ObjectId(recorded["dataset_id"]), {"name": 1})
+    name = recorded.dataset
+    if recorded.dataset_id is not None:
+        found = odm.get_db_conn().datasets.find_one(ObjectId(recorded.dataset_id), {"name": 1})
         name = found and found["name"]
     return fo.load_dataset(name) if name and fo.dataset_exists(name) else None
 
 
-def _same_model(config: Any, model: Any, device: Any, dtype: Any) -> Any:
+def _same_model(record: RunRecord, model: Any, device: Any, dtype: Any) -> Any:
     from ...sam import list_models, load_sam
 
     if model is None:
-        if config.model not in [info.name for info in list_models()]:
+        if record.model not in [info.name for info in list_models()]:
             raise PersamError(
-                f"the run was made with a model of your own ({config.model}): "
+                f"the run was made with a model of your own ({record.model}): "
                 "give it to resume_run(model=...)"
             )
-        model = config.model
-    sam = load_sam(model, device=device, dtype=config.dtype if dtype is None else dtype)
-    same = sam.checkpoint_sha256 == config.checkpoint_sha256
-    began = getattr(config, "weights_sha256", None)
+        model = record.model
+    sam = load_sam(model, device=device, dtype=record.dtype if dtype is None else dtype)
+    same = sam.checkpoint_sha256 == record.checkpoint_sha256
+    began = record.weights_sha256
     # Weights that came from no file are known as numbers of the run's own type only.
-    if same and began is not None and str(sam.dtype).removeprefix("torch.") == config.dtype:
+    if same and began is not None and str(sam.dtype).removeprefix("torch.") == record.dtype:
         same = weights_sha256(sam) == began
     if not same:
         raise RunConflictError(

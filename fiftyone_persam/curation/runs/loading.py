@@ -1,0 +1,222 @@
+"""Runs: what every call of `segment` leaves on its dataset, to be listed and loaded.
+
+A run is one of FiftyOne's own custom runs. Its key is the name of its main field; its config holds
+its `RunRecord`, its results what came of it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import database
+from ..database import refresh, root
+from .fields import RunFields, fields_of
+from .journal import settle
+from .lease import holder_of
+from .naming import require, run_names
+from .record import (
+    FAILED,
+    INTERRUPTED,
+    RUNNING,
+    Outcome,
+    RunRecord,
+    read_outcome,
+)
+
+
+class Summary(str):
+    """Text that a notebook or prompt shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a dataset, as it was when it was loaded.
+
+    Attributes:
+        dataset: the dataset.
+        name: the run's key, and its main field.
+        record: what it was asked for, and how it stands.
+        config: the same as FiftyOne's run config, with plain values: ``method``, ``model``,
+            ``checkpoint_sha256``, ``references``, ``parameters``, ``versions``, ``device``, ...
+        started: when it was registered (UTC).
+        counts: how many photos of the dataset are ``segmented`` (``absent`` among them) and
+            ``failed``, and how many of the last call's are ``remaining``.
+        timings: ``seconds``, ``photos`` and ``photos_per_second`` of the last call that ended, and
+            the seconds of each stage.
+        errors: sample id -> why that photo has no mask.
+    """
+
+    dataset: Any
+    name: str
+    record: RunRecord
+    config: Any
+    started: datetime.datetime
+    counts: dict[str, int]
+    timings: dict[str, float]
+    errors: dict[str, str]
+
+    @property
+    def state(self) -> str:
+        """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
+        state = self.record.state
+        if state == RUNNING and holder_of(self.dataset, self.name) is None:
+            return INTERRUPTED
+        return state
+
+    @property
+    def fields(self) -> RunFields:
+        """The fields it writes."""
+        return fields_of(self.name, self.record)
+
+    @property
+    def masks_dir(self) -> Path:
+        """Where its mask files are."""
+        return self.record.folder
+
+    def view(self) -> Any:
+        """The photos of the last call."""
+        return database.photos_of(self.dataset).select(self.ids())
+
+    def ids(self) -> list[str]:
+        """The sample ids of the last call."""
+        return ids_of(self.dataset, self.name, read_outcome(self.dataset, self.name))
+
+    def summary(self) -> Summary:
+        """Counts, timings, and failures with their reasons, as text of several lines."""
+        references = self.record.references
+        first = references[0]
+        what = Path(first.filepath).name
+        if len(references) > 1:
+            objects = len({reference.group for reference in references})
+            what = f"{len(references)} photos" + (f" of {objects} objects" if objects > 1 else "")
+        lines = [
+            f"Run:        {self.name} ({self.state})",
+            f"Method:     {self.record.method} with {self.record.model} on {self._place()}",
+            f"Reference:  {what}, labels in {first.label_field!r}",
+            f"Photos:     {self._counted()}",
+            f"Time:       {self._timed()}",
+            f"Masks:      {self.record.masks_dir}",
+        ]
+        if self.record.state == FAILED and self.record.reason:
+            lines.append(f"Stopped by: {self.record.reason}")
+        shown = list(self.errors.items())[:20]
+        if shown:
+            lines.append("Failures:")
+            lines += [f"  {sample_id}  {reason}" for sample_id, reason in shown]
+        if len(self.errors) > len(shown):
+            lines.append(f"  ... and {len(self.errors) - len(shown)} more, see {self.name}_error")
+        return Summary("\n".join(lines))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self._counted()}"
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {self.state}, {self._counted()})"
+
+    def _place(self) -> str:
+        backend = self.record.backend
+        return self.record.device + ("" if backend == "local" else f" ({backend})")
+
+    def _counted(self) -> str:
+        parts = [f"{self.counts['segmented']} segmented"]
+        for name in ("absent", "failed", "remaining"):
+            if self.counts[name]:
+                parts.append(f"{self.counts[name]} {name}")
+        return ", ".join(parts)
+
+    def _timed(self) -> str:
+        if not self.timings:
+            return "not known"
+        rate = self.timings["photos_per_second"]
+        return f"{self.timings['seconds']:.1f} s, {rate:.2f} photos per second"
+
+
+def list_runs(samples: Any) -> list[Run]:
+    """The runs of a dataset, oldest first."""
+    dataset = root(samples)
+    settle(dataset)
+    return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
+
+
+def load_run(samples: Any, name: str) -> Run:
+    """Load one run.
+
+    Args:
+        samples: its dataset, or a view into it.
+        name: its name.
+
+    Raises:
+        PersamError: there is no such run.
+    """
+    dataset = root(samples)
+    refresh(dataset)
+    require(dataset, name)
+    return load(dataset, name)
+
+
+def load(dataset: Any, name: str) -> Run:
+    """A run that is known to be there, as the dataset object has it."""
+    info = dataset.get_run_info(name)
+    record = RunRecord.from_config(info.config, name)
+    outcome = read_outcome(dataset, name)
+    fields = fields_of(name, record)
+    ids = ids_of(dataset, name, outcome)
+    return Run(
+        dataset=dataset,
+        name=name,
+        record=record,
+        config=record.to_config(info.config),
+        started=info.timestamp,
+        counts=count(dataset, fields, ids, record.parameters.presence_threshold),
+        timings=outcome.timings,
+        errors=errors_of(dataset, fields),
+    )
+
+
+def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
+    """The sample ids of a run's last call."""
+    if outcome.ids is not None:
+        return outcome.ids
+    return list(dataset.load_run_view(name).values("id"))
+
+
+def done_ids(dataset: Any, name: str) -> set[str]:
+    """The photos that have a mask of a run."""
+    if not dataset.has_field(name):
+        return set()
+    return set(database.photos_of(dataset).exists(name).values("id"))
+
+
+def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
+    """Sample id -> reason, for every photo that failed."""
+    name = f"{fields.run}_error"
+    if not dataset.has_field(name):
+        return {}
+    ids, reasons = database.photos_of(dataset).exists(name).values(["id", name])
+    return dict(zip(ids, reasons, strict=True))
+
+
+def count(
+    dataset: Any, fields: RunFields, ids: list[str], threshold: float | None
+) -> dict[str, int]:
+    """How many photos are in which state; see `Run.counts`."""
+    if not dataset.has_field(fields.run):
+        return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
+    photos = database.photos_of(dataset)
+    done = photos.exists(fields.run)
+    failed = photos.exists(f"{fields.run}_error")
+    presence = [p for p in done.values(f"{fields.run}_presence") if p is not None]
+    ended = set(done.values("id")) | set(failed.values("id"))
+    living = set(photos.select(ids).values("id")) if ids else set()
+    return {
+        "segmented": len(done),
+        "absent": sum(p < threshold for p in presence) if threshold else 0,
+        "failed": len(failed),
+        "remaining": len(living - ended),
+    }
