@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ...errors import BadReferenceError, PersamError
+from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .shapes import LabelPrompt, label_prompt
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _resolve(
 ) -> SampleReference:
     sample, label_id = _out_of_patch(sample, label_id, label_field)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
-    home = sample._dataset._root_dataset
+    home = dataset_of_sample(sample)
     group = ""
     if group_by is not None:
         if not sample.has_field(group_by):
@@ -189,7 +190,7 @@ def _resolve(
     return SampleReference(
         group=group,
         dataset=home.name,
-        dataset_id=str(home._doc.id),
+        dataset_id=str(dataset_id(home)),
         sample_id=sample.id,
         label_field=label_field,
         label_id=label_id,
@@ -210,7 +211,7 @@ def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, s
     label = sample[field] if sample.has_field(field) else None
     if label_id is None and isinstance(label, (fo.Detection, fo.Polyline, fo.Keypoint)):
         label_id = label.id
-    return sample._view._root_dataset[sample.sample_id], label_id
+    return photo_of_patch(sample), label_id
 
 
 def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> str | None:
@@ -218,7 +219,7 @@ def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> st
         return getattr(label, "label", None)
     if value is None:
         return None
-    dataset = sample._dataset._root_dataset
+    dataset = dataset_of_sample(sample)
     targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
     named = targets.get(value)
     return None if named is None else str(named)
