@@ -36,6 +36,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "curation": (
         "delete_run",
         "evaluate",
+        "export_dreambooth",
         "list_runs",
         "load_run",
         "rename_run",
@@ -68,6 +69,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "boundary_iou",
     "delete_run",
     "evaluate",
+    "export_dreambooth",
     "iou",
     "list_methods",
     "list_models",
@@ -80,7 +82,16 @@ __all__ = [  # spelled out, so that type checkers and linters see them
 ]
 
 if TYPE_CHECKING:
-    from .curation import delete_run, evaluate, list_runs, load_run, rename_run, resume_run, segment
+    from .curation import (
+        delete_run,
+        evaluate,
+        export_dreambooth,
+        list_runs,
+        load_run,
+        rename_run,
+        resume_run,
+        segment,
+    )
     from .datasets import PerSegDataset
     from .errors import (
         BadReferenceError,

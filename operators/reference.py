@@ -11,6 +11,8 @@ import fiftyone.operators.types as types
 from bson import ObjectId
 from fiftyone import ViewField as F
 
+from fiftyone_persam.curation.fiftyone_api import is_patches
+
 from .base import Context, choose, refuse
 
 ROLE, REFERENCE = "role", "reference"
@@ -39,7 +41,7 @@ def candidates(ctx: Context) -> list[str]:
 def _patches(ctx: Context) -> dict[str, dict[str, str]]:
     """The selected and opened patches, by id, as the App describes selected labels."""
     view = ctx.view
-    if not view._is_patches:
+    if not is_patches(view):
         return {}
     from fiftyone_persam.curation.forms.references import label_fields
 

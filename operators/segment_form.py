@@ -9,6 +9,8 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 from fiftyone.operators.constants import ViewTarget
 
+from fiftyone_persam.curation.fiftyone_api import is_dynamic_groups, is_patches
+
 from .base import Context, choose, notice, refuse
 from .reference import REFERENCE, ROLE, Picked, group_references
 from .streaming import duration
@@ -41,12 +43,12 @@ def chosen_photos(ctx: Context) -> Any:
     from fiftyone_persam.curation.forms.photos import photos_behind
 
     target = ctx.target_view()
-    if target._is_dynamic_groups:
+    if is_dynamic_groups(target):
         if ctx.request_params.get("view_target") == ViewTarget.SELECTED_SAMPLES:
             # Every photo of a group can be selected, not only the one in the grid.
             return ctx.flatten_group_slices(photos_behind(ctx.view)).select(ctx.selected)
         return ctx.flatten_group_slices(photos_behind(target))
-    return photos_behind(target) if target._is_patches else ctx.target_view(require_flat=True)
+    return photos_behind(target) if is_patches(target) else ctx.target_view(require_flat=True)
 
 
 def group_inputs(ctx: Context, inputs: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import fiftyone.operators as foo
 
+from fiftyone_persam.curation.fiftyone_api import dataset_id
 from fiftyone_persam.errors import PersamError
 
 BOARD = "fiftyone-persam-runs"
@@ -34,7 +35,7 @@ class Board:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._store = foo.ExecutionStore.create(BOARD, dataset._doc.id)
+        self._store = foo.ExecutionStore.create(BOARD, dataset_id(dataset))
 
     def publish(self, run: str, state: str, label: str = "", fraction: float = 0.0) -> None:
         """Tell everybody how far ``run`` is."""

@@ -60,11 +60,12 @@ def models_verify(options: Options) -> int:
 def segment(options: Options) -> int:
     """Segment the photos of a dataset."""
     from .. import curation
+    from ..curation.fiftyone_api import root_dataset
 
     samples = _samples(options)
     run = curation.segment(
         samples,
-        _references(options, samples._root_dataset),
+        _references(options, root_dataset(samples)),
         label_field=options.label_field,
         method=options.method,
         model=options.model,
@@ -196,6 +197,32 @@ def export_album(options: Options) -> None:
         overwrite=options.overwrite,
     )
     print(f"{count} photos and masks are in {options.folder}")
+
+
+def export_dreambooth(options: Options) -> None:
+    """Write photos, masks and captions for a diffusion model's trainer."""
+    from .. import curation
+
+    count = curation.export_dreambooth(
+        _samples(options),
+        options.run,
+        options.folder,
+        layout=options.layout,
+        crop=options.crop,
+        padding=options.padding,
+        resolution=options.resolution,
+        background=options.background,
+        dilate=options.dilate,
+        feather=options.feather,
+        caption=options.caption,
+        only_accepted=not options.not_only_accepted,
+        min_score=options.min_score,
+        label=options.label,
+        overwrite=options.overwrite,
+    )
+    print(f"{count} photos with masks and captions are in {options.folder}")
+    for reason in count.left_out:
+        print(f"left out: {reason}")
 
 
 def install_plugin(options: Options) -> None:

@@ -177,9 +177,45 @@ def _add_folders(subparsers: Any) -> None:
     exporting.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     _add_view(exporting)
     exporting.set_defaults(command=commands.export_album)
+    _add_dreambooth(subparsers)
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _add_dreambooth(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "export-dreambooth", help="write photos, masks and captions for a diffusion trainer"
+    )
+    parser.add_argument("dataset", help="a FiftyOne dataset")
+    parser.add_argument("run", metavar="RUN_OR_FIELD", help="a run, or a field of masks")
+    parser.add_argument("folder", help="a new or empty folder")
+    parser.add_argument(
+        "--layout", default="diffusers", choices=("diffusers", "kohya", "onetrainer", "rgba")
+    )
+    parser.add_argument("--crop", default="none", choices=("none", "square", "box"))
+    parser.add_argument(
+        "--padding", type=float, default=0.1, help="around the object, share of its longer side"
+    )
+    parser.add_argument("--resolution", type=int, help="sides in pixels; the photos' if left out")
+    parser.add_argument("--background", default="keep", choices=("keep", "white", "gray", "blur"))
+    parser.add_argument("--dilate", type=float, default=0, help="pixels by which masks grow")
+    parser.add_argument("--feather", type=float, default=0, help="width of masks' soft edge")
+    parser.add_argument(
+        "--caption",
+        default="a photo of sks {label}",
+        help="template with {label}, {tags} or {field}, a field of captions, or a text",
+    )
+    parser.add_argument("--label", help="what {label} is; the labels' class if left out")
+    parser.add_argument("--min-score", type=float, help="leave out photos of a lower score")
+    parser.add_argument(
+        "--not-only-accepted",
+        action="store_true",
+        help="also masks of a run that nobody has looked at",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _add_view(parser)
+    parser.set_defaults(command=commands.export_dreambooth)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

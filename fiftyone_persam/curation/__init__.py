@@ -13,6 +13,7 @@ _HOME = {
     "compare_runs": "evaluation.compare",
     "delete_run": "lifecycle",
     "evaluate": "evaluation.evaluate",
+    "export_dreambooth": "handover.dreambooth",
     "export_masks": "handover.export",
     "import_perseg": "handover.importing",
     "list_runs": "runs.loading",
@@ -36,6 +37,7 @@ __all__ = [
     "compare_runs",
     "delete_run",
     "evaluate",
+    "export_dreambooth",
     "export_masks",
     "import_perseg",
     "list_runs",
@@ -57,6 +59,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .evaluation.compare import compare_runs
     from .evaluation.evaluate import evaluate
+    from .handover.dreambooth import export_dreambooth
     from .handover.export import export_masks
     from .handover.importing import import_perseg
     from .handover.promotion import promote

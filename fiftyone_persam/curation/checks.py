@@ -12,6 +12,7 @@ import fiftyone as fo
 import numpy as np
 
 from ..errors import PersamError, did_you_mean
+from .fiftyone_api import root_dataset
 
 LONGEST_NAME = 100
 MASKS = (fo.Segmentation, fo.Detections, fo.Detection)
@@ -84,7 +85,7 @@ def check_field_name(argument: str, name: Any) -> None:
 
 def check_group_by(samples: Any, group_by: Any) -> None:
     """Raise PersamError unless this is a field that can name each photo's object."""
-    dataset = samples._root_dataset
+    dataset = root_dataset(samples)
     schema = dataset.get_field_schema()
     if not isinstance(group_by, str) or group_by not in schema:
         raise PersamError(

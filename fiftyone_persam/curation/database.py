@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
-from bson import DBRef
+from bson import ObjectId
+from pymongo import UpdateOne, WriteConcern
 from pymongo.errors import ConnectionFailure
 
 from ..errors import PersamError
+from . import fiftyone_api
 
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
+
+
+JOURNALED = WriteConcern(w="majority", j=True)
+"""Acknowledged when it is on the disk: a database that is killed forgets what is not."""
 
 
 T = TypeVar("T")
@@ -55,10 +61,10 @@ def root(samples: Any) -> Any:
     """
     if not isinstance(samples, fo.core.collections.SampleCollection):
         raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
-    home = samples if isinstance(samples, fo.Dataset) else samples._dataset
+    home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
-    return samples._root_dataset
+    return fiftyone_api.root_dataset(samples)
 
 
 def refresh(dataset: Any) -> None:
@@ -67,11 +73,62 @@ def refresh(dataset: Any) -> None:
     A full reload makes views unusable that somebody has already looked through, so it is kept for
     when another process has changed the fields.
     """
-    dataset._reload()
-    if any(isinstance(document, DBRef) for document in dataset._doc.runs.values()):
-        # A process was killed while it deleted a run: the dataset still names it.
-        odm.patch_runs(dataset.name)
-        dataset._reload()
-    stored = {field.name for field in dataset._doc.sample_fields}
+    with_retries(lambda: _refresh(dataset))
+
+
+def _refresh(dataset: Any) -> None:
+    fiftyone_api.reload_document(dataset)
+    # Where a process was killed while it deleted one, the dataset still names it.
+    fiftyone_api.mend_runs(dataset)
+    stored = fiftyone_api.loaded_fields(dataset)
     if {name for name in stored if not name.startswith("_")} != set(dataset.get_field_schema()):
         dataset.reload()
+
+
+def refresh_if_changed(dataset: Any) -> None:
+    """Like `refresh`, at the cost of one small query where nothing has changed."""
+    names = ("sample_fields.name", "runs", "evaluations")
+    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
+    fields = {field["name"] for field in stored.get("sample_fields", [])}
+    same = {name for name in fields if not name.startswith("_")} == set(dataset.get_field_schema())
+    for kind in ("runs", "evaluations"):
+        same = same and fiftyone_api.run_documents(dataset, kind) == stored.get(kind, {})
+    if not same:
+        refresh(dataset)
+
+
+def write_samples(
+    dataset: Any, changes: Mapping[str, Mapping[str, Any]], journaled: bool = False
+) -> None:
+    """Write values of several fields: all of a sample's in one step, so that none is half written.
+
+    Args:
+        dataset: where to.
+        changes: sample id -> field -> value, as Python has it; samples that are gone are left out.
+        journaled: whether to wait until it is on the disk.
+    """
+    if not changes:
+        return
+    now = datetime.now(timezone.utc)
+    ops = []
+    for sample_id, values in changes.items():
+        stored = {
+            name: None if value is None else dataset.get_field(name).to_mongo(value)
+            for name, value in values.items()
+        }
+        ops.append(
+            UpdateOne({"_id": ObjectId(sample_id)}, {"$set": {**stored, "last_modified_at": now}})
+        )
+    fiftyone_api.bulk_write(dataset, ops, ids=changes)
+    if journaled:
+        make_durable()
+
+
+def make_durable() -> None:
+    """Return when everything that the database has acknowledged until now is on its disk.
+
+    The database keeps one journal in order: when one entry of it is on the disk, so are all before.
+    """
+    entry = {"store_name": "fiftyone-persam", "key": "durable", "dataset_id": None}
+    store = fiftyone_api.store_collection().with_options(write_concern=JOURNALED)
+    with_retries(lambda: store.update_one(entry, {"$inc": {"value": 1}}, upsert=True))

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import eta.core.utils as etau
-import fiftyone.core.labels as fol
 import fiftyone.core.odm as foo
 
 from .database import with_retries
+from .fiftyone_api import media_attribute
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ def _media_field_of(document_type: str | None) -> str | None:
         kind = etau.get_class(document_type)
     except (ImportError, AttributeError):  # of another version
         return None
-    return kind._MEDIA_FIELD if issubclass(kind, fol._HasMedia) else None
+    return media_attribute(kind)
 
 
 def _folders(collection: Any, fields: Mapping[str, int]) -> set[str]:

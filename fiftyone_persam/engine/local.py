@@ -122,12 +122,13 @@ def default_workers() -> int:
 def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
     path, frame = task.source
-    key = None if job.cache is None else embedding_key(job.sam, path, frame)
+    contrast = getattr(job.predictors[task.group], "contrast", None)
+    key = None if job.cache is None else embedding_key(job.sam, path, contrast, frame)
     known = look_up(job.cache, key)
     if known is not None:
         return known
     photo = path if frame is None else load_frame(path, frame)
-    return _Fresh(*job.sam.load_and_resize(photo), key)
+    return _Fresh(*job.sam.load_and_resize(photo, contrast), key)
 
 
 def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[list[Any]]:

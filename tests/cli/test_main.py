@@ -100,6 +100,17 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
     masks = sorted((tmp_path / "out" / "Annotations").rglob("*.png"))
     assert len(masks) == 4 and all(np.asarray(Image.open(path)).any() for path in masks)
 
+    code, out, _ = run(
+        *("export-dreambooth", NAME, "mine", tmp_path / "set", "--layout", "kohya"),
+        *("--crop", "square", "--resolution", "64", "--dilate", "2", "--not-only-accepted"),
+        *("--caption", "a photo of sks {label}", "--background", "white", "--tag", "show"),
+    )
+    assert code == 0 and out.startswith("2 photos with masks and captions are in")
+    texts = sorted(path.read_text() for path in (tmp_path / "set" / "images").glob("*.txt"))
+    assert texts == ["a photo of sks cat\n", "a photo of sks cup\n"]
+    sizes = {Image.open(path).size for path in (tmp_path / "set").rglob("*.png")}
+    assert sizes == {(64, 64)}
+
 
 def test_demo(
     run: Call, album: Path, dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -204,6 +215,8 @@ def test_every_photo_bad(run: Call, photos: fo.Dataset, tmp_path: Path) -> None:
         (["import", "ALBUM", "--name", NAME], "already"),
         (["import", "ALBUM", "--object", "dog"], "dog"),
         (["export", NAME, "x", "/tmp/x"], "no run 'x'"),
+        (["export-dreambooth", NAME, "x", "/tmp/x"], "no run and no field 'x'"),
+        (["export-dreambooth", NAME, "ground_truth", "/tmp/x", "--min-score", "7"], "min_score"),
         (["models", "download", "sam_huge"], "sam_huge"),
         (["demo", "--perseg-dir", "/nowhere"], "/nowhere is no folder"),
         (["install-plugin", "--plugins-dir", "/dev/null/x"], "cannot be put into"),
@@ -232,6 +245,7 @@ def test_errors_are_one_line(
         ["segment", NAME, "--method", "sam"],
         ["segment", NAME, "--mask-value", "red"],
         ["export", NAME, "x", "y", "--format", "zip"],
+        ["export-dreambooth", NAME, "x", "y", "--layout", "zip"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

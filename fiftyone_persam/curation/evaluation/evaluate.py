@@ -23,6 +23,7 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
+from ..fiftyone_api import is_dynamic_groups, is_frames, is_patches
 from ..runs import naming
 from ..runs.loading import done_ids
 from ..runs.record import read_record
@@ -76,7 +77,7 @@ def evaluate(
     check_mask_value(mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
     check_progress(progress)
-    if samples._is_patches or samples._is_frames:
+    if is_patches(samples) or is_frames(samples):
         raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
@@ -166,4 +167,4 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
 
 def _is_dynamic(samples: Any) -> bool:
     # Photos grouped by a field for looking at them, which are no groups of slices.
-    return isinstance(samples, fo.DatasetView) and bool(samples._is_dynamic_groups)
+    return isinstance(samples, fo.DatasetView) and is_dynamic_groups(samples)

@@ -12,6 +12,7 @@ from bson import ObjectId
 from ...errors import PersamError
 from .. import database
 from ..database import photos_of
+from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.references import resolve_references
 from ..labels.shapes import label_prompt
 from ..runs.naming import run_names
@@ -70,7 +71,7 @@ def mask_values(sample: Any, field: str) -> dict[int, str]:
     mask = np.asarray(label.get_mask())
     if mask.ndim != 2 or mask.dtype.kind == "b":
         return {}
-    dataset = sample._dataset._root_dataset
+    dataset = dataset_of_sample(sample)
     targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
     values = [int(v) for v in np.unique(mask) if v > 0]
     return {v: str(targets.get(v) or f"value {v}") for v in values}
@@ -148,7 +149,7 @@ def _groups(
         if not all(isinstance(i, str) and ObjectId.is_valid(i) for i in ids):
             resolve_references(dataset, reference, label_field, group_by, mask_value)  # raises
     changed = photos_of(dataset).select(ids).values("last_modified_at") if ids else []
-    asked = (dataset._doc.id, label_field, group_by, mask_value, chosen, *ids, *changed)
+    asked = (dataset_id(dataset), label_field, group_by, mask_value, chosen, *ids, *changed)
     if asked not in _FOUND:
         found = resolve_references(dataset, reference, label_field, group_by, mask_value)
         while len(_FOUND) >= REMEMBERED:

@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from ...errors import PersamError
 from ..checks import check_group_by, check_states, check_switches, folder_path
 from ..database import root
+from ..fiftyone_api import root_dataset
 from ..labels.masks import shown_mask, union_mask
 from ..labels.sizes import photo_size
 from ..review.editing import corrected_fields, latest_label
@@ -107,7 +108,7 @@ def export_masks(
     count = len(view)
     if not count:
         raise PersamError(f"no photo can be exported, the first: {next(iter(faults.values()))}")
-    corrected = corrected_fields(view._root_dataset, run)
+    corrected = corrected_fields(root_dataset(view), run)
     with _staging(folder) as aside:
         if format == "coco":
             _export_coco(view, run, aside, group_by, corrected)

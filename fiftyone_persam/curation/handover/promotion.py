@@ -16,6 +16,7 @@ from ...engine.writing import MASK_VALUE
 from ...errors import PersamError, RunConflictError
 from ..checks import check_field_name, check_states, check_switches, check_text, folder_path
 from ..database import photos_of
+from ..fiftyone_api import root_dataset
 from ..labels.masks import shown_mask
 from ..review.editing import corrected_fields, latest_label
 from ..review.table import ACCEPTED, REJECTED, STATES, Collection, review_table
@@ -95,7 +96,7 @@ def promote(
         RunConflictError: if the field, or the folder, belongs to a run
     """
     table = review_table(collection, run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     check_states(states, STATES)
     check_text("label", label)
     check_switches(overwrite=overwrite)

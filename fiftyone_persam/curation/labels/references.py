@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ...errors import BadReferenceError, PersamError
-from ...sam.photos import load_photo
+from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .shapes import LabelPrompt, label_prompt
 
 if TYPE_CHECKING:
     from ...personalize import Reference
+    from ...sam import Contrast
 
 _PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
 _HOW = "give a sample, its id, a (sample, label id) pair, or a view of labelled samples"
@@ -48,17 +49,23 @@ class SampleReference:
     name: str | None
     prompt: LabelPrompt
 
-    def load(self) -> Reference:
-        """The photo and the shape, for `PerSAM.fit`."""
+    def load(self, contrast: Contrast | None = None) -> Reference:
+        """The photo and the shape, for `PerSAM.fit`.
+
+        Args:
+            contrast: of the object's first reference, for photos of more than 8 bits.
+        """
         from ...personalize import Reference
 
-        image = load_photo(self.filepath)
         prompt = self.prompt
-        if prompt.mask is not None:
-            return Reference(image, mask=prompt.mask)
-        if prompt.box is not None:
-            return Reference(image, box=prompt.box)
-        return Reference(image, points=prompt.points, labels=prompt.labels)
+        return Reference(
+            self.filepath,
+            mask=prompt.mask,
+            box=prompt.box,
+            points=prompt.points,
+            labels=prompt.labels,
+            contrast=contrast,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
@@ -170,7 +177,7 @@ def _resolve(
 ) -> SampleReference:
     sample, label_id = _out_of_patch(sample, label_id, label_field)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
-    home = sample._dataset._root_dataset
+    home = dataset_of_sample(sample)
     group = ""
     if group_by is not None:
         if not sample.has_field(group_by):
@@ -183,7 +190,7 @@ def _resolve(
     return SampleReference(
         group=group,
         dataset=home.name,
-        dataset_id=str(home._doc.id),
+        dataset_id=str(dataset_id(home)),
         sample_id=sample.id,
         label_field=label_field,
         label_id=label_id,
@@ -204,7 +211,7 @@ def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, s
     label = sample[field] if sample.has_field(field) else None
     if label_id is None and isinstance(label, (fo.Detection, fo.Polyline, fo.Keypoint)):
         label_id = label.id
-    return sample._view._root_dataset[sample.sample_id], label_id
+    return photo_of_patch(sample), label_id
 
 
 def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> str | None:
@@ -212,7 +219,7 @@ def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> st
         return getattr(label, "label", None)
     if value is None:
         return None
-    dataset = sample._dataset._root_dataset
+    dataset = dataset_of_sample(sample)
     targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
     named = targets.get(value)
     return None if named is None else str(named)

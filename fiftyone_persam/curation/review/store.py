@@ -6,6 +6,7 @@ from typing import Any
 
 from fiftyone.operators import ExecutionStore
 
+from ..fiftyone_api import dataset_id, root_dataset
 from ..runs.record import read_record
 
 STORE = "fiftyone-persam-review"
@@ -15,7 +16,7 @@ UNDO_PHOTOS = 50_000
 
 def review_store(dataset: Any) -> Any:
     """Where undo steps and thresholds are kept, by run."""
-    return ExecutionStore.create(STORE, dataset._doc.id)
+    return ExecutionStore.create(STORE, dataset_id(dataset))
 
 
 def review_record(dataset: Any, run: str) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> No
 
 def presence_threshold(collection: Any, run: str) -> float:
     """The presence below which photos count as absent: the reviewer's, else the run's own."""
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     chosen = review_record(dataset, run)["threshold"]
     if chosen is not None:
         return float(chosen)

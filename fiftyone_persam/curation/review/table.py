@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from ..checks import check_states
 from ..database import photos_of, root
+from ..fiftyone_api import root_dataset
 from ..runs.naming import require, review_field
 from .store import presence_threshold
 
@@ -113,7 +114,7 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     require(root(collection), run)
     if threshold is None:
         threshold = presence_threshold(collection, run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     if not dataset.has_field(review_field(run)):
         # Somebody may have begun to review in the App: another process, another schema.
         dataset.reload()

@@ -14,6 +14,7 @@ from typing import Any
 from .. import database
 from ..database import refresh, root
 from .fields import RunFields, fields_of
+from .journal import settle
 from .lease import holder_of
 from .naming import require, run_names
 from .record import (
@@ -139,7 +140,7 @@ class Run:
 def list_runs(samples: Any) -> list[Run]:
     """The runs of a dataset, oldest first."""
     dataset = root(samples)
-    refresh(dataset)
+    settle(dataset)
     return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
 
 

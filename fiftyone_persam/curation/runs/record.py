@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gridfs.errors import GridFSError
+
 from ...errors import PersamError
 from .migration import VERSION, migrate
 
@@ -110,7 +112,6 @@ class RunRecord:
         device, dtype, backend: where and how the last call computed.
         versions: of this package and of those that results depend on.
         earlier: how masks of earlier calls were made, where it differs.
-        renaming: the new name while the run is being renamed.
     """
 
     method: str
@@ -128,7 +129,6 @@ class RunRecord:
     backend: str = "local"
     versions: dict[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierCall, ...] = ()
-    renaming: str | None = None
 
     @classmethod
     def from_config(cls, config: Any, name: str = "") -> RunRecord:
@@ -208,8 +208,11 @@ def update_record(dataset: Any, run: str, **changes: Any) -> RunRecord:
 
 
 def read_outcome(dataset: Any, run: str) -> Outcome:
-    """What a run has stored beside its record; empty if it was killed before that."""
-    results = dataset.load_run_results(run, cache=False, load_view=False)
+    """What a run has stored beside its record; empty if that is not there, as after a kill."""
+    try:
+        results = dataset.load_run_results(run, cache=False, load_view=False)
+    except (GridFSError, ValueError):  # its file is gone, or not whole
+        return Outcome()
     ids = getattr(results, "ids", None)
     return Outcome(None if ids is None else list(ids), dict(getattr(results, "timings", {}) or {}))
 

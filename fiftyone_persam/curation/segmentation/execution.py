@@ -13,6 +13,7 @@ from ...engine.job import Backend, Job, PhotoResult, PhotoTask
 from ...errors import PersamError, RunConflictError
 from .. import database
 from ..database import with_retries
+from ..fiftyone_api import replace_run_results
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_photos
 from ..runs import fields as run_fields
@@ -216,16 +217,6 @@ def _save_results(plan: Plan, **values: Any) -> None:
 
     def save() -> None:
         results = dataset.init_run_results(plan.name, **values)
-        # FiftyOne removes the old results before it writes the new ones; a process that dies in
-        # between would leave a run that nobody can load. So the old ones are set aside first.
-        stored = dataset._doc.runs[plan.name].results
-        old, stored.grid_id, stored.gridout = stored.grid_id, None, None
-        try:
-            dataset.save_run_results(plan.name, results, cache=False)
-        except BaseException:
-            stored.grid_id, stored.gridout = old, None
-            raise
-        if old is not None:
-            stored.fs.delete(old)
+        replace_run_results(dataset, plan.name, results)
 
     with_retries(save)

@@ -19,6 +19,7 @@ from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_
 from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
+from ..fiftyone_api import is_frames, is_patches
 from ..labels.references import SampleReference, resolve_references
 from ..runs import naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
@@ -118,7 +119,7 @@ def check_photos(samples: Any) -> Any:
             f"dataset {dataset.name!r} holds media of type {samples.media_type!r}: "
             "only photos can be segmented"
         )
-    if samples._is_patches or samples._is_frames:
+    if is_patches(samples) or is_frames(samples):
         raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
     return dataset
 
@@ -273,10 +274,11 @@ def fit(
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
-        loaded = [one.load() for one in chosen]
+        first = chosen[0].load()
+        loaded = [first, *(one.load(first.contrast) for one in chosen[1:])]
         encoded = None
         if cache is not None:
-            encoded = encode_files(sam, [one.filepath for one in chosen], cache)
+            encoded = encode_files(sam, [one.filepath for one in chosen], cache, first.contrast)
         try:
             predictor = build(
                 sam, presence_threshold=parameters.presence_threshold, **parameters.options

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
-from bson import ObjectId
 
 from ...engine.cache import weights_sha256
 from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks, database
+from ..fiftyone_api import dataset_name
 from ..labels.references import resolve_references
 from ..progress import Progress
 from ..runs import loading
@@ -301,8 +300,7 @@ def _dataset_of(recorded: ReferenceRecord) -> Any:
     """The dataset of a recorded reference, whatever it is called now; None if it is gone."""
     name = recorded.dataset
     if recorded.dataset_id is not None:
-        found = odm.get_db_conn().datasets.find_one(ObjectId(recorded.dataset_id), {"name": 1})
-        name = found and found["name"]
+        name = dataset_name(recorded.dataset_id)
     return fo.load_dataset(name) if name and fo.dataset_exists(name) else None
 
 
