@@ -105,9 +105,10 @@ def default_workers() -> int:
 
 def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
-    key = None if job.cache is None else embedding_key(job.sam, task.path)
+    contrast = getattr(job.predictors[task.group], "contrast", None)
+    key = None if job.cache is None else embedding_key(job.sam, task.path, contrast)
     known = look_up(job.cache, key)
-    return known or _Fresh(*job.sam.load_and_resize(task.path), key)
+    return known or _Fresh(*job.sam.load_and_resize(task.path, contrast), key)
 
 
 def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[list[Any]]:
