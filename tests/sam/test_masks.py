@@ -162,7 +162,7 @@ def test_several_classes_are_named_and_asked_for(tmp_path: Path, name: str) -> N
     content, named = CLASSES[name]
     mask = read(tmp_path, content)
     with pytest.raises(
-        PersamError, match="holds several classes.*: choose one with mask_value"
+        PersamError, match=r"holds several classes.*: choose one with mask_value"
     ) as e:
         object_in(mask, where="the mask of a.png", several=False)
     assert str(e.value).startswith(f"the mask of a.png holds several classes, {named}: ")
