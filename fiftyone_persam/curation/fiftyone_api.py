@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.labels as fol
 import fiftyone.core.odm as odm
 from bson import DBRef, ObjectId
 from fiftyone.core.evaluation import EvaluationResults
@@ -39,7 +38,6 @@ USED: dict[str, dict[str, str]] = {
         "_serialize": "an operator that is called from Python gets the caller's view",
     },
     "sample view": {"_view": "the photo behind a patch is found"},
-    "Segmentation": {"_MEDIA_FIELD": "the files that a label names are found"},
     "EvaluationResults": {"_from_dict": "an evaluation's numbers per object are loaded"},
 }
 
@@ -55,7 +53,6 @@ def missing(dataset: Any) -> list[str]:
         "dataset": dataset,
         "view": view,
         "sample view": view.first(),
-        "Segmentation": fo.Segmentation,
         "EvaluationResults": EvaluationResults,
     }
     return [
@@ -245,9 +242,3 @@ def delete_empty_sidebar_group(dataset: Any, name: str) -> None:
 
 
 # Labels -------------------------------------------------------------------------------------------
-
-
-def media_attribute(kind: type) -> str | None:
-    """In which attribute a kind of label names its file: ``mask_path``; None if it has no file."""
-    # 1.22.1: `_HasMedia` and `_MEDIA_FIELD`. Without them files that old datasets name look free.
-    return kind._MEDIA_FIELD if issubclass(kind, fol._HasMedia) else None  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import DatasetLayoutError, PhotoError
 
@@ -124,20 +124,6 @@ def write_perseg_mask(mask: BoolMask, path: Path) -> None:
     pixels = np.zeros((*mask.shape, 3), np.uint8)
     pixels[mask] = PERSEG_FOREGROUND
     _save_atomically(Image.fromarray(pixels), path)
-
-
-def save_jpeg(photo: Path, path: Path, quality: int = 95) -> None:
-    """Write ``photo`` as a JPEG, turned the way it is shown.
-
-    Raises:
-        PhotoError: ``photo`` cannot be read.
-    """
-    try:
-        with Image.open(photo) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except _UNREADABLE as error:
-        raise PhotoError(f"cannot read photo {photo}: {_one_line(error)}") from None
-    upright.save(path, format="JPEG", quality=quality, subsampling=0)
 
 
 def _brightest_channel(image: Image.Image) -> NDArray[np.generic]:

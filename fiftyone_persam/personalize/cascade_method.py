@@ -7,6 +7,7 @@ weights of the mask scales. `PerSAM` leaves them as they are here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..errors import BadReferenceError, CheckpointError, PersamError
 from ..options import Option, check_values
-from ..sam import ImageEmbedding, Prompt, PromptableSam, load_sam
+from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import presence as presence_room
 from . import prior
@@ -67,6 +68,7 @@ PriorName = Annotated[
 ]
 
 Self = TypeVar("Self", bound="CascadeMethod")
+CONTRAST = "contrast"  # names the reference's window of values among what is saved
 
 
 class CascadeMethod(Method):
@@ -155,6 +157,12 @@ class CascadeMethod(Method):
             )
         return self._state
 
+    @property
+    def contrast(self) -> Contrast | None:
+        """Which values of photos of more than 8 bits become black and white: the reference's."""
+        window = None if self._state is None else self._state.more.get(CONTRAST)
+        return None if window is None else Contrast(*window.tolist())
+
     # What kin do otherwise. -----------------------------------------------------------------------
 
     def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
@@ -211,7 +219,12 @@ class CascadeMethod(Method):
                 for e, mask, r in zip(embeddings, masks, references, strict=True)
             ]
             state = self._first_state(views)
-        self._state = self.tune(state, views, masks)
+        state = self.tune(state, views, masks)
+        seen = [r.contrast for r in references if r.contrast is not None]
+        if seen:
+            window = torch.tensor(seen[0], dtype=torch.float64)
+            state = replace(state, more={**state.more, CONTRAST: window})
+        self._state = state
         return self
 
     @torch.inference_mode()

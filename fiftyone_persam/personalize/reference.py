@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadReferenceError
-from ..sam import Photo, PhotoSource, load_photo
+from ..sam import Contrast, Photo, PhotoSource, read_photo
 
 PERSEG_VALUE = 128
 MASK, BOX, POINTS, TEXT = "mask", "box", "points", "text"
@@ -27,9 +27,12 @@ class Reference:
         box: x0, y0, x1, y1 in pixels; SAM makes the mask from it (paper, table 6).
         points: (n, 2) x, y in pixels; SAM makes the mask from them.
         labels: (n,) 1 for points on the object, 0 for points beside it; all 1 if left out.
+        contrast: which values of a photo of more than 8 bits become black and white: that of
+            another reference to the same object, or the photo's own if None.
 
     Attributes:
         photo: (H, W, 3) uint8 RGB.
+        contrast: the window of values that the photo was mapped by; None for 8 bits.
         mask: (H, W) bool or None.
         mask_value: value of the object in the mask's first channel as given; 128, as PerSeg has
             it, for bool masks. Only mode="reference" looks at it.
@@ -51,6 +54,7 @@ class Reference:
         box: npt.ArrayLike | None = None,
         points: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
+        contrast: Contrast | None = None,
     ) -> None:
         given = [n for n, v in (("mask", mask), ("box", box), ("points", points)) if v is not None]
         if len(given) != 1:
@@ -60,7 +64,9 @@ class Reference:
             )
         if labels is not None and points is None:
             raise BadReferenceError("labels belong to points: give points, or leave labels out")
-        self.photo: Photo = load_photo(image)
+        self.photo: Photo
+        self.contrast: Contrast | None
+        self.photo, self.contrast = read_photo(image, contrast)
         self.mask: npt.NDArray[np.bool_] | None = None
         self.mask_value = PERSEG_VALUE
         self.box: npt.NDArray[np.float64] | None = None

@@ -15,6 +15,7 @@ from typing import Any
 from ... import __version__
 from ...datasets.concept_layouts import ConceptWriter, check_layout
 from ...datasets.concept_photo import PhotoOptions, prepare_photo
+from ...datasets.staging import check_folder, staged
 from ...errors import PersamError
 from ...sam.photos import load_photo
 from ..checks import check_progress, check_switches, check_text, folder_path
@@ -25,7 +26,7 @@ from ..progress import Progress, StoppedError, reporting
 from ..review.table import Collection
 from .captions import Captions
 from .concept_sources import ChosenPhoto, choose_source
-from .export import Exported, _move, _staging, check_folder
+from .export import Exported
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +117,10 @@ def export_dreambooth(
     if not chosen:
         raise PersamError(_nothing(run_or_label_field, left_out, advice))
     texts = captions.of(source.samples(chosen), {i: source.called(i) for i in chosen})
-    earlier = check_out_dir(folder, overwrite)
+    check_out_dir(folder, overwrite)
     try:
-        with _staging(folder) as aside:
-            writer = ConceptWriter(aside, layout, options, folder)
+        with staged(folder, overwrite) as stage:
+            writer = ConceptWriter(stage.path, layout, options, folder)
             with reporting(progress, len(chosen)) as report:
                 for done, photo in enumerate(source.read(chosen), 1):
                     reason = _write(writer, photo, run_or_label_field, texts, options)
@@ -146,7 +147,6 @@ def export_dreambooth(
             }
             called = {source.called(i) for i in chosen}
             writer.finish(called.pop() if len(called) == 1 else dataset.name, manifest)
-            _move(aside, folder, earlier)
     except StoppedError as stopped:
         raise stopped.cause from None
     if left_out:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ...errors import BadReferenceError, PersamError
-from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .shapes import LabelPrompt, label_prompt
 
 if TYPE_CHECKING:
     from ...personalize import Reference
+    from ...sam import Contrast
 
 _PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
 _HOW = "give a sample, its id, a (sample, label id) pair, or a view of labelled samples"
@@ -49,17 +49,23 @@ class SampleReference:
     name: str | None
     prompt: LabelPrompt
 
-    def load(self) -> Reference:
-        """The photo and the shape, for `PerSAM.fit`."""
+    def load(self, contrast: Contrast | None = None) -> Reference:
+        """The photo and the shape, for `PerSAM.fit`.
+
+        Args:
+            contrast: of the object's first reference, for photos of more than 8 bits.
+        """
         from ...personalize import Reference
 
-        image = load_photo(self.filepath)
         prompt = self.prompt
-        if prompt.mask is not None:
-            return Reference(image, mask=prompt.mask)
-        if prompt.box is not None:
-            return Reference(image, box=prompt.box)
-        return Reference(image, points=prompt.points, labels=prompt.labels)
+        return Reference(
+            self.filepath,
+            mask=prompt.mask,
+            box=prompt.box,
+            points=prompt.points,
+            labels=prompt.labels,
+            contrast=contrast,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""

@@ -10,9 +10,10 @@ from ..database import root
 from ..fiftyone_api import root_dataset
 from ..runs.fields import fields_of
 from ..runs.naming import require
+from ..runs.presence import presence_threshold
 from ..runs.record import read_record
 from ..runs.writing import withhold
-from .store import presence_threshold, remember
+from .store import remember
 from .table import ABSENT, Collection, review_table
 
 

@@ -16,6 +16,7 @@ from ..database import with_retries
 from ..fiftyone_api import replace_run_results
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_photos
+from ..review.visibility import adopt_threshold
 from ..runs import fields as run_fields
 from ..runs import folders, loading, naming, writing
 from ..runs.lease import Lease
@@ -119,6 +120,8 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         ids = [task.id for task in plan.tasks]
         forget_photos(dataset, plan.name, ids)
         run_fields.clear(dataset, plan.fields, ids)
+    if plan.exists:
+        adopt_threshold(dataset, plan.name)
     return record
 
 

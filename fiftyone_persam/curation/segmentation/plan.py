@@ -274,10 +274,11 @@ def fit(
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
-        loaded = [one.load() for one in chosen]
+        first = chosen[0].load()
+        loaded = [first, *(one.load(first.contrast) for one in chosen[1:])]
         encoded = None
         if cache is not None:
-            encoded = encode_files(sam, [one.filepath for one in chosen], cache)
+            encoded = encode_files(sam, [one.filepath for one in chosen], cache, first.contrast)
         try:
             predictor = build(
                 sam, presence_threshold=parameters.presence_threshold, **parameters.options

@@ -15,7 +15,7 @@ from .. import checks, database
 from ..fiftyone_api import dataset_name
 from ..labels.references import resolve_references
 from ..progress import Progress
-from ..runs import loading
+from ..runs import loading, presence
 from ..runs.fields import RunFields
 from ..runs.record import DONE, ReferenceRecord, RunRecord
 from . import plan as planning
@@ -83,8 +83,9 @@ def segment(
         similarity: write similarity maps into ``x_similarity``.
         prompts: write the prompt points into ``x_prompts``.
         presence_threshold: presence below which the object counts as absent: the photo gets an
-            empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; the method's
-            own if None.
+            empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
+            what the run's reviewer has chosen, or else the method's own. It counts for all photos
+            of the run, those too that keep their masks.
         skip_existing: go on with a run of this name: only photos without a mask.
         overwrite: do these photos of a run of this name again; its other photos stay.
         batch_size: photos encoded at once; by device if None.
@@ -139,6 +140,9 @@ def segment(
     checks.check_backend(backend, embeddings)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
+    if exists and presence_threshold is None:  # what the reviewer has chosen stays
+        chosen = presence.chosen_threshold(dataset, out_field)
+        parameters = replace(parameters, presence_threshold=chosen)
     tasks = planning.choose_photos(samples, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
@@ -216,7 +220,9 @@ def resume_run(
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
-    parameters = record.parameters
+    parameters = replace(
+        record.parameters, presence_threshold=presence.presence_threshold(dataset, name)
+    )
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []

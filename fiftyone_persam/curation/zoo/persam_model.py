@@ -23,7 +23,7 @@ from ...engine.rendering import tight_box
 from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError
 from ...personalize import PerSAM, PerSAMF, Prediction, Reference
-from ...sam import Photo, load_photo, load_sam, resize_photo
+from ...sam import Contrast, Photo, load_photo, load_sam, resize_photo
 from ...sam.checkpoints import ensure
 from ...sam.registry import BUNDLED, BUNDLED_PATH, CHECKPOINTS
 from ..checks import check_choice
@@ -56,8 +56,14 @@ class LoadedPhoto:
 class PhotoLoader(fout.GetItem):  # type: ignore[misc]
     """Reads photos in the workers of FiftyOne's data loader; a bad one costs only itself."""
 
-    def __init__(self, image_size: int, field_mapping: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        field_mapping: dict[str, str] | None = None,
+        contrast: Contrast | None = None,
+    ) -> None:
         self.image_size = image_size
+        self.contrast = contrast
         super().__init__(field_mapping=field_mapping)
 
     @property
@@ -67,7 +73,7 @@ class PhotoLoader(fout.GetItem):  # type: ignore[misc]
 
     def __call__(self, values: dict[str, str]) -> LoadedPhoto:  # noqa: D102
         try:
-            photo = load_photo(values["filepath"])
+            photo = load_photo(values["filepath"], self.contrast)
         except PersamError as error:
             return LoadedPhoto(values["id"], error=str(error))
         size = (photo.shape[0], photo.shape[1])
@@ -133,7 +139,7 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
 
     def build_get_item(self, field_mapping: dict[str, str] | None = None) -> PhotoLoader:
         """How FiftyOne's data loader reads photos for this model."""
-        return PhotoLoader(self.predictor.sam.image_size, field_mapping)
+        return PhotoLoader(self.predictor.sam.image_size, field_mapping, self.predictor.contrast)
 
     @staticmethod
     def collate_fn(batch: list[LoadedPhoto]) -> list[LoadedPhoto]:
@@ -147,7 +153,9 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
     def predict_all(self, args: Sequence[Any]) -> list[fo.Label | None]:
         """Segment photos in one batch; None for those that could not be read."""
         sam = self.predictor.sam
-        loaded = [arg if isinstance(arg, LoadedPhoto) else _loaded(arg, sam) for arg in args]
+        loaded = [
+            arg if isinstance(arg, LoadedPhoto) else _loaded(arg, self.predictor) for arg in args
+        ]
         for photo in loaded:
             if photo.error is not None:
                 self.errors[photo.id] = photo.error
@@ -195,7 +203,9 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
             return
         before = [reference.prompt.fingerprint() for reference in self.references]
         if [reference.prompt.fingerprint() for reference in now] != before:
-            self.predictor.fit([reference.load() for reference in now])
+            first = now[0].load()
+            rest = [reference.load(first.contrast) for reference in now[1:]]
+            self.predictor.fit([first, *rest])
             self.references = now
 
 
@@ -283,8 +293,8 @@ def provide_checkpoint(model: str, path: Path) -> None:
             shutil.copyfile(source, path)
 
 
-def _loaded(photo: Any, sam: Any) -> LoadedPhoto:
-    pixels, size = sam.load_and_resize(photo)
+def _loaded(photo: Any, predictor: Method) -> LoadedPhoto:
+    pixels, size = predictor.sam.load_and_resize(photo, predictor.contrast)
     return LoadedPhoto("", pixels, size)
 
 
