@@ -210,7 +210,8 @@ def dream(
         judge = Trainer(TrainSettings(**{**vars(settings), "masked": True}), say=lambda line: None)
         judge.pipe.unet.load_state_dict(trainer.pipe.unet.state_dict())
     with torch.no_grad():
-        loss = statistics.mean(float(judge.loss(100_000 + index)) for index in range(16))
+        passes = range(100_000, 100_000 + arguments.samples)
+        loss = statistics.mean(float(judge.loss(index)) for index in passes)
     images = np.stack([np.asarray(image) for image in drawn])
     return Sampled(images, background_share(images), loss)
 
