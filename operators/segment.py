@@ -29,7 +29,7 @@ from .segment_form import (
     truth_field,
     truth_of,
 )
-from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
+from .streaming import Progress
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
 ONE, GROUPS, GIVEN = "one", "groups", "given"
@@ -103,21 +103,16 @@ class SegmentFromReference(PersamOperator):
         view, name = chosen_photos(ctx), ctx.params["out_field"]
         if ctx.params.get("download"):
             fp.load_sam(ctx.params.get("model", "sam_lite"), download=True)
-        progress.track(Board(ctx.dataset), name)
-        try:
+
+        def work() -> dict[str, Any]:
             run = fp.segment(view, progress=progress, **segment_arguments(ctx))
             result: dict[str, Any] = {"run": name, "fields": [name], **run_facts(run)}
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
                 result = evaluated(ctx, view, result)
-        except StoppedError as stopped:
-            progress.finish(STOPPED, str(stopped))
-            raise
-        except BaseException as error:
-            progress.finish(ERROR, str(error))
-            raise
-        progress.finish(DONE, result["summary"])
-        return result
+            return result
+
+        return progress.published(ctx.dataset, name, work)
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the new masks and say what happened."""
@@ -311,8 +306,6 @@ def evaluated(ctx: Context, view: Any, result: dict[str, Any]) -> dict[str, Any]
     """A run's result with its evaluation; the run has succeeded, whatever comes of that."""
     try:
         result = result | evaluate_run(ctx, view, result["run"])
-    except StoppedError:
-        raise
     except Exception as error:  # FiftyOne's own, too: the masks are there all the same
         reason = " ".join(str(error).split()) or type(error).__name__
         summary = f"{result['summary']}; not evaluated: {reason}"

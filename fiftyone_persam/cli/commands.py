@@ -149,6 +149,17 @@ def runs_resume(options: Options) -> int:
     return _verdict(run)
 
 
+def runs_stop(options: Options) -> int:
+    """Stop a run that goes on in another process."""
+    from .. import curation
+
+    if curation.stop_run(_dataset(options), options.run):
+        print(f"{options.run} stops at its next photo")
+        return 0
+    print(f"{options.run} is not being written: there is nothing to stop", file=sys.stderr)
+    return 1
+
+
 def runs_rename(options: Options) -> None:
     """Rename a run."""
     from .. import curation
@@ -235,9 +246,9 @@ def install_plugin(options: Options) -> None:
 
 def doctor(options: Options) -> None:
     """Check device, checkpoints, database and versions."""
-    from .doctor import check
+    from . import doctor as checks
 
-    rows = check()
+    rows = checks.doctor()
     width = max(len(row["check"]) for row in rows)
     for row in rows:
         print(f"{row['check']:<{width}}  {row['result']}")

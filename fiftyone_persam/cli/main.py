@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import PersamError
+from ..errors import PersamError, RunStoppedError
 from . import commands
 
 
@@ -18,16 +20,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 where it ran but found every photo or a checkpoint bad; 2 where something that was
-        given, or the machine, kept it from running, with one line on stderr; 130 after Ctrl-C.
+        given, or the machine, kept it from running, with one line on stderr; 130 after Ctrl-C or
+        `runs stop`.
     """
     options = build_parser().parse_args(arguments)
     # Where other programs want the processor too, torch's threads would spin while they wait for
     # each other: ten times slower on two busy cores. Read when torch is imported, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _heed_interrupts()
     try:
         return int(options.command(options) or 0)
     except KeyboardInterrupt:
         print("stopped: what is finished is kept, see `runs resume`", file=sys.stderr)
+        return 130
+    except RunStoppedError as error:
+        print(f"stopped: {error}", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_expected(error):
@@ -127,12 +134,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_runs(subparsers: Any) -> None:
-    runs = subparsers.add_parser("runs", help="list, resume, rename and delete runs")
+    runs = subparsers.add_parser("runs", help="list, resume, stop, rename and delete runs")
     actions = runs.add_subparsers(required=True, metavar="ACTION")
     for name, command, text in (
         ("list", commands.runs_list, "the runs of a dataset"),
         ("show", commands.runs_show, "counts, timings and failures of a run"),
         ("resume", commands.runs_resume, "go on with a run that was stopped"),
+        ("stop", commands.runs_stop, "stop a run that goes on in another process"),
         ("rename", commands.runs_rename, "rename a run, its fields and its review"),
         ("delete", commands.runs_delete, "delete a run with every field and file it wrote"),
     ):
@@ -248,6 +256,18 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
 
 def _mask_value(text: str) -> int | str:
     return text if text.startswith("#") else int(text)
+
+
+def _heed_interrupts() -> None:
+    """Let SIGINT end the command, as Ctrl-C does.
+
+    A shell that starts a program in the background, and job runners, have it ignored; the program
+    inherits that, and could only be killed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may change it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_expected(error: Exception) -> bool:

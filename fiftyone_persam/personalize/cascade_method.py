@@ -6,6 +6,7 @@ weights of the mask scales. `PerSAM` leaves them as they are here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
@@ -29,7 +30,7 @@ from .instances import find_instances
 from .location import Guide, LocationPrior, ReferenceView
 from .method import Method
 from .prediction import Prediction
-from .reference import Reference
+from .reference import Reference, perseg_channel
 from .registries import LOCATION_PRIORS
 from .state import PRIOR, FittedState
 
@@ -69,6 +70,9 @@ PriorName = Annotated[
 
 Self = TypeVar("Self", bound="CascadeMethod")
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
+
+
+logger = logging.getLogger(__name__)
 
 
 class CascadeMethod(Method):
@@ -133,6 +137,12 @@ class CascadeMethod(Method):
         if presence_threshold is None:
             presence_threshold = self.prior.presence_threshold
         self.sam = load_sam(sam)
+        if self.prior.exact and self.sam.dtype != torch.float32:
+            logger.warning(
+                "mode='reference' on a model in %s is not exactly what the released code computes: "
+                "load the model with dtype='float32'",
+                str(self.sam.dtype).removeprefix("torch."),
+            )
         self.mode = mode
         self.negative_prior = negative_prior
         self.guided_attention = guided_attention
@@ -214,10 +224,16 @@ class CascadeMethod(Method):
                 embeddings = self.sam.encode([r.photo for r in references])
             check_embeddings(embeddings, self.sam, len(references))
             masks = [self._mask_of(r, e) for r, e in zip(references, embeddings, strict=True)]
-            views = [
-                self._view(e, mask, r.mask_value)
-                for e, mask, r in zip(embeddings, masks, references, strict=True)
+            channels = [
+                perseg_channel(mask) if r.channel is None else r.channel
+                for mask, r in zip(masks, references, strict=True)
             ]
+            views = [
+                self._view(e, mask, channel)
+                for e, mask, channel in zip(embeddings, masks, channels, strict=True)
+            ]
+            if self.prior.exact:  # tuning, too, sees the first channel alone
+                masks = [channel > 0 for channel in channels]
             state = self._first_state(views)
         state = self.tune(state, views, masks)
         seen = [r.contrast for r in references if r.contrast is not None]
@@ -309,9 +325,12 @@ class CascadeMethod(Method):
         )
 
     def _view(
-        self, embedding: ImageEmbedding, mask: npt.NDArray[np.bool_], value: int
+        self,
+        embedding: ImageEmbedding,
+        mask: npt.NDArray[np.bool_],
+        channel: npt.NDArray[np.uint8],
     ) -> ReferenceView:
-        foreground = self.prior.foreground(self.sam, mask, value, embedding)
+        foreground = self.prior.foreground(self.sam, mask, channel, embedding)
         features = embedding.to_match.to(self.sam.device).float()
         target = self.target_feature(features, foreground)
         return ReferenceView(
@@ -328,7 +347,7 @@ class CascadeMethod(Method):
             batch,
             self.scale_weights(),
             self.post_refinement,
-            exact_boxes=self.prior.exact,
+            exact=self.prior.exact,
         )
 
     def _batch(

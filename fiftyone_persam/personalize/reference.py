@@ -34,8 +34,8 @@ class Reference:
         photo: (H, W, 3) uint8 RGB.
         contrast: the window of values that the photo was mapped by; None for 8 bits.
         mask: (H, W) bool or None.
-        mask_value: value of the object in the mask's first channel as given; 128, as PerSeg has
-            it, for bool masks. Only mode="reference" looks at it.
+        channel: (H, W) uint8, the mask's first channel as it was given, for bool masks 128 on the
+            object as PerSeg has it; None without a mask. Only mode="reference" looks at it.
         box: (4,) float64 or None.
         points: (n, 2) float64 or None.
         labels: (n,) int64 or None.
@@ -68,12 +68,12 @@ class Reference:
         self.contrast: Contrast | None
         self.photo, self.contrast = read_photo(image, contrast)
         self.mask: npt.NDArray[np.bool_] | None = None
-        self.mask_value = PERSEG_VALUE
+        self.channel: npt.NDArray[np.uint8] | None = None
         self.box: npt.NDArray[np.float64] | None = None
         self.points: npt.NDArray[np.float64] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if mask is not None:
-            self.mask, self.mask_value = _check_mask(_array(mask), self.size)
+            self.mask, self.channel = _check_mask(_array(mask), self.size)
         elif box is not None:
             self.box = _check_box(_numbers(box, "box"), self.size)
         elif points is not None:
@@ -135,7 +135,14 @@ class TextReference:
         return hash(self.text)
 
 
-def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], int]:
+def perseg_channel(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """(H, W) bool -> the first channel of PerSeg's colour mask of it: 128 on the object."""
+    return mask * np.uint8(PERSEG_VALUE)
+
+
+def _check_mask(
+    mask: npt.NDArray[Any], size: tuple[int, int]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[:, :, 0]
     if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] != 3):
@@ -159,10 +166,9 @@ def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDAr
     if not foreground.any():
         raise BadReferenceError("the mask is empty: mark at least one pixel of the object")
     if mask.dtype == np.bool_:
-        return foreground, PERSEG_VALUE
+        return foreground, perseg_channel(mask[:, :, 0] if mask.ndim == 3 else mask)
     first = mask[:, :, 0] if mask.ndim == 3 else mask
-    value = int(np.clip(first.max(), 0, 255))
-    return foreground, value if value > 0 else PERSEG_VALUE
+    return foreground, np.clip(first, 0, 255).astype(np.uint8)
 
 
 def _check_box(box: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:

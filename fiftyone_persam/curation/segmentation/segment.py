@@ -15,7 +15,7 @@ from .. import checks, database
 from ..fiftyone_api import dataset_name
 from ..labels.references import resolve_references
 from ..progress import Progress
-from ..runs import loading, presence
+from ..runs import loading, presence, stopping
 from ..runs.fields import RunFields
 from ..runs.record import DONE, ReferenceRecord, RunRecord
 from . import plan as planning
@@ -140,6 +140,7 @@ def segment(
     checks.check_backend(backend, embeddings)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
+    stopping.withdraw_stop(dataset, out_field)
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
         chosen = presence.chosen_threshold(dataset, out_field)
         parameters = replace(parameters, presence_threshold=chosen)
@@ -215,6 +216,7 @@ def resume_run(
     """
     run = loading.load_run(samples, name)
     dataset, record = run.dataset, run.record
+    stopping.withdraw_stop(dataset, name)
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
     checks.check_progress(progress)
