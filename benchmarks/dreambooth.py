@@ -120,7 +120,7 @@ def batches(data: Tensor, steps: int, size: int, seed: int) -> Iterator[Tensor]:
 def base_model(scratch: Path, arguments: argparse.Namespace) -> Path:
     """Train a tiny Stable Diffusion from nothing; returns its folder."""
     pipe = build_pipeline(
-        scratch / "tokenizer", unet_widths=(32, 64), vae_widths=(16, 32), text_width=32
+        scratch / "tokenizer", unet_widths=(32, 64), vae_widths=(8, 16, 32), text_width=32, size=8
     )
     torch.manual_seed(0)
     data = pictures(0, arguments.pictures)
@@ -265,9 +265,9 @@ def draw(data: Path, found: dict[str, list[Sampled]], file: Path) -> None:
 def main(given: list[str] | None = None) -> int:
     parser = parser_of(__doc__, photos=6, repeats=3)
     parser.add_argument("--pictures", type=int, default=2000, help="that the base model learns")
-    parser.add_argument("--vae-steps", type=int, default=600)
-    parser.add_argument("--base-steps", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=300, help="of DreamBooth")
+    parser.add_argument("--vae-steps", type=int, default=500)
+    parser.add_argument("--base-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=250, help="of DreamBooth")
     parser.add_argument("--samples", type=int, default=16, help="images per seed")
     parser.add_argument("--sample-steps", type=int, default=25)
     parser.add_argument("--picture", type=Path, help="write a grid of images here")

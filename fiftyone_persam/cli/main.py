@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
+from ..personalize.registries import METHODS
 from . import commands
 
 
@@ -73,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
         action.add_argument("names", nargs="*" if name == "verify" else "+", metavar="MODEL")
         action.set_defaults(command=command)
 
+    methods = subparsers.add_parser("methods", help="list methods and their options")
+    methods.set_defaults(command=commands.methods_list)
+
     segment = subparsers.add_parser("segment", help="segment the photos of a dataset")
     segment.add_argument("dataset", help="a FiftyOne dataset")
     segment.add_argument(
@@ -83,12 +88,15 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
     segment.add_argument("--mask-value", type=_mask_value, help="which value of their masks")
     segment.add_argument("--group-by", metavar="FIELD", help="field that names each object")
-    segment.add_argument("--method", default="persam_f", choices=("persam", "persam_f"))
+    names = tuple(METHODS)
+    segment.add_argument("--method", default=names[0], choices=names, help="see `methods`")
+    segment.add_argument("--mode", help="the method's, such as reference: as the released code")
     segment.add_argument(
-        "--mode",
-        default="corrected",
-        choices=("corrected", "reference"),
-        help="reference: as the authors' released code",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, see `methods`; repeatable",
     )
     segment.add_argument("--out-field", default="persam", help="name of the run and its field")
     segment.add_argument(
@@ -237,7 +245,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="local",
-        choices=("local", "devices", "ray"),
+        choices=tuple(BACKENDS),
         help="this process, all CUDA devices of this machine, or a Ray cluster (RAY_ADDRESS)",
     )
     parser.add_argument(

@@ -68,7 +68,8 @@ def segment(
             object are used together.
         label_field: the references' label field: Segmentation, Detection(s) with or without
             masks, Polyline(s) or Keypoint(s).
-        method: "persam_f", which tunes two numbers to the reference, or "persam", which tunes none.
+        method: "persam_f", which tunes two numbers to the reference, "persam", which tunes none, or
+            another of `list_methods`.
         model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own.
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
@@ -100,7 +101,7 @@ def segment(
             `DevicesBackend` or `RayBackend` with settings of your own.
         progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
             that is called with photos done and their total; what that raises stops the run.
-        **options: of the method, such as ``mode="reference"``; see `PerSAM` and `PerSAMF`.
+        **options: of the method, such as ``mode="reference"``; see `list_methods`.
 
     Returns:
         The run, with ``counts``, ``timings``, ``errors`` and a ``summary()``.
@@ -113,8 +114,8 @@ def segment(
     """
     dataset = planning.check_photos(samples)
     database.refresh(dataset)
-    checks.check_choice("method", method, planning.METHODS)
     planning.check_options(method, options)
+    planning.check_texts(method, reference)
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
