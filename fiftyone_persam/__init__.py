@@ -19,6 +19,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "PersamError",
         "PhotoError",
         "RunConflictError",
+        "RunStoppedError",
     ),
     "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
     "personalize": (
@@ -42,10 +43,12 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "rename_run",
         "resume_run",
         "segment",
+        "stop_run",
     ),
+    "cli.doctor": ("doctor",),
 }
 _HOME: dict[str, str] = {name: room for room, names in _EXPORTS.items() for name in names}
-_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine"))
+_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine")) - {"cli.doctor"}
 
 __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",
@@ -63,11 +66,13 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "PromptableSam",
     "Reference",
     "RunConflictError",
+    "RunStoppedError",
     "TextReference",
     "__version__",
     "accuracy",
     "boundary_iou",
     "delete_run",
+    "doctor",
     "evaluate",
     "export_dreambooth",
     "iou",
@@ -79,9 +84,11 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "rename_run",
     "resume_run",
     "segment",
+    "stop_run",
 ]
 
 if TYPE_CHECKING:
+    from .cli.doctor import doctor
     from .curation import (
         delete_run,
         evaluate,
@@ -91,6 +98,7 @@ if TYPE_CHECKING:
         rename_run,
         resume_run,
         segment,
+        stop_run,
     )
     from .datasets import PerSegDataset
     from .errors import (
@@ -100,6 +108,7 @@ if TYPE_CHECKING:
         PersamError,
         PhotoError,
         RunConflictError,
+        RunStoppedError,
     )
     from .metrics import accuracy, boundary_iou, iou
     from .personalize import (

@@ -56,6 +56,8 @@ class ExportDreamBooth(PersamOperator):
         choose(inputs, "run_or_label_field", names, "Masks", default=source)
         if source in runs:
             self._run_inputs(ctx, inputs, source)
+        else:
+            self._label_inputs(ctx, inputs, source)
         layouts = {name: layout.description for name, layout in LAYOUTS.items()}
         choose(inputs, "layout", layouts, "Trainer", default="diffusers", radio=True)
         self._folder_inputs(ctx, inputs)
@@ -86,9 +88,11 @@ class ExportDreamBooth(PersamOperator):
         inputs.view_target(ctx, action_description="Export", default_target="CURRENT_VIEW")
 
     def _run_inputs(self, ctx: Context, inputs: Any, run: str) -> None:
+        from fiftyone_persam.curation.database import photo_ids, photos_of
         from fiftyone_persam.curation.review.table import review_counts
 
-        counts = review_counts(chosen_samples(ctx), run)
+        photos = photos_of(ctx.dataset).select(photo_ids(chosen_samples(ctx)))
+        counts = review_counts(photos, run)
         inputs.bool(
             "only_accepted",
             default=True,
@@ -106,6 +110,15 @@ class ExportDreamBooth(PersamOperator):
                 "Accept some in the review panel first, or take those not looked at.",
                 name="no_masks",
             )
+
+    def _label_inputs(self, ctx: Context, inputs: Any, field: str) -> None:
+        from fiftyone_persam.curation.database import photo_ids, photos_of
+
+        photos = photos_of(ctx.dataset).select(photo_ids(chosen_samples(ctx)))
+        if amount := len(photos.exists(field)):
+            notice(inputs, "amount", f"{amount} photos have labels.")
+        else:
+            refuse(inputs, f"No photo here has a label in {field!r}.", name="no_masks")
 
     def _folder_inputs(self, ctx: Context, inputs: Any) -> None:
         from fiftyone_persam.curation.handover.dreambooth import check_out_dir

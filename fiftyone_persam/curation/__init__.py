@@ -29,6 +29,7 @@ _HOME = {
     "segment_again": "segmentation.again",
     "set_presence_threshold": "review.threshold",
     "set_review": "review.decisions",
+    "stop_run": "runs.stopping",
     "undo_review": "review.decisions",
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "segment_again",
     "set_presence_threshold",
     "set_review",
+    "stop_run",
     "undo_review",
 ]
 
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from .review.table import review_counts, review_queue, review_view
     from .review.threshold import set_presence_threshold
     from .runs.loading import Run, list_runs, load_run
+    from .runs.stopping import stop_run
     from .segmentation.again import segment_again
     from .segmentation.segment import resume_run, segment
 

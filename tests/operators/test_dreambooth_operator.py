@@ -71,7 +71,7 @@ def test_masks_not_looked_at_on_request(album, tmp_path):
 def test_labels_of_a_field(album, tmp_path):
     params = {**into(tmp_path / "out"), "run_or_label_field": "ground_truth"}
     form = Form(album, NAME, params)
-    assert "only_accepted" not in form
+    assert "only_accepted" not in form and "7 photos have labels." in form.texts()
     assert form.execute()[0]["exported"] == 7
 
 
@@ -95,6 +95,9 @@ def test_the_form_refuses_what_the_library_would(album, tmp_path, params, named)
 def test_nothing_to_export(album, dataset, tmp_path):
     set_review(album, RUN, "rejected", ids_of(album, "sure", "good"))
     assert "no mask here that is accepted" in Form(album, NAME, into(tmp_path / "out")).errors[0]
+    album.set_values("ground_truth", [None] * 7)
+    params = {**into(tmp_path / "out"), "run_or_label_field": "ground_truth"}
+    assert "No photo here has a label" in Form(album, NAME, params).errors[0]
     empty = dataset([fo.Sample(str(tmp_path / "photo.jpg"))])
     assert "no masks yet" in Form(empty, NAME).errors[0]
 

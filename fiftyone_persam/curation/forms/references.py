@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 from bson import ObjectId
+from cachetools import LRUCache
 
 from ...errors import PersamError
 from ...sam.masks import classes_in
@@ -133,7 +135,8 @@ def problem_with_references(
 
 
 # What was asked -> the groups that have a reference. Faults are not kept: files can come back.
-_FOUND: dict[tuple[Any, ...], set[str]] = {}
+_FOUND: LRUCache[tuple[Any, ...], set[str]] = LRUCache(REMEMBERED)
+_LOCK = threading.Lock()  # the App's server resolves several forms at once
 
 
 def _groups(
@@ -152,9 +155,11 @@ def _groups(
             resolve_references(dataset, reference, label_field, group_by, mask_value)  # raises
     changed = photos_of(dataset).select(ids).values("last_modified_at") if ids else []
     asked = (dataset_id(dataset), label_field, group_by, mask_value, chosen, *ids, *changed)
-    if asked not in _FOUND:
+    with _LOCK:
+        groups = _FOUND.get(asked)
+    if groups is None:
         found = resolve_references(dataset, reference, label_field, group_by, mask_value)
-        while len(_FOUND) >= REMEMBERED:
-            _FOUND.pop(next(iter(_FOUND)))
-        _FOUND[asked] = {one.group for one in found}
-    return _FOUND[asked]
+        groups = {one.group for one in found}
+        with _LOCK:
+            _FOUND[asked] = groups
+    return groups

@@ -12,7 +12,8 @@ import numpy as np
 
 from ...errors import PersamError, did_you_mean
 from ..checks import MASKS
-from ..database import photos_of, root
+from ..database import photo_ids, photos_of, root
+from ..fiftyone_api import is_dynamic_groups, is_patches
 from ..review.editing import corrected_fields, latest_label
 from ..review.table import ABSENT, ACCEPTED, FAILED, TODO, review_table
 from ..runs.naming import run_names
@@ -129,7 +130,7 @@ class _Labels:
 
     def samples(self, ids: list[str]) -> dict[str, str]:
         """Id -> id of the sample in the dataset; patches have ids of their own."""
-        if not self._view.view()._is_patches:
+        if not is_patches(self._view):
             return {i: i for i in ids}
         found = self._view.select(ids).values(["id", "sample_id"])
         return dict(zip(*found, strict=True))
@@ -174,7 +175,10 @@ class _Run:
         self, view: Any, run: str, only_accepted: bool, least: float | None, label: str | None
     ) -> None:
         self._dataset, self._run, self._least = root(view), run, least
-        self._table = review_table(_with_field(view, run), run)
+        photos = self._dataset
+        if not isinstance(view, fo.Dataset):
+            photos = photos_of(photos).select(photo_ids(view), ordered=True)
+        self._table = review_table(photos, run)
         self._states = (ACCEPTED,) if only_accepted else (TODO, ACCEPTED)
         self._row = {sample_id: row for row, sample_id in enumerate(self._table.ids)}
         self._record = read_record(self._dataset, run)
@@ -250,7 +254,7 @@ class _Run:
 
 def _with_field(view: Any, field: str) -> Any:
     """A view of the same photos in which a field of the dataset can be read."""
-    view = view.flatten() if getattr(view, "_is_dynamic_groups", False) else view
+    view = photos_of(view.flatten() if is_dynamic_groups(view) else view)
     if field in view.get_field_schema():
         return view
     return photos_of(root(view)).select(view.values("id"), ordered=True)

@@ -199,9 +199,25 @@ def test_every_patch_is_a_photo(labelled, tmp_path):
     assert sizes == [(11, 11), (21, 21), (21, 21), (21, 21)]
 
 
+def test_patches_of_photos_of_a_run(labelled, tmp_path):
+    fp.export_dreambooth(labelled.limit(2).to_patches("things"), RUN, tmp_path / "out")
+    assert names(tmp_path / "out") == ["sure", "good"]
+
+
 def test_grouped_views_are_flattened(labelled, tmp_path):
+    fp.export_dreambooth(labelled.group_by("object"), RUN, tmp_path / "run")
+    assert len(names(tmp_path / "run")) == 3
     fp.export_dreambooth(labelled.group_by("object"), "things", tmp_path / "out")
     assert len(names(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("source", ["ground_truth", RUN])
+def test_all_slices_of_grouped_datasets(dataset, tmp_path, source):
+    album = reviewed_run(dataset, tmp_path / "album", grouped=True)
+    options = {"only_accepted": False, "caption": "{photo}"}
+    exported = fp.export_dreambooth(album, source, tmp_path / "out", **options)
+    assert exported == {"ground_truth": 7, RUN: 4}[source]
+    assert {"sure", "good"} <= set(texts(tmp_path / "out"))  # of the left slice and of the right
 
 
 # --- captions ---------------------------------------------------------------------------------
