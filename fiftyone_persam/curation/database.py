@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
-from bson import DBRef, ObjectId
+from bson import ObjectId
 from pymongo import UpdateOne, WriteConcern
 from pymongo.errors import ConnectionFailure
 
 from ..errors import PersamError
+from . import fiftyone_api
 
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
@@ -31,6 +31,20 @@ def photos_of(dataset: Any) -> Any:
     if dataset.media_type != "group":
         return dataset
     return dataset.select_group_slices(media_type="image")
+
+
+def photo_ids(collection: Any) -> list[str]:
+    """Sample ids of the photos in a dataset or view, in its order.
+
+    Of a view by groups all photos of the groups, of a view of patches the photos they are of.
+    """
+    if isinstance(collection, fo.DatasetView):
+        if fiftyone_api.is_dynamic_groups(collection):
+            collection = collection.flatten()
+        elif fiftyone_api.is_patches(collection):
+            return list(dict.fromkeys(collection.values("sample_id")))
+    found: list[str] = photos_of(collection).values("id")
+    return found
 
 
 def with_retries(action: Callable[[], T]) -> T:
@@ -61,10 +75,10 @@ def root(samples: Any) -> Any:
     """
     if not isinstance(samples, fo.core.collections.SampleCollection):
         raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
-    home = samples if isinstance(samples, fo.Dataset) else samples._dataset
+    home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
-    return samples._root_dataset
+    return fiftyone_api.root_dataset(samples)
 
 
 def refresh(dataset: Any) -> None:
@@ -77,31 +91,22 @@ def refresh(dataset: Any) -> None:
 
 
 def _refresh(dataset: Any) -> None:
-    dataset._reload()
+    fiftyone_api.reload_document(dataset)
     # Where a process was killed while it deleted one, the dataset still names it.
-    for documents, patch in (
-        (dataset._doc.runs, odm.patch_runs),
-        (dataset._doc.evaluations, odm.patch_evaluations),
-    ):
-        if any(isinstance(document, DBRef) for document in documents.values()):
-            patch(dataset.name)
-            dataset._reload()
-    stored = {field.name for field in dataset._doc.sample_fields}
+    fiftyone_api.mend_runs(dataset)
+    stored = fiftyone_api.loaded_fields(dataset)
     if {name for name in stored if not name.startswith("_")} != set(dataset.get_field_schema()):
         dataset.reload()
 
 
 def refresh_if_changed(dataset: Any) -> None:
     """Like `refresh`, at the cost of one small query where nothing has changed."""
-    names = {"sample_fields.name": 1, "runs": 1, "evaluations": 1}
-    known = {"_id": dataset._doc.id}
-    stored = with_retries(lambda: odm.get_db_conn().datasets.find_one(known, names)) or {}
+    names = ("sample_fields.name", "runs", "evaluations")
+    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
     fields = {field["name"] for field in stored.get("sample_fields", [])}
     same = {name for name in fields if not name.startswith("_")} == set(dataset.get_field_schema())
     for kind in ("runs", "evaluations"):
-        present = getattr(dataset._doc, kind)
-        ids = {key: getattr(document, "id", None) for key, document in present.items()}
-        same = same and ids == stored.get(kind, {})
+        same = same and fiftyone_api.run_documents(dataset, kind) == stored.get(kind, {})
     if not same:
         refresh(dataset)
 
@@ -128,7 +133,7 @@ def write_samples(
         ops.append(
             UpdateOne({"_id": ObjectId(sample_id)}, {"$set": {**stored, "last_modified_at": now}})
         )
-    dataset._bulk_write(ops, ids=list(changes))
+    fiftyone_api.bulk_write(dataset, ops, ids=changes)
     if journaled:
         make_durable()
 
@@ -139,5 +144,5 @@ def make_durable() -> None:
     The database keeps one journal in order: when one entry of it is on the disk, so are all before.
     """
     entry = {"store_name": "fiftyone-persam", "key": "durable", "dataset_id": None}
-    store = odm.get_db_conn()["execution_store"].with_options(write_concern=JOURNALED)
+    store = fiftyone_api.store_collection().with_options(write_concern=JOURNALED)
     with_retries(lambda: store.update_one(entry, {"$inc": {"value": 1}}, upsert=True))

@@ -23,6 +23,8 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
+from ..fiftyone_api import is_dynamic_groups, is_frames, is_patches
+from ..labels.pixels import plain_value
 from ..runs import naming
 from ..runs.loading import done_ids
 from ..runs.record import read_record
@@ -56,7 +58,8 @@ def evaluate(
         gt_field: Segmentation or Detections. Photos without ground truth are left out.
         eval_key: the evaluation's name; nothing is stored if None.
         group_by: field that names each photo's object; all photos show one object if None.
-        mask_value: which value of the ground truth's masks is the object; all above 0 if None.
+        mask_value: which value, "#rrggbb" or class of the ground truth's masks is the object; all
+            but the background if None.
         dilation_ratio: width of the contour band as a share of the photo's diagonal.
         include_references: count the photos too that the run learnt the object from: those that it
             recorded, and those with ``role == "reference"``. The protocol leaves them out.
@@ -74,9 +77,10 @@ def evaluate(
     if group_by is not None:
         check_group_by(samples, group_by)
     check_mask_value(mask_value)
+    mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
     check_progress(progress)
-    if samples._is_patches or samples._is_frames:
+    if is_patches(samples) or is_frames(samples):
         raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
@@ -166,4 +170,4 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
 
 def _is_dynamic(samples: Any) -> bool:
     # Photos grouped by a field for looking at them, which are no groups of slices.
-    return isinstance(samples, fo.DatasetView) and bool(samples._is_dynamic_groups)
+    return isinstance(samples, fo.DatasetView) and is_dynamic_groups(samples)

@@ -9,6 +9,7 @@ from fiftyone.core.evaluation import EvaluationMethod
 
 from ...errors import PersamError
 from ..database import photos_of, root
+from ..fiftyone_api import forget_cached_evaluation
 from ..runs import schema
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults
 
@@ -58,7 +59,7 @@ def rename_evaluations(dataset: Any, renamed: dict[str, str]) -> None:
         config.pred_field = renamed.get(config.pred_field, config.pred_field)
         config.gt_field = renamed.get(config.gt_field, config.gt_field)
         EvaluationMethod.update_run_config(dataset, info.key, config)
-        dataset._evaluation_cache.pop(info.key, None)  # results keep the config they came with
+        forget_cached_evaluation(dataset, info.key)
 
 
 def object_table(samples: Any, eval_key: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import fiftyone as fo
 from ...errors import PersamError
 from ..checks import list_of_ids
 from ..database import photos_of, root, write_samples
+from ..fiftyone_api import root_dataset
 from ..runs import schema
 from ..runs.naming import edit_field, require, review_field
 from .store import remember, review_record, review_store
@@ -60,7 +61,7 @@ def set_reviews(
         check_results(chosen, known, run)
         wanted.update((i, decision) for i in chosen if decision is None or i not in failed)
 
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     before = _decisions(dataset, run, list(wanted))
     changed = {i: d for i, d in wanted.items() if before[i] != d}
     if not changed:
@@ -78,7 +79,7 @@ def undo_review(collection: Collection, run: str) -> int:
         how many photos changed; 0 if there was nothing to undo
     """
     require(root(collection), run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     record = review_record(dataset, run)
     if not record["undo"]:
         return 0
@@ -98,7 +99,7 @@ def undo_review(collection: Collection, run: str) -> int:
 
 def undo_steps(collection: Collection, run: str) -> int:
     """How many steps :func:`undo_review` can take back."""
-    return len(review_record(collection._root_dataset, run)["undo"])
+    return len(review_record(root_dataset(collection), run)["undo"])
 
 
 def forget_review(dataset: Any, run: str) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.odm as foo
 
 from ..checks import check_text, list_of_ids
 from ..database import photos_of, refresh
+from ..fiftyone_api import new_field, root_dataset
 from ..labels.masks import shown_mask
 from ..runs import schema
 from ..runs.fields import read_fields
@@ -46,7 +46,7 @@ def make_editable(
     if ids is not None:
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     field = read_fields(dataset, run).instances
     if field is None:
         field = edit_field(run)
@@ -80,7 +80,7 @@ def latest_field(sample: Any, run: str, corrected: Sequence[str]) -> str:
 
 def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:
     text = f"Masks of run {run!r}, corrected by hand"
-    made = foo.create_field(
+    made = new_field(
         field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, description=text
     )
     schema.add_fields(dataset, {field: made})

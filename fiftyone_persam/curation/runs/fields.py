@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.odm as foo
 
 from ...engine.writing import MASK_VALUE
 from ..database import photos_of, with_retries
+from ..fiftyone_api import new_field
 from . import schema
 from .record import RunRecord, read_record
 
@@ -117,7 +117,7 @@ def add_missing(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
         suffix = name.rpartition("_")[2] if name != fields.run else ""
         description = DESCRIPTIONS.get(suffix, "Masks of run {run!r}").format(run=fields.run)
         embedded = {} if label is None else {"embedded_doc_type": label}
-        missing[name] = foo.create_field(name, kind, description=description, **embedded)
+        missing[name] = new_field(name, kind, description=description, **embedded)
     schema.add_fields(dataset, missing)
 
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import fiftyone.core.odm as odm
 import fiftyone.operators as foo
 from pymongo.errors import ConnectionFailure
 
 from ...errors import RunConflictError
 from .. import database
 from ..database import with_retries
+from ..fiftyone_api import dataset_id, store_collection
 from .lease import STORE as LEASES
 from .lease import Lease, clear_dead, is_live
 
@@ -37,6 +37,7 @@ _HOMES = {
     "threshold": "review.threshold",
     "evaluate": "evaluation.evaluate",
     "forget evaluation": "evaluation.evaluate",
+    "promote": "handover.promotion",
 }
 
 Finish = Callable[[Any, dict[str, Any]], Any]
@@ -92,8 +93,8 @@ def settle(dataset: Any) -> None:
     cannot be finished now, as for a folder that is not there, waits for the next call.
     """
     database.refresh_if_changed(dataset)
-    places = {"dataset_id": dataset._doc.id, "store_name": {"$in": [STORE, LEASES]}}
-    store = odm.get_db_conn()["execution_store"]
+    places = {"dataset_id": dataset_id(dataset), "store_name": {"$in": [STORE, LEASES]}}
+    store = store_collection()
     entries = with_retries(lambda: list(store.find(places, {"store_name": 1, "value": 1})))
     if any(e["store_name"] == LEASES and not is_live(e["value"]) for e in entries):
         with_retries(lambda: clear_dead(dataset))
@@ -136,4 +137,4 @@ def _key(name: str, operation: str) -> str:
 
 
 def _store(dataset: Any) -> Any:
-    return foo.ExecutionStore.create(STORE, dataset._doc.id)
+    return foo.ExecutionStore.create(STORE, dataset_id(dataset))

@@ -19,6 +19,7 @@ import fiftyone.operators as foo
 import psutil
 
 from ...errors import RunConflictError
+from ..fiftyone_api import dataset_id
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Lease:
         self.run = run
         self._what = what
         self._wait = wait
-        self._dataset_id = dataset._doc.id
+        self._dataset_id = dataset_id(dataset)
         self._dataset_name = dataset.name
         self._value = {"token": uuid.uuid4().hex, **_me(), "time": time.time()}
         self._lost = threading.Event()
@@ -136,7 +137,7 @@ def is_live(holder: dict[str, Any]) -> bool:
 
 def clear_dead(dataset: Any) -> None:
     """Remove the leases of processes that are gone."""
-    store = _store(dataset._doc.id)
+    store = _store(dataset_id(dataset))
     for run in store.list_keys():
         holder = store.get(run)
         # Taken over first: somebody else may do the same in this moment.
@@ -147,7 +148,7 @@ def clear_dead(dataset: Any) -> None:
 
 def holder_of(dataset: Any, run: str) -> dict[str, Any] | None:
     """Who writes a run at the moment: host and pid; None if nobody does."""
-    holder = _store(dataset._doc.id).get(run)
+    holder = _store(dataset_id(dataset)).get(run)
     return holder if holder is not None and is_live(holder) else None
 
 

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import fiftyone.core.odm as odm
-
 from ...errors import PersamError
+from .. import fiftyone_api
 from ..database import refresh, with_retries
 from .lease import Lease
 
@@ -42,7 +41,7 @@ def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:
     def add() -> None:
         missing = {name: f for name, f in fields.items() if dataset.get_field(name) is None}
         if missing:
-            dataset._merge_sample_field_schema(missing)
+            fiftyone_api.merge_schema(dataset, missing)
 
     _change(dataset, add, lambda names: {name.partition(".")[0] for name in fields} <= names)
 
@@ -114,7 +113,7 @@ def remove_empty_group(dataset: Any, name: str) -> None:
     """Remove a group of the App's sidebar that has no field any more."""
     with schema_lease(dataset):
         refresh(dataset)
-        dataset._delete_empty_sidebar_group(name)
+        fiftyone_api.delete_empty_sidebar_group(dataset, name)
 
 
 def check_unlocked(dataset: Any, names: Iterable[str], action: str) -> None:
@@ -136,8 +135,8 @@ def check_unlocked(dataset: Any, names: Iterable[str], action: str) -> None:
 
 def stored_fields(dataset: Any) -> set[str]:
     """The names of a dataset's fields as the database has them."""
-    known, names = {"_id": dataset._doc.id}, {"sample_fields.name": 1}
-    stored = with_retries(lambda: odm.get_db_conn().datasets.find_one(known, names)) or {}
+    names = ("sample_fields.name",)
+    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
     return {field["name"] for field in stored.get("sample_fields", [])}
 
 
