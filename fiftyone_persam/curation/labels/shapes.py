@@ -342,7 +342,9 @@ def _keypoint_prompt(label: Any, size: tuple[int, int], where: str) -> LabelProm
     except (TypeError, ValueError, OverflowError):
         labels = np.empty(0, np.int64)
     if labels.shape != (len(relative),) or not np.isin(labels, (0, 1)).all():
-        raise BadReferenceError(f"{where} needs one sam_labels entry, 0 or 1, for each point")
+        raise BadReferenceError(
+            f"{where} needs one sam_labels entry, 0 or 1, for each point: set them"
+        )
     known = np.isfinite(relative).all(axis=1)  # FiftyOne's missing keypoints are NaN
     points = (relative * [size[1], size[0]])[known]
     labels = labels[known]
