@@ -92,7 +92,8 @@ def segment(
         batch_size: photos encoded at once; by device if None.
         num_workers: threads that load photos, and as many that write; by machine if None.
         device: "auto", "cuda", "mps", "cpu", ...
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
+            "bfloat16" or "float16".
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
@@ -155,9 +156,10 @@ def segment(
         if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
             return ended
 
+    from ...personalize import dtype_for
     from ...sam import load_sam
 
-    sam = load_sam(model, device=device, dtype=dtype)
+    sam = load_sam(model, device=device, dtype=dtype_for(dtype, options))
     started = time.perf_counter()
     predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(
