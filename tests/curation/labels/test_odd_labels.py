@@ -15,8 +15,9 @@ from PIL import Image
 from fiftyone_persam.curation.evaluation.perseg_method import label_mask
 from fiftyone_persam.curation.labels.masks import union_mask
 from fiftyone_persam.curation.labels.references import resolve_references
-from fiftyone_persam.curation.labels.shapes import label_prompt, paste_instance
+from fiftyone_persam.curation.labels.shapes import label_prompt
 from fiftyone_persam.errors import BadReferenceError, PersamError
+from fiftyone_persam.sam.pasting import paste_instance
 
 from ..discs import SIZE, Make, disc
 
