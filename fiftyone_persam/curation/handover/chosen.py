@@ -10,7 +10,7 @@ from typing import Any
 import fiftyone as fo
 
 from ...errors import PersamError
-from ..database import photo_ids, photos_of, refresh, root
+from ..database import photo_ids, photos_of, refresh, root, with_retries
 from ..review.editing import corrected_fields, latest_field
 from ..review.table import Collection, review_table
 
@@ -37,11 +37,17 @@ class Chosen:
     states: dict[str, str]
     corrected: list[str]
 
-    def samples(self) -> Iterator[Any]:
-        """The photos with all their fields, whatever a view hides."""
+    def chunks(self) -> Iterator[list[Any]]:
+        """The photos with all their fields, whatever a view hides, some at a time."""
         photos = photos_of(self.dataset)
         for start in range(0, len(self.ids), CHUNK):
-            yield from photos.select(self.ids[start : start + CHUNK], ordered=True)
+            view = photos.select(self.ids[start : start + CHUNK], ordered=True)
+            yield with_retries(lambda view=view: list(view))  # type: ignore[misc]
+
+    def samples(self) -> Iterator[Any]:
+        """The photos with all their fields."""
+        for chunk in self.chunks():
+            yield from chunk
 
     def label_of(self, sample: Any) -> Any:
         """A photo's mask as it is now: corrected by hand, or the run's."""
@@ -52,20 +58,22 @@ class Chosen:
         done = set(photos_of(self.dataset).exists(self.run).values("id"))
         return replace(self, ids=[one for one in self.ids if one in done])
 
+    def mask_paths(self) -> dict[str, str]:
+        """Sample id -> the file of its mask, of photos whose mask is in a file of the run."""
+        if self.dataset.get_field(self.run).document_type is not fo.Segmentation:
+            return {}
+        found: dict[str, str] = {}
+        for start in range(0, len(self.ids), _MOST_SELECTED):
+            view = photos_of(self.dataset).select(self.ids[start : start + _MOST_SELECTED])
+            for name in self.corrected:
+                view = view.exists(name, bool=False)
+            rows = zip(*view.values(["id", f"{self.run}.mask_path"]), strict=True)
+            found.update((i, path) for i, path in rows if path)
+        return found
+
     def check_mask_files(self) -> None:
         """Raise PersamError if files of masks are gone, naming them."""
-        gone: list[str] = []
-        for name in (self.run, *self.corrected):
-            field = self.dataset.get_field(name)
-            if field is None or field.document_type is not fo.Segmentation:
-                continue
-            photos = photos_of(self.dataset)
-            for start in range(0, len(self.ids), _MOST_SELECTED):
-                view = photos.select(self.ids[start : start + _MOST_SELECTED])
-                for other in self.corrected:
-                    view = view.exists(other, bool=False)
-                paths = view.values(f"{name}.mask_path")
-                gone += [path for path in paths if path and not os.path.isfile(path)]
+        gone = [path for path in self.mask_paths().values() if not os.path.isfile(path)]
         if gone:
             more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
             raise PersamError(

@@ -16,8 +16,8 @@ from ...datasets.photo_copies import copy_upright, orientation_of
 from ...datasets.staging import Stage
 from ...errors import PhotoError
 from ..database import photos_of
-from ..labels.sizes import TURNED, photo_size
-from .formats import Export, register_format
+from ..labels.sizes import photo_size
+from .formats import Export, ExportFormat
 
 _LISTS = ("samples.json", "frames.json")
 
@@ -47,16 +47,15 @@ def _write(export: Export) -> None:
         _rewrite_lists(stage.path, turned, renamed)
 
 
-def _turn_upright(folder: Path) -> dict[str, int]:
-    """Turn copies as their EXIF says; file -> the orientation it had."""
+def _turn_upright(folder: Path) -> dict[str, tuple[int, int]]:
+    """Turn copies as their EXIF says; file -> (H, W) of those that were turned."""
     turned = {}
     for path in files_below(folder):
-        orientation = orientation_of(path)
-        if orientation != 1:
+        if orientation_of(path) != 1:
             upright = path.with_name(f".{path.name}")
-            copy_upright(path, upright)
+            size = copy_upright(path, upright)
             os.replace(upright, path)
-            turned[path.relative_to(folder.parent).as_posix()] = orientation
+            turned[path.relative_to(folder.parent).as_posix()] = size
     return turned
 
 
@@ -82,7 +81,9 @@ def _new_names(stage: Stage) -> dict[str, str]:
     return renamed
 
 
-def _rewrite_lists(folder: Path, turned: dict[str, int], renamed: dict[str, str]) -> None:
+def _rewrite_lists(
+    folder: Path, turned: dict[str, tuple[int, int]], renamed: dict[str, str]
+) -> None:
     for name in _LISTS:
         file = folder / name
         if not file.is_file():
@@ -91,9 +92,7 @@ def _rewrite_lists(folder: Path, turned: dict[str, int], renamed: dict[str, str]
         for document in _documents(content):
             stored, metadata = document.get("filepath"), document.get("metadata")
             if stored in turned and isinstance(metadata, dict):
-                if turned[stored] in TURNED and {"width", "height"} <= metadata.keys():
-                    sides = metadata["height"], metadata["width"]
-                    metadata["width"], metadata["height"] = sides
+                metadata["height"], metadata["width"] = turned[stored]
                 copy = folder / renamed.get(stored, stored)
                 metadata["size_bytes"] = copy.stat().st_size
         content = _replaced(content, lambda text: renamed.get(text, text))
@@ -115,4 +114,4 @@ def _replaced(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-register_format("fiftyone", "FiftyOneDataset (everything, loads again with from_dir)", _write)
+WHOLE = ExportFormat("fiftyone", "FiftyOneDataset (everything, loads again with from_dir)", _write)

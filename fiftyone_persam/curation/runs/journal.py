@@ -37,6 +37,7 @@ _HOMES = {
     "threshold": "review.threshold",
     "evaluate": "evaluation.evaluate",
     "forget evaluation": "evaluation.evaluate",
+    "promote": "handover.promotion",
 }
 
 Finish = Callable[[Any, dict[str, Any]], Any]
