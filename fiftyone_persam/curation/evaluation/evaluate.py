@@ -68,7 +68,6 @@ def evaluate(
             its photo's proportions. Nothing has been written then.
     """
     dataset = database.root(samples)
-    database.refresh(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
@@ -76,11 +75,9 @@ def evaluate(
     check_mask_value(mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
     check_progress(progress)
-    if samples._is_patches or samples._is_frames:
-        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
+    photos = photos_of(samples)
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
-    photos = samples.flatten() if _is_dynamic(samples) else photos_of(samples)
     view = photos if include_references else without_references(photos, pred_field)
     config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
     method = config.build()
@@ -162,8 +159,3 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
             raise PersamError(
                 f"field {name!r} is there already and of no evaluation: choose another eval_key"
             )
-
-
-def _is_dynamic(samples: Any) -> bool:
-    # Photos grouped by a field for looking at them, which are no groups of slices.
-    return isinstance(samples, fo.DatasetView) and bool(samples._is_dynamic_groups)

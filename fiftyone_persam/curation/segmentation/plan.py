@@ -104,23 +104,29 @@ class Plan:
 
 
 def check_photos(samples: Any) -> Any:
-    """The dataset behind ``samples``; raise PersamError unless these are photos."""
+    """The photos of a dataset or view, one by one and with all fields.
+
+    Raises:
+        PersamError: there are none, or these are no photos.
+    """
     dataset = database.root(samples)
-    if samples.media_type == "group":
+    if samples.media_type == "group" and not database.is_grouped_by_field(samples):
         raise PersamError(
             f"dataset {dataset.name!r} is grouped: choose its photos with "
             "select_group_slices(media_type='image')"
         )
-    if not len(samples):
+    photos = photos_of(samples)
+    if not database.count(photos):
         raise PersamError("there is no photo to segment: the dataset or view is empty")
-    if samples.media_type != "image":
+    if photos.media_type != "image":
+        advice = ""
+        if photos.media_type == "video":
+            advice = ", such as those of dataset.to_frames(sample_frames=True).clone()"
         raise PersamError(
-            f"dataset {dataset.name!r} holds media of type {samples.media_type!r}: "
-            "only photos can be segmented"
+            f"dataset {dataset.name!r} holds media of type {photos.media_type!r}: "
+            f"only photos can be segmented{advice}"
         )
-    if samples._is_patches or samples._is_frames:
-        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
-    return dataset
+    return photos
 
 
 def check_parameters(parameters: Parameters) -> None:
