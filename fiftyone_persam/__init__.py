@@ -19,28 +19,43 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "PersamError",
         "PhotoError",
         "RunConflictError",
+        "RunStoppedError",
     ),
     "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
-    "personalize": ("PerSAM", "PerSAMF", "Prediction", "Reference"),
+    "personalize": (
+        "Method",
+        "MethodInfo",
+        "PerSAM",
+        "PerSAMF",
+        "Prediction",
+        "Reference",
+        "TextReference",
+        "list_methods",
+    ),
     "metrics": ("accuracy", "boundary_iou", "iou"),
     "datasets": ("PerSegDataset",),
     "curation": (
         "delete_run",
         "evaluate",
+        "export_dreambooth",
         "list_runs",
         "load_run",
         "rename_run",
         "resume_run",
         "segment",
+        "stop_run",
     ),
+    "cli.doctor": ("doctor",),
 }
 _HOME: dict[str, str] = {name: room for room, names in _EXPORTS.items() for name in names}
-_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine"))
+_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine")) - {"cli.doctor"}
 
 __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",
     "CheckpointError",
     "DatasetLayoutError",
+    "Method",
+    "MethodInfo",
     "ModelInfo",
     "PerSAM",
     "PerSAMF",
@@ -51,12 +66,17 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "PromptableSam",
     "Reference",
     "RunConflictError",
+    "RunStoppedError",
+    "TextReference",
     "__version__",
     "accuracy",
     "boundary_iou",
     "delete_run",
+    "doctor",
     "evaluate",
+    "export_dreambooth",
     "iou",
+    "list_methods",
     "list_models",
     "list_runs",
     "load_run",
@@ -64,10 +84,22 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "rename_run",
     "resume_run",
     "segment",
+    "stop_run",
 ]
 
 if TYPE_CHECKING:
-    from .curation import delete_run, evaluate, list_runs, load_run, rename_run, resume_run, segment
+    from .cli.doctor import doctor
+    from .curation import (
+        delete_run,
+        evaluate,
+        export_dreambooth,
+        list_runs,
+        load_run,
+        rename_run,
+        resume_run,
+        segment,
+        stop_run,
+    )
     from .datasets import PerSegDataset
     from .errors import (
         BadReferenceError,
@@ -76,9 +108,19 @@ if TYPE_CHECKING:
         PersamError,
         PhotoError,
         RunConflictError,
+        RunStoppedError,
     )
     from .metrics import accuracy, boundary_iou, iou
-    from .personalize import PerSAM, PerSAMF, Prediction, Reference
+    from .personalize import (
+        Method,
+        MethodInfo,
+        PerSAM,
+        PerSAMF,
+        Prediction,
+        Reference,
+        TextReference,
+        list_methods,
+    )
     from .sam import ModelInfo, PromptableSam, list_models, load_sam
 
 

@@ -13,6 +13,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 from fiftyone.operators.executor import ExecutionContext, ExecutionError
 
+from fiftyone_persam.curation.fiftyone_api import root_dataset, serialized_view
 from fiftyone_persam.errors import PersamError
 
 from .streaming import DETACHED, Board, Progress, stream
@@ -187,8 +188,8 @@ class PersamOperator(foo.Operator):
         if path not in given:
             return f"{self.operator}: {reason}"
         if reason == "Invalid enum value":
-            request = {"dataset_name": collection._root_dataset.name, "params": given}
-            request["view"] = collection.view()._serialize()
+            request = {"dataset_name": root_dataset(collection).name, "params": given}
+            request["view"] = serialized_view(collection)
             ctx = ExecutionContext(request, operator_uri=self.uri)
             values = self.resolve_input(ctx).type.properties[path].type.values
             reason = f"choose one of {', '.join(filter(None, map(str, values[:10])))}"

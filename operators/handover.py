@@ -166,6 +166,12 @@ def _problem_with_folder(folder: Path, overwrite: Any) -> str | None:
     return problem_of(check_folder, folder, bool(overwrite))
 
 
+def told_left_out(reasons: list[str]) -> str:
+    """The first reasons why photos were left out, in one line."""
+    more = len(reasons) - SHOWN
+    return "; ".join([*reasons[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+
+
 class ExportMasks(PersamOperator):
     """Form around :func:`fiftyone_persam.curation.export.export_masks`."""
 
@@ -178,13 +184,14 @@ class ExportMasks(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Run, states, format, folder."""
-        from fiftyone_persam.curation.handover.export import FORMATS
+        from fiftyone_persam.curation.handover.formats import EXPORTERS
 
         run = choose_run(ctx, inputs)
         if run is None:
             return
         state_inputs(ctx, inputs, run)
-        choose(inputs, "format", FORMATS, "Format", default="perseg", radio=True)
+        formats = {name: one.help for name, one in EXPORTERS.items()}
+        choose(inputs, "format", formats, "Format", default="perseg", radio=True)
         inputs.file(
             "export_dir",
             required=True,
@@ -221,9 +228,7 @@ class ExportMasks(PersamOperator):
         )
         result: dict[str, Any] = {"exported": int(count), "folder": str(folder)}
         if count.left_out:
-            more = len(count.left_out) - SHOWN
-            reasons = [*count.left_out[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
-            result["left_out"] = "; ".join(reasons)
+            result["left_out"] = told_left_out(count.left_out)
         return result
 
     def resolve_output(self, ctx: Context) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from fiftyone_persam.curation import fiftyone_api
+
 from .base import PLUGIN, Context, show_fields
 from .streaming import BOARD, DONE, ERROR, RUNNING, STOPPED
 
@@ -41,7 +43,7 @@ class WatchRuns(foo.Operator):
         if ctx.dataset is None:
             return
         opened = time.time()
-        dataset_id = ctx.dataset._doc.id
+        dataset_id = fiftyone_api.dataset_id(ctx.dataset)
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
-from bson import DBRef
+from bson import ObjectId
+from pymongo import UpdateOne, WriteConcern
 from pymongo.errors import ConnectionFailure, DocumentTooLarge
 
 from ..errors import PersamError
+from . import fiftyone_api
 
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
@@ -20,6 +22,9 @@ PATIENCE = 600.0
 
 PART = 100_000
 """Sample ids that a query names at once."""
+
+JOURNALED = WriteConcern(w="majority", j=True)
+"""Acknowledged when it is on the disk: a database that is killed forgets what is not."""
 
 T = TypeVar("T")
 
@@ -43,7 +48,7 @@ def photos_of(samples: Any) -> Any:
             photos = photos.flatten()
             if photos.media_type == "group" and photos.group_media_types is None:
                 # Slices that were chosen first: FiftyOne still takes their photos for groups.
-                return photos_of(photos._root_dataset).select(photos.values("id"))
+                return photos_of(fiftyone_api.root_dataset(photos)).select(photos.values("id"))
     if photos.media_type != "group":
         return photos
     return photos.select_group_slices(media_type="image")
@@ -51,7 +56,7 @@ def photos_of(samples: Any) -> Any:
 
 def is_grouped_by_field(samples: Any) -> bool:
     """Whether a view groups photos by a field for looking at them; no groups of slices."""
-    return isinstance(samples, fo.DatasetView) and bool(samples._is_dynamic_groups)
+    return isinstance(samples, fo.DatasetView) and fiftyone_api.is_dynamic_groups(samples)
 
 
 def count(photos: Any) -> int:
@@ -76,18 +81,18 @@ def check_shows_photos(samples: Any) -> None:
     """
     if isinstance(samples, fo.Dataset):
         return
-    name = samples._root_dataset.name
-    if samples._is_patches:
+    name = fiftyone_api.root_dataset(samples).name
+    if fiftyone_api.is_patches(samples):
         raise PersamError(
             f"a patches view of dataset {name!r} shows objects, not photos: give the photos behind "
             "it, dataset.select(view.values('sample_id'))"
         )
-    if samples._is_frames:
+    if fiftyone_api.is_frames(samples):
         raise PersamError(
             f"a frames view shows videos of dataset {name!r}: give a dataset of its photos, "
             "view.clone()"
         )
-    if samples._is_clips:
+    if fiftyone_api.is_clips(samples):
         raise PersamError(
             f"a clips view shows videos of dataset {name!r}: give a dataset of its photos, "
             "view.to_frames(sample_frames=True).clone()"
@@ -99,10 +104,12 @@ def with_all_fields(view: Any) -> Any:
 
     A copy in any case: the view itself may remember the fields of another time.
     """
-    stages = [s for s in view._stages if not isinstance(s, (fo.SelectFields, fo.ExcludeFields))]
-    if len(stages) == len(view._stages):
+    stages = fiftyone_api.stages_of(view)
+    kept = [one for one in stages if not isinstance(one, (fo.SelectFields, fo.ExcludeFields))]
+    if len(kept) == len(stages):
         return view.view()
-    return functools.reduce(lambda found, stage: found.add_stage(stage), stages, view._base_view)
+    whole = fiftyone_api.own_dataset(view).view()
+    return functools.reduce(lambda found, stage: found.add_stage(stage), kept, whole)
 
 
 def in_parts(ids: Iterable[str], size: int = PART) -> Iterator[list[str]]:
@@ -140,6 +147,17 @@ def selected(dataset: Any, ids: Sequence[str]) -> Any:
     return photos.select(list(ids))
 
 
+def photo_ids(collection: Any) -> list[str]:
+    """Sample ids of the photos in a dataset or view, in its order.
+
+    Of a view by groups all photos of the groups, of a view of patches the photos they are of.
+    """
+    if isinstance(collection, fo.DatasetView) and fiftyone_api.is_patches(collection):
+        return list(dict.fromkeys(collection.values("sample_id")))
+    found: list[str] = photos_of(collection).values("id")
+    return found
+
+
 def with_retries(action: Callable[[], T]) -> T:
     """Do something in the database; where that went away, wait for it to come back.
 
@@ -168,10 +186,10 @@ def root(samples: Any) -> Any:
     """
     if not isinstance(samples, fo.core.collections.SampleCollection):
         raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
-    home = samples if isinstance(samples, fo.Dataset) else samples._dataset
+    home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
-    dataset = samples._root_dataset
+    dataset = fiftyone_api.root_dataset(samples)
     refresh(dataset)
     return dataset
 
@@ -182,11 +200,62 @@ def refresh(dataset: Any) -> None:
     A full reload makes views unusable that somebody has already looked through, so it is kept for
     when another process has changed the fields.
     """
-    dataset._reload()
-    if any(isinstance(document, DBRef) for document in dataset._doc.runs.values()):
-        # A process was killed while it deleted a run: the dataset still names it.
-        odm.patch_runs(dataset.name)
-        dataset._reload()
-    stored = {field.name for field in dataset._doc.sample_fields}
+    with_retries(lambda: _refresh(dataset))
+
+
+def _refresh(dataset: Any) -> None:
+    fiftyone_api.reload_document(dataset)
+    # Where a process was killed while it deleted one, the dataset still names it.
+    fiftyone_api.mend_runs(dataset)
+    stored = fiftyone_api.loaded_fields(dataset)
     if {name for name in stored if not name.startswith("_")} != set(dataset.get_field_schema()):
         dataset.reload()
+
+
+def refresh_if_changed(dataset: Any) -> None:
+    """Like `refresh`, at the cost of one small query where nothing has changed."""
+    names = ("sample_fields.name", "runs", "evaluations")
+    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
+    fields = {field["name"] for field in stored.get("sample_fields", [])}
+    same = {name for name in fields if not name.startswith("_")} == set(dataset.get_field_schema())
+    for kind in ("runs", "evaluations"):
+        same = same and fiftyone_api.run_documents(dataset, kind) == stored.get(kind, {})
+    if not same:
+        refresh(dataset)
+
+
+def write_samples(
+    dataset: Any, changes: Mapping[str, Mapping[str, Any]], journaled: bool = False
+) -> None:
+    """Write values of several fields: all of a sample's in one step, so that none is half written.
+
+    Args:
+        dataset: where to.
+        changes: sample id -> field -> value, as Python has it; samples that are gone are left out.
+        journaled: whether to wait until it is on the disk.
+    """
+    if not changes:
+        return
+    now = datetime.now(timezone.utc)
+    ops = []
+    for sample_id, values in changes.items():
+        stored = {
+            name: None if value is None else dataset.get_field(name).to_mongo(value)
+            for name, value in values.items()
+        }
+        ops.append(
+            UpdateOne({"_id": ObjectId(sample_id)}, {"$set": {**stored, "last_modified_at": now}})
+        )
+    fiftyone_api.bulk_write(dataset, ops, ids=changes)
+    if journaled:
+        make_durable()
+
+
+def make_durable() -> None:
+    """Return when everything that the database has acknowledged until now is on its disk.
+
+    The database keeps one journal in order: when one entry of it is on the disk, so are all before.
+    """
+    entry = {"store_name": "fiftyone-persam", "key": "durable", "dataset_id": None}
+    store = fiftyone_api.store_collection().with_options(write_concern=JOURNALED)
+    with_retries(lambda: store.update_one(entry, {"$inc": {"value": 1}}, upsert=True))

@@ -3,81 +3,122 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from ..errors import RunConflictError
-from .database import refresh, root
-from .evaluation.compare import forget_comparisons, rename_comparisons
-from .evaluation.scores import forget_evaluations, rename_evaluations
+from .database import make_durable, refresh, root
+from .evaluation.compare import comparisons_of, forget_comparisons, rename_comparisons
+from .evaluation.scores import (
+    evaluation_fields,
+    evaluations_with,
+    forget_evaluations,
+    rename_evaluations,
+)
 from .review.decisions import forget_review, rename_review
 from .runs import fields as run_fields
-from .runs import folders
+from .runs import folders, journal, schema
 from .runs.fields import RunFields, fields_of, read_fields
 from .runs.lease import Lease
 from .runs.loading import Run, load_run
-from .runs.naming import check_free, check_name, require
-from .runs.record import read_record, update_record
+from .runs.naming import check_free, check_name, names_of, require, run_names
+from .runs.record import read_record
 
 
 def delete_run(samples: Any, name: str) -> None:
     """Delete a run with every field and file it wrote, its review, evaluations and comparisons.
 
-    Labels that were promoted from it stay, and so do evaluations by FiftyOne's own methods.
+    Labels that were promoted from it stay, and so do evaluations by FiftyOne's own methods. A
+    deletion that is cut off is finished by the next call that looks at the dataset's runs.
 
     Raises:
-        PersamError: there is no such run.
+        PersamError: there is no such run, one of the fields is locked, or its files cannot be
+            removed; nothing has changed then.
         RunConflictError: it is being written.
     """
     dataset = root(samples)
     refresh(dataset)
     require(dataset, name)
     with Lease(dataset, name):
+        refresh(dataset)
+        require(dataset, name)  # somebody else may have deleted it in this moment
         record = read_record(dataset, name)
-        forget_evaluations(dataset, fields_of(name, record).types())
-        forget_comparisons(dataset, name)
-        forget_review(dataset, name)
-        run_fields.delete(dataset, fields_of(name, record))
-        folders.remove_folder(record.folder, dataset, record.run_id)
-        dataset.delete_run(name)  # last: a deletion that was cut off can be repeated
+        fields = fields_of(name, record)
+        schema.check_unlocked(dataset, _touched(dataset, fields), f"deleting run {name!r}")
+        folders.check_removable(record.folder, dataset, record.run_id)
+        details = {
+            "name": name,
+            "fields": names_of(fields),
+            "masks_dir": record.masks_dir,
+            "run_id": record.run_id,
+        }
+        journal.carry_out(dataset, name, "delete", details)
 
 
 def rename_run(samples: Any, name: str, new_name: str) -> Run:
     """Give a run, its fields and its review another name.
 
     Mask files stay where they are. Evaluations and comparisons keep their names, and belong to the
-    run as before.
+    run as before. A renaming that is cut off is finished by the next call that looks at the
+    dataset's runs.
 
     Raises:
-        PersamError: there is no such run, or the new name is taken or no name for a field.
+        PersamError: there is no such run, the new name is taken or no name for a field, or one of
+            the fields is locked; nothing has changed then.
         RunConflictError: the run is being written.
     """
     dataset = root(samples)
     refresh(dataset)
     require(dataset, name)
-    old = read_fields(dataset, name)
     check_rename(dataset, name, new_name)
-    new = RunFields(new_name, old.label_type, old.similarity, old.prompts)
     with Lease(dataset, name), Lease(dataset, new_name):
-        # Noted first: a renaming that is cut off finds some fields under the new name already.
-        update_record(dataset, name, renaming=new_name)
-        rename_review(dataset, name, new_name)
-        run_fields.rename(dataset, old, new_name)
-        rename_evaluations(dataset, dict(zip(old.types(), new.types(), strict=True)))
-        rename_comparisons(dataset, name, new_name)
-        dataset.rename_run(name, new_name)
+        refresh(dataset)
+        require(dataset, name)
+        check_rename(dataset, name, new_name)
+        details = {"name": name, "new_name": new_name}
+        journal.carry_out(dataset, name, "rename", details, (name, new_name))
     return load_run(dataset, new_name)
 
 
 def check_rename(dataset: Any, name: str, new_name: Any) -> None:
     """Raise PersamError or RunConflictError if a run cannot get a name; see `rename_run`."""
-    record = read_record(dataset, name)
-    old = fields_of(name, record)
+    fields = read_fields(dataset, name)
     check_name(new_name, "new_name")
-    begun = record.renaming
-    if begun not in (None, name, new_name):
-        raise RunConflictError(
-            f"renaming run {name!r} to {begun!r} was cut off in the middle: rename it to "
-            f"{begun!r} first"
-        )
-    if begun != new_name:
-        check_free(dataset, replace(old, run=new_name))
+    check_free(dataset, replace(fields, run=new_name))
+    schema.check_unlocked(dataset, _touched(dataset, fields), f"renaming run {name!r}")
+
+
+def _touched(dataset: Any, fields: RunFields) -> list[str]:
+    """Every field that deleting or renaming a run changes."""
+    keys = evaluations_with(dataset, fields.types())
+    scores = [name for key in keys for name in evaluation_fields(key)]
+    return [*names_of(fields), *scores, *comparisons_of(dataset, fields.run)]
+
+
+# Steps: each does what is left to do ------------------------------------------------------------
+
+
+def _delete(dataset: Any, details: dict[str, Any]) -> None:
+    name, fields = details["name"], details["fields"]
+    forget_evaluations(dataset, fields)
+    forget_comparisons(dataset, name)
+    forget_review(dataset, name)
+    schema.delete_fields(dataset, fields)
+    make_durable()  # no file goes before the database has let go of it for good
+    folders.remove_folder(Path(details["masks_dir"]), dataset, details["run_id"])
+    if name in run_names(dataset):
+        dataset.delete_run(name)
+
+
+def _rename(dataset: Any, details: dict[str, Any]) -> None:
+    name, new_name = details["name"], details["new_name"]
+    present = name if name in run_names(dataset) else new_name
+    old = fields_of(name, read_record(dataset, present))
+    rename_review(dataset, name, new_name)
+    new = run_fields.rename(dataset, old, new_name)
+    rename_evaluations(dataset, dict(zip(old.types(), new.types(), strict=True)))
+    rename_comparisons(dataset, name, new_name)
+    if present == name:
+        dataset.rename_run(name, new_name)
+
+
+FINISH = {"delete": _delete, "rename": _rename}

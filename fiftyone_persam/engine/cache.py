@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .. import __version__
 from ..errors import PersamError
 
 if TYPE_CHECKING:
-    from ..sam import ImageEmbedding, PromptableSam
+    from torch import Tensor
+
+    from ..sam import Contrast, ImageEmbedding, Promptable
 
 logger = logging.getLogger(__name__)
 
 # Part of every key: raise it when photos are read, resized or normalised in another way.
-PREPROCESSING = 1
-
-_WEIGHTS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+PREPROCESSING = 2
 
 
 @runtime_checkable
@@ -39,11 +37,14 @@ class EmbeddingCache(Protocol):
         ...
 
 
-def embedding_key(sam: PromptableSam, path: str) -> str | None:
-    """Names the embedding of a photo file as it is now.
+def embedding_key(
+    sam: Promptable, path: str, contrast: Contrast | None = None, frame: int | None = None
+) -> str | None:
+    """Names the embedding of a photo file as it is now, or of a frame of a video file.
 
-    Made of the file's identity (path, inode, size, time of change), the model's weights and sizes,
-    the preprocessing and the dtype: whatever could change the embedding changes the key.
+    Made of the file's identity (path, inode, size, time of change), the weights that encode it
+    (those of another backbone for matching included), the model's sizes, the preprocessing,
+    the run's contrast and the dtype: whatever could change the embedding changes the key.
 
     Returns:
         None if there is no such file.
@@ -52,10 +53,11 @@ def embedding_key(sam: PromptableSam, path: str) -> str | None:
         status = os.stat(path)
     except OSError:
         return None
-    weights = sam.checkpoint_sha256 or weights_sha256(sam)
-    model = f"{sam.name}|{weights}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
+    model = f"{sam.name}|{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
-    return f"{__version__}|{PREPROCESSING}|{model}|{file}"
+    window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
+    which = "" if frame is None else f"|frame {frame}"
+    return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}{which}"
 
 
 def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
@@ -78,15 +80,18 @@ def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
 
 
 def encode_files(
-    sam: PromptableSam, paths: Sequence[str], cache: EmbeddingCache
+    sam: Promptable,
+    paths: Sequence[str],
+    cache: EmbeddingCache,
+    contrast: Contrast | None = None,
 ) -> list[ImageEmbedding]:
     """Embeddings of photo files, from the cache where it has them, else computed and kept."""
     found = []
     for path in paths:
-        key = embedding_key(sam, path)
+        key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
         if embedding is None:
-            embedding = sam.encode([path])[0]
+            embedding = sam.encode([path], contrast=contrast)[0]
             if key is not None:
                 keep(cache, key, embedding)
         found.append(embedding)
@@ -139,25 +144,25 @@ class MemoryCache:
 
 def in_main_memory(embedding: ImageEmbedding) -> ImageEmbedding:
     """A copy off the device, and free of the batch that it is a row of."""
-    features = embedding.features
-    copied = features.clone() if features.device.type == "cpu" else features.cpu()
-    return replace(embedding, features=copied)
+    other = embedding.matching
+    return replace(
+        embedding,
+        features=_copied(embedding.features),
+        matching=None if other is None else _copied(other),
+    )
 
 
 def size_of(embedding: ImageEmbedding) -> int:
     """Bytes of an embedding."""
-    return int(embedding.features.numel() * embedding.features.element_size())
+    tensors = [embedding.features, *([] if embedding.matching is None else [embedding.matching])]
+    return sum(int(tensor.numel() * tensor.element_size()) for tensor in tensors)
 
 
-def weights_sha256(sam: PromptableSam) -> str:
-    """Hash of a model whose weights came from no known file."""
-    if sam not in _WEIGHTS:
-        import torch
+def weights_sha256(sam: Promptable) -> str:
+    """Names a model's weights, for records: the hash of its file where it came from one."""
+    return sam.identity
 
-        digest = hashlib.sha256(type(sam.sam.image_encoder).__qualname__.encode())
-        for name, tensor in sorted(sam.sam.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy().tobytes())
-        _WEIGHTS[sam] = digest.hexdigest()
-    return _WEIGHTS[sam]
+
+def _copied(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()

@@ -164,15 +164,17 @@ class DiskCache:
 def _to_bytes(key: str, embedding: ImageEmbedding) -> bytes:
     from safetensors.torch import save
 
-    features = embedding.features.detach().contiguous()
+    tensors = {"features": embedding.features.detach().contiguous()}
+    if embedding.matching is not None:
+        tensors["matching"] = embedding.matching.detach().contiguous()
     about = {
         "key": key,
-        "hash": _hash(features),
+        "hash": _hash(tensors),
         "input_size": list(embedding.input_size),
         "original_size": list(embedding.original_size),
         "image_size": embedding.image_size,
     }
-    return bytes(save({"features": features}, {"about": json.dumps(about)}))
+    return bytes(save(tensors, {"about": json.dumps(about)}))
 
 
 def _read(path: Path, key: str) -> ImageEmbedding:
@@ -182,21 +184,29 @@ def _read(path: Path, key: str) -> ImageEmbedding:
 
     with safe_open(str(path), framework="pt") as file:
         about = json.loads(file.metadata()["about"])
-        features = file.get_tensor("features")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if about["key"] != key:
         raise ValueError("it is of another photo or model")
-    if about["hash"] != _hash(features):
+    if about["hash"] != _hash(tensors):
         raise ValueError("its numbers are not those that were written")
     height, width = about["input_size"]
     rows, columns = about["original_size"]
-    return ImageEmbedding(features, (height, width), (rows, columns), about["image_size"])
+    return ImageEmbedding(
+        tensors["features"],
+        (height, width),
+        (rows, columns),
+        about["image_size"],
+        tensors.get("matching"),
+    )
 
 
-def _hash(features: torch.Tensor) -> str:
+def _hash(tensors: dict[str, torch.Tensor]) -> str:
     import torch
 
-    raw = features.reshape(-1).view(torch.uint8).numpy()
-    return hashlib.blake2b(raw.data, digest_size=16).hexdigest()
+    digest = hashlib.blake2b(digest_size=16)
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _touch(path: Path) -> None:

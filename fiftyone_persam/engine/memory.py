@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from ..sam import PromptableSam
+    from ..sam import Promptable
 
 BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
 """Photos at once where memory is no matter: more make no device faster."""
@@ -33,7 +33,7 @@ class Room:
         self.size = max(1, min(self.size, failed // 2))
 
 
-def batch_size_of(sam: PromptableSam) -> int:
+def batch_size_of(sam: Promptable) -> int:
     """Photos at once for a model on its device, by that device's free memory where it tells it."""
     most = BATCH.get(sam.device.type, 4)
     if sam.device.type != "cuda":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import pickle
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import PersamError
-from ..sam import PromptableSam
+from ..sam import Promptable
 from ..sam.registry import resolve_device
 from .job import Job, OutputSettings, Timings
 from .local import LocalBackend, describe
@@ -35,10 +34,7 @@ class Kit:
     Fitted predictors travel as what their ``save`` writes.
     """
 
-    sam: Any
-    name: str
-    dtype: torch.dtype
-    checkpoint_sha256: str | None
+    sam: Promptable
     predictors: Mapping[str, tuple[Any, bytes]]
     output: OutputSettings
     batch_size: int | None
@@ -51,9 +47,7 @@ class Kit:
         Raises:
             PersamError: the device is not there.
         """
-        sam = PromptableSam(
-            self.sam, self.name, resolve_device(device), self.dtype, self.checkpoint_sha256
-        )
+        sam = self.sam.on(resolve_device(device))
         return Job(
             tasks=(),
             sam=sam,
@@ -77,12 +71,8 @@ def pack(job: Job, workers: int | None) -> bytes:
     Raises:
         PersamError: the model or the cache cannot be sent to another process.
     """
-    sam = job.sam.sam
     kit = Kit(
-        sam=sam if job.sam.device.type == "cpu" else copy.deepcopy(sam).cpu(),
-        name=job.sam.name,
-        dtype=job.sam.dtype,
-        checkpoint_sha256=job.sam.checkpoint_sha256,
+        sam=job.sam.on("cpu"),
         predictors={group: (type(one), _save(one)) for group, one in job.predictors.items()},
         output=job.output,
         batch_size=job.batch_size,
@@ -110,7 +100,7 @@ def _save(predictor: Any) -> bytes:
         return bytes(Path(predictor.save(Path(folder) / "state.safetensors")).read_bytes())
 
 
-def _load(kind: Any, state: bytes, sam: PromptableSam) -> Any:
+def _load(kind: Any, state: bytes, sam: Promptable) -> Any:
     with tempfile.TemporaryDirectory(prefix="fiftyone-persam-") as folder:
         path = Path(folder) / "state.safetensors"
         path.write_bytes(state)

@@ -1,18 +1,78 @@
-"""The methods: references, location prior, PerSAM, PerSAM-F. Imports torch, never fiftyone."""
+"""The methods: references, location priors, presence, PerSAM, PerSAM-F. Torch, never fiftyone.
 
-from .persam import PerSAM
-from .persam_f import PerSAMF
-from .prediction import Prediction
-from .reference import Reference
-from .state import FittedState
-from .tuning import Tuning, tune_scales
+Names are resolved on first use, so asking which methods there are needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "LOCATION_PRIORS": "registries",
+    "METHODS": "registries",
+    "CascadeMethod": "cascade_method",
+    "FittedState": "state",
+    "LocationPrior": "location",
+    "Method": "method",
+    "MethodInfo": "registries",
+    "PerSAM": "persam",
+    "PerSAMF": "persam_f",
+    "Prediction": "prediction",
+    "Reference": "reference",
+    "Session": "session",
+    "TextReference": "reference",
+    "Tuning": "tuning",
+    "dtype_for": "precision",
+    "is_absent": "threshold",
+    "list_methods": "registries",
+    "method_info": "registries",
+    "session_of": "session",
+    "tune_scales": "tuning",
+}
 
 __all__ = [
+    "LOCATION_PRIORS",
+    "METHODS",
+    "CascadeMethod",
     "FittedState",
+    "LocationPrior",
+    "Method",
+    "MethodInfo",
     "PerSAM",
     "PerSAMF",
     "Prediction",
     "Reference",
+    "Session",
+    "TextReference",
     "Tuning",
+    "dtype_for",
+    "is_absent",
+    "list_methods",
+    "method_info",
+    "session_of",
     "tune_scales",
 ]
+
+if TYPE_CHECKING:
+    from .cascade_method import CascadeMethod
+    from .location import LocationPrior
+    from .method import Method
+    from .persam import PerSAM
+    from .persam_f import PerSAMF
+    from .precision import dtype_for
+    from .prediction import Prediction
+    from .reference import Reference, TextReference
+    from .registries import LOCATION_PRIORS, METHODS, MethodInfo, list_methods, method_info
+    from .session import Session, session_of
+    from .state import FittedState
+    from .threshold import is_absent
+    from .tuning import Tuning, tune_scales
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

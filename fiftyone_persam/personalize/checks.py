@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from numbers import Real
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import BadReferenceError, PersamError
-from ..sam import ImageEmbedding, PhotoSource, PromptableSam
-from .reference import Reference
+from ..sam import ImageEmbedding, PhotoSource, Promptable
+from .reference import VISUAL, Reference, TextReference
 
 
-def is_number(value: object, kind: type = Real) -> bool:
-    """Whether a setting is a number at all, before it is compared with its range."""
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def check_switches(**switches: object) -> None:
-    """Raise PersamError unless all are True or False: "off" would switch a part on."""
-    for name, value in switches.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise PersamError(f"{name} {value!r} is no switch: give True or False")
-
-
-def several_references_of(reference: object) -> list[Reference]:
+def several_references_of(
+    reference: object, kinds: Collection[str] = VISUAL, method: str = "the method"
+) -> list[Any]:
     """One reference or a list of them, as a list.
 
+    Args:
+        reference: what a caller gave.
+        kinds: the kinds of reference that the method takes.
+        method: what it is called in the message.
+
     Raises:
-        BadReferenceError: there is none, or something else is among them.
+        BadReferenceError: there is none, something else is among them, or one of another kind.
     """
     given = list(reference) if isinstance(reference, (list, tuple)) else [reference]
-    references = [one for one in given if isinstance(one, Reference)]
+    references = [one for one in given if isinstance(one, (Reference, TextReference))]
     if not references or len(references) != len(given):
         raise BadReferenceError(
             "fit needs a Reference or a list of them: make one with Reference(image, mask=...)"
         )
+    for one in references:
+        if one.kind not in kinds:
+            raise BadReferenceError(
+                f"{method} does not take a reference of kind {one.kind!r}: give one of kind "
+                f"{' or '.join(map(repr, kinds))}, or choose another method"
+            )
     return references
 
 
@@ -57,7 +58,7 @@ def several_photos(images: Iterable[PhotoSource]) -> list[PhotoSource]:
 
 
 def check_embeddings(
-    embeddings: Sequence[ImageEmbedding], sam: PromptableSam, count: int | None = None
+    embeddings: Sequence[ImageEmbedding], sam: Promptable, count: int | None = None
 ) -> None:
     """Raise PersamError unless a model can have made these, ``count`` of them."""
     if count is not None and len(embeddings) != count:
@@ -65,15 +66,19 @@ def check_embeddings(
             f"{count} references need as many embeddings, not {len(embeddings)}: encode every "
             "reference's photo, or leave embeddings out"
         )
-    expected = (sam.embed_dim, sam.grid_size, sam.grid_size)
+    grid = (sam.grid_size, sam.grid_size)
     for embedding in embeddings:
         if not isinstance(embedding, ImageEmbedding):
             raise PersamError(
                 f"{type(embedding).__name__} is no embedding: pass what encode() returned, or "
                 "photos to predict()"
             )
-        if tuple(embedding.features.shape) != expected:
-            raise PersamError(
-                f"an embedding of shape {tuple(embedding.features.shape)} does not belong to "
-                f"{sam.name}, whose embeddings are {expected}: encode with this model"
-            )
+        for tensor, expected, what in (
+            (embedding.features, (sam.embed_dim, *grid), "an embedding"),
+            (embedding.to_match, (sam.matching_dim, *grid), "an embedding with features to match"),
+        ):
+            if tuple(tensor.shape) != expected:
+                raise PersamError(
+                    f"{what} of shape {tuple(tensor.shape)} does not belong to {sam.name}, whose "
+                    f"embeddings are {expected}: encode with this model"
+                )

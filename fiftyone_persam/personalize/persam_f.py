@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Any
+from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,43 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PersamError
+from ..options import Option, check_values
 from ..sam import ImageEmbedding, PromptableSam
 from . import prior
-from .checks import check_switches, is_number
-from .persam import Mode, PerSAM, SeveralReferences
+from .cascade_method import (
+    CascadeMethod,
+    GuidedAttention,
+    MaxInstances,
+    Mode,
+    NegativePrior,
+    PostRefinement,
+    PresenceThreshold,
+    PriorName,
+    SemanticPrompt,
+    SeveralReferences,
+)
+from .location import ReferenceView
 from .state import FittedState
 from .tuning import Tuning, tune_scales
 
+ScaleTuning = Annotated[bool, Option("tune the weights of the mask scales, else all three are 1/3")]
+Steps = Annotated[
+    int,
+    Option("optimiser steps", low=0, high=100_000, advice="use 1000, or from 0 to 100000"),
+]
+LearningRate = Annotated[
+    float,
+    Option(
+        "learning rate of the first step",
+        low=0,
+        high=1,
+        above=True,
+        advice="use 0.001, or another above 0 and at most 1",
+    ),
+]
 
-class PerSAMF(PerSAM):
+
+class PerSAMF(CascadeMethod):
     """PerSAM with the decoder's three mask scales weighted as the reference tells.
 
     As released it has no guided attention, no semantic prompt and no negative point, and its
@@ -35,29 +63,32 @@ class PerSAMF(PerSAM):
         steps: optimiser steps.
         lr: learning rate of the first step.
         negative_prior, guided_attention, semantic_prompt, post_refinement, presence_threshold,
-            several_references, max_instances: as in `PerSAM`.
+            several_references, max_instances, location_prior: as in `PerSAM`.
 
     Raises:
         PersamError: an unknown mode, or a number out of its range.
     """
 
-    method = "persam_f"
+    name = "persam_f"
+    title = "PerSAM-F"
+    help = "tunes two numbers to the reference; best with large models"
 
     def __init__(
         self,
         sam: PromptableSam | Sam,
         mode: Mode = "corrected",
         *,
-        scale_tuning: bool = True,
-        steps: int = 1000,
-        lr: float = 1e-3,
-        negative_prior: bool = False,
-        guided_attention: bool = False,
-        semantic_prompt: bool = False,
-        post_refinement: bool = True,
-        presence_threshold: float | None = None,
+        scale_tuning: ScaleTuning = True,
+        steps: Steps = 1000,
+        lr: LearningRate = 1e-3,
+        negative_prior: NegativePrior = False,
+        guided_attention: GuidedAttention = False,
+        semantic_prompt: SemanticPrompt = False,
+        post_refinement: PostRefinement = True,
+        presence_threshold: PresenceThreshold = None,
         several_references: SeveralReferences = "max",
-        max_instances: int = 1,
+        max_instances: MaxInstances = 1,
+        location_prior: PriorName = None,
     ) -> None:
         super().__init__(
             sam,
@@ -69,20 +100,13 @@ class PerSAMF(PerSAM):
             presence_threshold=presence_threshold,
             several_references=several_references,
             max_instances=max_instances,
+            location_prior=location_prior,
         )
-        counted = is_number(steps, Integral) and 0 <= steps <= 100_000
-        if not counted or not is_number(lr) or not 0 < lr <= 1:
-            raise PersamError(f"steps {steps!r} or lr {lr!r} is out of range: use 1000 and 0.001")
-        check_switches(scale_tuning=scale_tuning)
+        given = {"scale_tuning": scale_tuning, "steps": steps, "lr": lr}
+        check_values(self.options(), given)
         self.scale_tuning = scale_tuning
         self.steps = int(steps)
         self.lr = float(lr)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments except the model."""
-        own = {"scale_tuning": self.scale_tuning, "steps": self.steps, "lr": self.lr}
-        return {**super().settings, **own}
 
     @property
     def tuning(self) -> Tuning:
@@ -95,50 +119,48 @@ class PerSAMF(PerSAM):
         rows = [(int(step), dice, focal) for step, dice, focal in losses.tolist()]
         return Tuning((w0, w1, w2), tuple(rows))
 
-    def _target(self, features: Tensor, foreground: Tensor) -> Tensor:
-        peak = prior.peak_mean_feature(features, foreground)
-        return peak / peak.norm().clamp_min(1e-12)
+    def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
+        """Half maximum, half mean, as released."""
+        return prior.peak_mean_feature(features, foreground)
 
-    def _finish(
+    @torch.no_grad()
+    def tune(
         self,
         state: FittedState,
-        embeddings: Sequence[ImageEmbedding],
+        views: Sequence[ReferenceView],
         masks: Sequence[npt.NDArray[np.bool_]],
     ) -> FittedState:
         """Tune on every reference's own decoding, from its own similarity map's best point."""
         maps, targets = [], []
-        for number, (embedding, mask) in enumerate(zip(embeddings, masks, strict=True)):
-            logits = self._decode_reference(state, embedding, number)
-            upscaled, target = self._at_tuning_size(logits, embedding, mask)
+        for number, (view, mask) in enumerate(zip(views, masks, strict=True)):
+            logits = self._decode_reference(state, view, number)
+            upscaled, target = self._at_tuning_size(logits, view.embedding, mask)
             maps.append(upscaled)
             targets.append(target)
         tuning = tune_scales(maps, targets, self.steps if self.scale_tuning else 0, self.lr)
-        return FittedState(
-            state.targets,
-            state.embeddings,
-            state.levels,
-            torch.tensor(tuning.weights, dtype=torch.float64),
-            torch.tensor(tuning.losses, dtype=torch.float64).reshape(-1, 3),
+        return replace(
+            state,
+            weights=torch.tensor(tuning.weights, dtype=torch.float64),
+            losses=torch.tensor(tuning.losses, dtype=torch.float64).reshape(-1, 3),
         )
 
-    def _weights(self) -> Tensor | None:
+    def scale_weights(self) -> Tensor | None:
+        """The tuned ones."""
         return self.state.weights
 
-    def _decode_reference(
-        self, state: FittedState, embedding: ImageEmbedding, number: int
-    ) -> Tensor:
+    def _decode_reference(self, state: FittedState, view: ReferenceView, number: int) -> Tensor:
         """(3, hm, wm) logits of the scales for the reference's own location prior."""
-        features = embedding.features.to(self.sam.device)[None]
-        valid = prior.valid_cells([embedding], self.sam.device)
-        similarity = prior.similarity_maps(features, state.targets[number][None])[:, 0]
-        points, bias = self._points_and_bias(similarity, valid, [embedding])
+        embedding, device = view.embedding, self.sam.device
+        valid = view.valid[None]
+        maps = self.prior.similarity(view.features[None], valid, state.targets, state.prior)
+        guide = self.prior.guide(self.sam, maps[:, number], valid, [embedding])
         count = 2 if self.negative_prior else 1
-        xy = points[:, :count] * np.asarray(embedding.scale)
+        xy = guide.points[:, :count] * np.asarray(embedding.scale)
         logits, _ = self.sam.decode_tensors(
-            features,
-            torch.as_tensor(xy, dtype=torch.float32, device=self.sam.device),
-            torch.tensor([[1.0, 0.0][:count]], device=self.sam.device),
-            attention_bias=bias if self.guided_attention else None,
+            embedding.features.to(device)[None],
+            torch.as_tensor(xy, dtype=torch.float32, device=device),
+            torch.tensor([[1.0, 0.0][:count]], device=device),
+            attention_bias=guide.attention_bias if self.guided_attention else None,
             token_offset=state.embeddings[number][None] if self.semantic_prompt else None,
         )
         return logits[0, 1:]
@@ -152,7 +174,7 @@ class PerSAMF(PerSAM):
         where the photo is larger: the logits know no more, and a large photo costs no more.
         """
         target = torch.from_numpy(mask)
-        if self.mode == "reference" or max(embedding.original_size) <= self.sam.image_size:
+        if self.prior.exact or max(embedding.original_size) <= self.sam.image_size:
             return self.sam.upscale(logits, embedding), target.to(self.sam.device)
         # On the CPU: MPS pools areas only at whole ratios.
         share = F.interpolate(target[None, None].float(), embedding.input_size, mode="area")[0, 0]

@@ -15,35 +15,38 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import BadReferenceError
-from ..sam import ImageEmbedding, PromptableSam, resize_photo
+from ..sam import ImageEmbedding, Promptable, resize_photo
 
 # A cell belongs to the object if at least this share of its part inside the photo does.
 FOREGROUND_COVERAGE = 0.5
 
 
-def released_foreground(sam: PromptableSam, mask: npt.NDArray[np.bool_], value: int) -> Tensor:
-    """(H, W) bool -> (h, w) bool as released: the mask goes through the photos' transform.
+def released_foreground(sam: Promptable, channel: npt.NDArray[np.uint8]) -> Tensor:
+    """(H, W) uint8 -> (h, w) bool as released: the mask goes through the photos' transform.
 
-    The colour mask's first channel is resized and normalised like a photo's, resized to the grid,
-    and everything above zero, which is the mean red of photos, is foreground.
+    The colour mask's first channel, with the values it has (soft edges, several ids), is resized
+    and normalised like a photo's, resized to the grid, and everything above zero, which is the mean
+    red of photos, is foreground.
 
     Raises:
-        BadReferenceError: no cell is above zero (small objects, and all masks of 0 and 1).
+        BadReferenceError: no cell is above zero (small objects, all masks of 0 and 1, and colours
+            without red).
     """
-    colour = np.repeat((mask * np.uint8(value))[:, :, None], 3, axis=2)
+    colour = np.repeat(channel[:, :, None], 3, axis=2)
     normalised = sam.preprocess([resize_photo(colour, sam.image_size)])
     grid = (sam.grid_size, sam.grid_size)
     cells = F.interpolate(normalised, grid, mode="bilinear", align_corners=False)[0, 0] > 0
     if not cells.any():
         raise BadReferenceError(
-            f"mode='reference' finds no foreground cell in a mask of value {value} (as the "
-            "released code, which then returns NaN): use mode='corrected'"
+            "mode='reference' finds no foreground cell in the mask's first channel, whose largest "
+            f"value is {int(channel.max())} (as the released code, which then crashes or returns "
+            "NaN): use mode='corrected'"
         )
     return cells
 
 
 def mask_coverage(
-    sam: PromptableSam, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
+    sam: Promptable, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
 ) -> Tensor:
     """(H, W) bool -> (h, w) share of each cell's part inside the photo that the mask covers."""
     full = torch.from_numpy(mask.astype(np.float32))
@@ -58,7 +61,7 @@ def mask_coverage(
 
 
 def aligned_foreground(
-    sam: PromptableSam, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
+    sam: Promptable, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding
 ) -> Tensor:
     """(H, W) bool -> (h, w) bool by area coverage; the best-covered cell always counts."""
     coverage = mask_coverage(sam, mask, embedding)
@@ -81,7 +84,10 @@ def peak_mean_feature(features: Tensor, foreground: Tensor) -> Tensor:
 
 
 def similarity_maps(features: Tensor, targets: Tensor) -> Tensor:
-    """Cosine similarity of every cell to every target (eq. 5).
+    """Cosine similarity of every cell to every target.
+
+    The paper has the mean of the similarities to all local features (eq. 5 and 6). This is the
+    similarity to their normalised mean, which the released code computes: one product per photo.
 
     Args:
         features: (B, C, h, w) raw.
@@ -157,7 +163,7 @@ def aligned_attention(similarity: Tensor, valid: Tensor) -> Tensor:
 
 
 def released_prior(
-    sam: PromptableSam, similarity: Tensor, embedding: ImageEmbedding
+    sam: Promptable, similarity: Tensor, embedding: ImageEmbedding
 ) -> tuple[npt.NDArray[np.int64], Tensor]:
     """Points and guided-attention bias as released, by way of the photo's own resolution.
 

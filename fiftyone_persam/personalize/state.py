@@ -1,11 +1,12 @@
-"""What fitting leaves behind: a few vectors, saved as safetensors with JSON in the header."""
+"""What fitting leaves behind: tensors by name, saved as safetensors with JSON in the header."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,17 @@ from torch import Tensor
 from ..errors import CheckpointError, PersamError
 
 if TYPE_CHECKING:
-    from ..sam import PromptableSam
+    from ..sam import Promptable
 
 FORMAT = "fiftyone-persam-state"
 VERSION = 1
+PRIOR = "prior."
+"""Begins the names of what a location prior remembers."""
 
 
 @dataclass(frozen=True, eq=False)
 class FittedState:
-    """One object, as R references show it.
+    """One object, as R references show it: the state of methods that decode in passes.
 
     Attributes:
         targets: (R, C) normalised target features, for the similarity map.
@@ -33,6 +36,7 @@ class FittedState:
         levels: (R, 2) similarity of object and background in each reference.
         weights: (3,) of the mask scales; None for PerSAM.
         losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
+        more: whatever else a method or its location prior has to remember, by name.
     """
 
     targets: Tensor
@@ -40,10 +44,39 @@ class FittedState:
     levels: Tensor
     weights: Tensor | None = None
     losses: Tensor | None = None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FittedState:
+        """The state that `tensors` gave.
+
+        Raises:
+            CheckpointError: some are missing, of another shape, or not finite.
+        """
+        own = {one.name for one in fields(cls)} - {"more"}
+        known = {name: tensor for name, tensor in tensors.items() if name in own}
+        more = {name: tensor for name, tensor in tensors.items() if name not in own}
+        try:
+            state = cls(**known, more=more)
+        except TypeError:
+            raise CheckpointError("lacks tensors: fit and save it again") from None
+        count = len(state.targets) if state.targets.ndim == 2 else 0
+        sound = (
+            count > 0
+            and state.embeddings.ndim == 2
+            and len(state.embeddings) == count
+            and state.levels.shape == (count, 2)
+            and (state.weights is None or state.weights.shape == (3,))
+            and all(torch.isfinite(tensor).all() for tensor in tensors.values())
+        )
+        if not sound:
+            raise CheckpointError("has tensors of other shapes, or not a number: fit again")
+        return state
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, on the CPU."""
-        named = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "more"}
+        named = {**own, **self.more}
         return {k: v.detach().cpu().contiguous() for k, v in named.items() if v is not None}
 
     def to(self, device: torch.device) -> FittedState:
@@ -51,13 +84,22 @@ class FittedState:
 
         MPS has no float64.
         """
-        tensors = self.tensors().items()
-        return FittedState(
-            **{n: t if t.dtype == torch.float64 else t.to(device) for n, t in tensors}
-        )
+        moved = {
+            name: tensor if tensor.dtype == torch.float64 else tensor.to(device)
+            for name, tensor in self.tensors().items()
+        }
+        more = {name: moved.pop(name) for name in self.more}
+        return FittedState(**moved, more=more)
+
+    @property
+    def prior(self) -> dict[str, Tensor]:
+        """What the location prior remembers."""
+        return {n.removeprefix(PRIOR): t for n, t in self.more.items() if n.startswith(PRIOR)}
 
 
-def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[str, Any]) -> Path:
+def write_state(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> Path:
     """Write tensors and settings into one safetensors file; it appears whole or not at all.
 
     Returns:
@@ -74,7 +116,7 @@ def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[
         os.close(handle)
         try:
             metadata = {"persam": json.dumps(header, sort_keys=True)}
-            save_file(state.tensors(), name, metadata=metadata)
+            save_file(dict(tensors), name, metadata=metadata)
             os.replace(name, target)
         finally:
             Path(name).unlink(missing_ok=True)
@@ -86,8 +128,8 @@ def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[
     return target
 
 
-def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any]]:
-    """Read what `save_state` wrote.
+def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and settings that `write_state` wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, or something else.
@@ -110,36 +152,33 @@ def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any
             f"fitted state {target} has version {header.get('version')}, this package reads "
             f"{VERSION}: fit and save it again"
         )
+    return tensors, header
+
+
+def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[str, Any]) -> Path:
+    """`write_state` of a `FittedState`."""
+    return write_state(path, state.tensors(), settings)
+
+
+def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any]]:
+    """Read what `save_state` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or something else.
+    """
+    tensors, header = read_state(path)
     try:
-        state = FittedState(**tensors)
-    except TypeError:
-        raise CheckpointError(
-            f"fitted state {target} lacks tensors: fit and save it again"
-        ) from None
-    count = len(state.targets) if state.targets.ndim == 2 else 0
-    sound = (
-        count > 0
-        and state.embeddings.shape == state.targets.shape
-        and state.levels.shape == (count, 2)
-        and (state.weights is None or state.weights.shape == (3,))
-        and all(torch.isfinite(tensor).all() for tensor in tensors.values())
-    )
-    if not sound:
-        raise CheckpointError(
-            f"fitted state {target} has tensors of other shapes, or not a number: fit again"
-        )
-    return state, header
+        return FittedState.from_tensors(tensors), header
+    except CheckpointError as error:
+        raise CheckpointError(f"fitted state {_with_suffix(path)} {error}") from None
 
 
-def check_model(
-    path: str | os.PathLike[str], state: FittedState, header: dict[str, Any], sam: PromptableSam
-) -> None:
+def check_header(path: str | os.PathLike[str], header: dict[str, Any], sam: Promptable) -> None:
     """Raise CheckpointError unless a state was fitted on this model."""
     here = (sam.embed_dim, sam.grid_size, sam.image_size)
     there = tuple(header.get(k) for k in ("embed_dim", "grid_size", "image_size"))
     hashes = (header.get("checkpoint_sha256"), sam.checkpoint_sha256)
-    fits = here == there and state.targets.shape[1] == sam.embed_dim
-    if not fits or (None not in hashes and hashes[0] != hashes[1]):
+    if here != there or (None not in hashes and hashes[0] != hashes[1]):
         raise CheckpointError(
             f"fitted state {path} was made with model {header.get('model')!r}, not with this "
             f"{sam.name!r}: load that model, or fit again"

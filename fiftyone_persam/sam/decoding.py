@@ -2,9 +2,9 @@
 
 ``segment_anything.modeling.MaskDecoder`` decodes one photo at a time and has no place for guidance.
 The functions here run the same modules (same weights, same arithmetic) on a batch of prompts that
-belong to different photos, and take two kinds of guidance as arguments: a bias that is added to the
-token-to-image attention, and an offset that is added to the query tokens. Everything is
-differentiable and nothing is changed in place.
+belong to different photos, and take guidance as arguments: a bias that is added to the
+token-to-image attention, an offset that is added to the query tokens, and further prompt tokens.
+Everything is differentiable and nothing is changed in place.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def decode_batch(
     masks: Tensor | None = None,
     attention_bias: Tensor | None = None,
     token_offset: Tensor | None = None,
+    tokens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Decode a batch of prompts, each with an image embedding of its own.
 
@@ -43,6 +44,8 @@ def decode_batch(
             second softmax (PerSAM, eq. 8). None leaves attention alone.
         token_offset: (B, C) added to every query token before each block and to the query of the
             final attention (PerSAM, eq. 10, as released), or None.
+        tokens: (B, T, C), or (T, C) for all, further prompt tokens, which follow those of points
+            and boxes and are treated as they are; or None.
 
     Returns:
         Mask logits (B, M, 4h, 4w), M = 1 single-mask token followed by the scales, and predicted
@@ -52,16 +55,19 @@ def decode_batch(
         ValueError: points without labels.
     """
     sparse, dense = embed_prompts(sam.prompt_encoder, len(embeddings), points, labels, boxes, masks)
+    if tokens is not None:
+        further = tokens.to(sparse.dtype).expand(len(embeddings), -1, -1)
+        sparse = torch.cat([sparse, further], dim=1)
     decoder = sam.mask_decoder
     dtype = embeddings.dtype
     position = sam.prompt_encoder.get_dense_pe().to(dtype)
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).to(dtype)
-    tokens = torch.cat([output_tokens.expand(len(embeddings), -1, -1), sparse.to(dtype)], dim=1)
+    inputs = torch.cat([output_tokens.expand(len(embeddings), -1, -1), sparse.to(dtype)], dim=1)
     queries, keys = _two_way_transformer(
         decoder.transformer,
         embeddings + dense.to(dtype),
         position,
-        tokens,
+        inputs,
         None if attention_bias is None else attention_bias.to(dtype)[:, None, None, :],
         None if token_offset is None else token_offset.to(dtype)[:, None, :],
     )

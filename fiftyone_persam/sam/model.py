@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import cast
 
@@ -16,81 +15,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PersamError
+from .contrast import Contrast
 from .decoding import decode_batch
+from .embedding import Decoded, ImageEmbedding, Prompt
+from .features import FeatureSource
 from .fused_attention import fuse_attention, has_slow_attention
+from .identity import hash_tensors
 from .photos import Photo, PhotoSource, load_photo, photo_size, resize_photo
+from .promptable import Adapter
 
 ENCODE_BATCH = {"cuda": 8, "mps": 4, "cpu": 4}
 DECODE_BATCH = {"cuda": 64, "mps": 16, "cpu": 8}
-
-
-@dataclass(frozen=True, eq=False)
-class ImageEmbedding:
-    """What the image encoder knows of one photo.
-
-    Attributes:
-        features: (C, h, w) on the model's device, padding included.
-        input_size: height and width of the photo inside the model's square input.
-        original_size: height and width of the photo itself.
-        image_size: side of the model's square input.
-    """
-
-    features: Tensor
-    input_size: tuple[int, int]
-    original_size: tuple[int, int]
-    image_size: int
-
-    @property
-    def valid_grid(self) -> tuple[int, int]:
-        """Rows and columns of the grid that hold a part of the photo; the others are padding."""
-        height, width = self.features.shape[-2:]
-        rows = -(-self.input_size[0] * height // self.image_size)
-        columns = -(-self.input_size[1] * width // self.image_size)
-        return rows, columns
-
-    @property
-    def scale(self) -> tuple[float, float]:
-        """Factors that take x and y from photo pixels to pixels of the model's input."""
-        return (
-            self.input_size[1] / self.original_size[1],
-            self.input_size[0] / self.original_size[0],
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """What to segment in one photo. Everything but the embedding is optional.
-
-    Attributes:
-        embedding: the photo.
-        points: (n, 2) x, y in photo pixels.
-        labels: (n,) 1 for the object, 0 for what is not the object; all 1 if left out.
-        box: (4,) x0, y0, x1, y1 in photo pixels.
-        mask: (hm, wm) mask logits of an earlier pass.
-        attention_bias: (h * w,) added to the token-to-image attention.
-        token_offset: (C,) added to the query tokens.
-    """
-
-    embedding: ImageEmbedding
-    points: npt.ArrayLike | None = None
-    labels: npt.ArrayLike | None = None
-    box: npt.ArrayLike | None = None
-    mask: Tensor | None = None
-    attention_bias: Tensor | None = None
-    token_offset: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """Masks of one prompt.
-
-    Attributes:
-        logits: (M, hm, wm) float32; the first is the single-mask token, the others are the scales.
-        scores: (M,) predicted IoU of each.
-    """
-
-    logits: Tensor
-    scores: Tensor
 
 
 class PromptableSam:
@@ -138,6 +73,10 @@ class PromptableSam:
             if fuse:
                 fuse_attention(sam.image_encoder)
         self.sam = sam
+        self.features: FeatureSource | None = None
+        self.adapters: tuple[Adapter, ...] = ()
+        self._plain = sam  # as it was before any adapter
+        self._weights: str | None = None
         self.name = name
         self.device = torch.device(target)
         self.dtype = dtype
@@ -154,8 +93,89 @@ class PromptableSam:
             f"image_size={self.image_size}, grid_size={self.grid_size})"
         )
 
-    def load_and_resize(self, source: PhotoSource) -> tuple[Photo, tuple[int, int]]:
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the weights without adapters: of their file, else worked out once."""
+        if self.checkpoint_sha256 is not None:
+            return self.checkpoint_sha256
+        if self._weights is None:
+            kind = type(self._plain.image_encoder).__qualname__
+            self._weights = hash_tensors(self._plain.state_dict(), kind)
+        return self._weights
+
+    @property
+    def identity(self) -> str:
+        """See `Promptable.identity`."""
+        return "+".join([self.encoder_identity, *self._adapter_names("mask_decoder")])
+
+    @property
+    def encoder_identity(self) -> str:
+        """See `Promptable.encoder_identity`."""
+        beside = [] if self.features is None else [self.features.identity]
+        return "+".join([self.weights_sha256, *self._adapter_names("image_encoder"), *beside])
+
+    @property
+    def encoder_parameters(self) -> int:
+        """See `Promptable.encoder_parameters`."""
+        own = sum(weights.numel() for weights in self.sam.image_encoder.parameters())
+        return own + (0 if self.features is None else self.features.parameters)
+
+    @property
+    def matching_dim(self) -> int:
+        """Channels of the features that objects are compared by."""
+        return self.embed_dim if self.features is None else self.features.dim
+
+    def with_features(self, source: FeatureSource | None) -> PromptableSam:
+        """The model with another backbone's features to find objects by; None for its own."""
+        changed = copy.copy(self)
+        changed.features = None if source is None else source.on(self.device)
+        return changed
+
+    def adapted(self, adapter: Adapter) -> PromptableSam:
+        """The model with an adapter attached; this one itself stays as it is.
+
+        The part that the adapter changes is copied, the image encoder is shared unless it is that
+        part, and of all that decodes the adapter's weights alone take a gradient.
+        """
+        changed = copy.copy(self.frozen())
+        changed.sam = _with_own(changed.sam, adapter.part)
+        changed.adapters = (*self.adapters, adapter)
+        adapter.attach(changed.sam)
+        return changed
+
+    def frozen(self) -> PromptableSam:
+        """The model, its decoder with weights that take no gradient: prompts can be trained."""
+        parts = (self.sam.mask_decoder, self.sam.prompt_encoder)
+        if not any(weights.requires_grad for part in parts for weights in part.parameters()):
+            return self
+        changed = copy.copy(self)
+        changed.sam = _with_own(_with_own(self.sam, "mask_decoder"), "prompt_encoder")
+        return changed
+
+    def on(self, device: torch.device | str) -> PromptableSam:
+        """See `Promptable.on`."""
+        target = torch.device(device)
+        if target == self.device:
+            return self
+        moved = PromptableSam(self._plain, self.name, target, self.dtype, self.checkpoint_sha256)
+        moved._weights = self._weights
+        moved = moved.with_features(self.features)
+        for adapter in self.adapters:
+            own = copy.deepcopy(adapter)
+            moved = moved.adapted(own.to(target) if isinstance(own, torch.nn.Module) else own)
+        return moved
+
+    def _adapter_names(self, part: str) -> list[str]:
+        return [adapter.identity for adapter in self.adapters if adapter.part == part]
+
+    def load_and_resize(
+        self, source: PhotoSource, contrast: Contrast | None = None
+    ) -> tuple[Photo, tuple[int, int]]:
         """The part of encoding that needs no device: read and resize one photo.
+
+        Args:
+            source: see `load_photo`.
+            contrast: of the run, for photos of more than 8 bits; see `load_photo`.
 
         Returns:
             (h, w, 3) uint8 with a long side of ``image_size``, and the photo's own height, width.
@@ -163,7 +183,7 @@ class PromptableSam:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        photo = load_photo(source)
+        photo = load_photo(source, contrast)
         return resize_photo(photo, self.image_size), (photo.shape[0], photo.shape[1])
 
     def preprocess(self, resized: Sequence[Photo]) -> Tensor:
@@ -185,28 +205,49 @@ class PromptableSam:
             slot[:, :height, :width] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
         return batch
 
-    @torch.inference_mode()
     def encode_resized(
-        self, resized: Sequence[Photo], original_sizes: Sequence[tuple[int, int]]
+        self,
+        resized: Sequence[Photo],
+        original_sizes: Sequence[tuple[int, int]],
+        grad: bool = False,
     ) -> list[ImageEmbedding]:
-        """Encode photos from `load_and_resize` as one batch."""
+        """Encode photos from `load_and_resize` as one batch.
+
+        Args:
+            resized: photos inside the model's input.
+            original_sizes: height and width of each photo itself.
+            grad: keep what a gradient through the image encoder needs. The features can be used in
+                a differentiable computation either way.
+        """
         if not resized:
             return []
-        pixels = self.preprocess(resized).to(self._encoder_dtype)
-        features = self.sam.image_encoder(pixels).to(self.dtype)
+        # Not inference mode: what that returns can take no part in a later backward pass.
+        with torch.set_grad_enabled(grad):
+            pixels = self.preprocess(resized).to(self._encoder_dtype)
+            features = self.sam.image_encoder(pixels).to(self.dtype)
+        matching: Sequence[Tensor | None] = [None] * len(resized)
+        if self.features is not None:
+            found = self.features.features(resized, self.image_size, self.grid_size)
+            matching = list(found.to(self.dtype))
         return [
-            ImageEmbedding(row, (photo.shape[0], photo.shape[1]), size, self.image_size)
-            for row, photo, size in zip(features, resized, original_sizes, strict=True)
+            ImageEmbedding(row, (photo.shape[0], photo.shape[1]), size, self.image_size, other)
+            for row, photo, size, other in zip(
+                features, resized, original_sizes, matching, strict=True
+            )
         ]
 
     def encode(
-        self, images: Sequence[PhotoSource], batch_size: int | None = None
+        self,
+        images: Sequence[PhotoSource],
+        batch_size: int | None = None,
+        contrast: Contrast | None = None,
     ) -> list[ImageEmbedding]:
         """Encode photos of any size and mode.
 
         Args:
             images: paths, PIL images or arrays; see `load_photo`.
             batch_size: photos that go through the encoder at once; by device if None.
+            contrast: of the run, for photos of more than 8 bits; see `load_photo`.
 
         Raises:
             PhotoError: a photo cannot be read.
@@ -214,7 +255,9 @@ class PromptableSam:
         step = _batch_size(batch_size, ENCODE_BATCH, self.device)
         embeddings: list[ImageEmbedding] = []
         for start in range(0, len(images), step):
-            loaded = [self.load_and_resize(image) for image in images[start : start + step]]
+            loaded = [
+                self.load_and_resize(image, contrast) for image in images[start : start + step]
+            ]
             embeddings += self.encode_resized([p for p, _ in loaded], [s for _, s in loaded])
         return embeddings
 
@@ -258,6 +301,7 @@ class PromptableSam:
         masks: Tensor | None = None,
         attention_bias: Tensor | None = None,
         token_offset: Tensor | None = None,
+        tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`decode_batch` in the model's dtype; coordinates in pixels of the model's input.
 
@@ -273,6 +317,7 @@ class PromptableSam:
             masks,
             attention_bias,
             token_offset,
+            tokens,
         )
         return logits.float(), scores.float()
 
@@ -332,10 +377,19 @@ class PromptableSam:
             mask,
             None if prompt.attention_bias is None else prompt.attention_bias.to(self.device),
             None if prompt.token_offset is None else prompt.token_offset.to(self.device),
+            None if prompt.tokens is None else prompt.tokens.to(self.device),
         )
 
     def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+
+def _with_own(sam: Sam, part: str) -> Sam:
+    """The model with a frozen copy of one of its parts; it shares the others."""
+    changed = copy.copy(sam)
+    changed._modules = dict(sam._modules)
+    changed._modules[part] = copy.deepcopy(getattr(sam, part)).requires_grad_(False)
+    return changed
 
 
 def check_batch_size(given: int | None) -> int | None:

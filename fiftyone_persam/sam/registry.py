@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import torch
 from segment_anything.build_sam import build_sam_vit_b, build_sam_vit_h, build_sam_vit_l
 from segment_anything.modeling import Sam
 
-from ..errors import CheckpointError, PersamError, did_you_mean
+from ..errors import CheckpointError, PersamError
+from ..registry import Registry
 from . import checkpoints
 from .checkpoints import Checkpoint
+from .features import feature_source
 from .model import PromptableSam
+from .promptable import Promptable
 
 BUNDLED = "sam_lite"
 BUNDLED_PATH = Path(__file__).parent / "weights" / "sam_lite.safetensors"
@@ -48,14 +52,6 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     ),
 }
 
-_NOTES = {
-    "sam_lite": "comes with the package; for first tries, laptops and closed networks",
-    "mobile_sam": "MobileSAM (TinyViT): light, near ViT-B",
-    "sam_vit_b": "Segment Anything ViT-B",
-    "sam_vit_l": "Segment Anything ViT-L",
-    "sam_vit_h": "Segment Anything ViT-H: the model of the paper's figures",
-}
-
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -69,6 +65,8 @@ class ModelInfo:
         path: where the checkpoint is, or will be, on this machine.
         available: whether it is there (checked by size; `load_sam` checks the hash).
         description: one line.
+        author: of the weights.
+        license: of the weights.
     """
 
     name: str
@@ -78,29 +76,122 @@ class ModelInfo:
     path: Path
     available: bool
     description: str
+    author: str = ""
+    license: str = ""
 
 
-def list_models() -> list[ModelInfo]:
-    """The models that can be named, lightest first."""
-    here = BUNDLED_PATH.is_file()
-    models = [
-        ModelInfo(
+class ModelEntry(Protocol):
+    """A model that can be named: what `MODELS` holds.
+
+    Attributes:
+        name: what to pass to `load_sam`.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def info(self) -> ModelInfo:
+        """What `list_models` says of it."""
+        ...
+
+    def provide(self, download: bool) -> Path:
+        """The checked file of its weights, fetched first if it is missing and may be fetched.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or cannot be fetched.
+        """
+        ...
+
+    def load(self, device: torch.device, dtype: torch.dtype, download: bool) -> Promptable:
+        """Build it with its weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class PublishedSam:
+    """A ``Sam`` whose weights are a published file in FiftyOne's model zoo folder.
+
+    Attributes:
+        name: what to pass to `load_sam`; also the key of its file in `CHECKPOINTS`.
+        description: one line.
+        build: makes the model with its weights from the checked file.
+        image_size: side of its square input in pixels.
+        author: of the weights.
+        license: of the weights.
+    """
+
+    name: str
+    description: str
+    build: Callable[[str, Path], Sam]
+    image_size: int = 1024
+    author: str = "Alexander Kirillov et al."
+    license: str = "Apache-2.0"
+
+    def info(self) -> ModelInfo:
+        """See `ModelEntry.info`."""
+        file = CHECKPOINTS[self.name]
+        path = file.path
+        there = path.is_file() and path.stat().st_size == file.bytes
+        return ModelInfo(
+            self.name,
+            file.bytes,
+            self.image_size,
+            file.url,
+            path,
+            there,
+            self.description,
+            self.author,
+            self.license,
+        )
+
+    def provide(self, download: bool) -> Path:
+        """See `ModelEntry.provide`."""
+        return checkpoints.ensure(CHECKPOINTS[self.name], download)
+
+    def load(self, device: torch.device, dtype: torch.dtype, download: bool) -> Promptable:
+        """See `ModelEntry.load`."""
+        sam = self.build(self.name, self.provide(download)).requires_grad_(False)
+        return PromptableSam(sam, self.name, device, dtype, CHECKPOINTS[self.name].sha256)
+
+
+class BundledSam:
+    """The model that comes with the package."""
+
+    name = BUNDLED
+
+    def info(self) -> ModelInfo:
+        """See `ModelEntry.info`."""
+        here = BUNDLED_PATH.is_file()
+        return ModelInfo(
             BUNDLED,
             BUNDLED_PATH.stat().st_size if here else 0,
             _bundled_image_size() if here else 512,
             "bundled",
             BUNDLED_PATH,
             here,
-            _NOTES[BUNDLED],
+            "comes with the package; for first tries, laptops and closed networks",
+            "fiftyone-persam contributors",
+            "Apache-2.0",
         )
-    ]
-    for name, checkpoint in CHECKPOINTS.items():
-        path = checkpoint.path
-        there = path.is_file() and path.stat().st_size == checkpoint.bytes
-        models.append(
-            ModelInfo(name, checkpoint.bytes, 1024, checkpoint.url, path, there, _NOTES[name])
-        )
-    return models
+
+    def provide(self, download: bool) -> Path:
+        """See `ModelEntry.provide`."""
+        if not BUNDLED_PATH.is_file():
+            raise CheckpointError(
+                f"checkpoint {BUNDLED_PATH} is missing from the installed package: install it again"
+            )
+        return BUNDLED_PATH
+
+    def load(self, device: torch.device, dtype: torch.dtype, download: bool) -> Promptable:
+        """See `ModelEntry.load`."""
+        path = self.provide(download)
+        sam = _build_bundled(path).requires_grad_(False)
+        return PromptableSam(sam, BUNDLED, device, dtype, checkpoints.sha256_of(path))
+
+
+def list_models() -> list[ModelInfo]:
+    """The models that can be named, lightest first, then those of other packages."""
+    return [entry.info() for entry in MODELS.values()]
 
 
 def load_sam(
@@ -108,39 +199,47 @@ def load_sam(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     download: bool = True,
+    features: Any = None,
 ) -> PromptableSam:
     """Load a promptable model.
 
     Args:
-        name_or_module: a name from `list_models`, or a ``segment_anything.modeling.Sam`` with
-            weights of your own (it is not changed).
+        name_or_module: a name from `list_models`, a ``segment_anything.modeling.Sam`` with weights
+            of your own (it is not changed), or a `Promptable`, which is returned as it is.
         device: "cuda", "mps", "cpu", ...; "auto" takes the best one there is, and for a module
             of your own the one it is on.
         dtype: of encoder and decoder: "float32", "bfloat16", "float16" or a torch dtype; "auto"
             is bfloat16 on CUDA and float32 elsewhere.
         download: fetch a missing checkpoint into FiftyOne's model zoo folder.
+        features: what objects are found by (paper, section 3.2): the model's own embedding if
+            None, "timm/<model>" for that timm model's last features, or a `FeatureSource`.
 
     Raises:
-        PersamError: an unknown name, device or dtype.
+        PersamError: an unknown name, device, dtype or source of features.
         CheckpointError: the checkpoint is missing, truncated, foreign, or cannot be fetched.
     """
-    if isinstance(name_or_module, PromptableSam):
-        return name_or_module
-    if isinstance(name_or_module, Sam):
-        own = name_or_module.pixel_mean.device
+    source = feature_source(features)
+    model = _load(name_or_module, device, dtype, download)
+    if source is None:
+        return model
+    if not isinstance(model, PromptableSam):
+        raise PersamError(
+            f"model {model.name} takes no other source of features: leave features out"
+        )
+    return model.with_features(source)
+
+
+def _load(given: Any, device: Any, dtype: Any, download: bool) -> PromptableSam:
+    if isinstance(given, Sam):
+        own = given.pixel_mean.device
         target = own if device == "auto" else resolve_device(device)
-        return PromptableSam(name_or_module, "custom", target, resolve_dtype(dtype, target))
-    known = [BUNDLED, *CHECKPOINTS]
-    listed = f"choose one of {', '.join(known)}, or pass a segment_anything.modeling.Sam"
-    if name_or_module is not None and not isinstance(name_or_module, str):
-        raise PersamError(f"model {type(name_or_module).__name__} is not known: {listed}")
-    if name_or_module not in known:
-        meant = did_you_mean(name_or_module, known)
-        raise PersamError(f"model {name_or_module!r} is not known: {listed}{meant}")
+        return PromptableSam(given, "custom", target, resolve_dtype(dtype, target))
+    if isinstance(given, Promptable) and not isinstance(given, type):
+        return cast(PromptableSam, given)
+    MODELS.check(given)
     target = resolve_device(device)
-    kind = resolve_dtype(dtype, target)
-    sam, sha256 = _BUILDERS[name_or_module](name_or_module, download)
-    return PromptableSam(sam, name_or_module, target, kind, sha256)
+    loaded = MODELS[given].load(target, resolve_dtype(dtype, target), download)
+    return cast(PromptableSam, loaded)
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -182,26 +281,22 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     return chosen
 
 
-def _build_bundled(name: str, download: bool) -> tuple[Sam, str]:
+def _build_bundled(path: Path) -> Sam:
     from safetensors.torch import load_file
 
     from .lite import build_sam_lite
 
-    if not BUNDLED_PATH.is_file():
-        raise CheckpointError(
-            f"checkpoint {BUNDLED_PATH} is missing from the installed package: install it again"
-        )
     sam = build_sam_lite(_bundled_image_size())
     try:
-        state = {key: value.float() for key, value in load_file(BUNDLED_PATH).items()}
+        state = {key: value.float() for key, value in load_file(path).items()}
     except Exception as error:  # safetensors raises its own type, which is not public
         raise CheckpointError(
-            f"checkpoint {BUNDLED_PATH} is damaged ({error}): install the package again"
+            f"checkpoint {path} is damaged ({error}): install the package again"
         ) from None
-    checkpoints.load_weights(sam, state, BUNDLED_PATH)
+    checkpoints.load_weights(sam, state, path)
     # Depthwise convolutions are faster with the channels last, on the CPU as on a GPU.
     sam.image_encoder.to(memory_format=torch.channels_last)
-    return sam, checkpoints.sha256_of(BUNDLED_PATH)
+    return sam
 
 
 def _bundled_image_size() -> int:
@@ -214,20 +309,18 @@ def _bundled_image_size() -> int:
         return 512
 
 
-def _build_mobile(name: str, download: bool) -> tuple[Sam, str]:
+def _build_mobile(name: str, path: Path) -> Sam:
     from .tiny_vit import build_mobile_sam, map_mobile_sam_names
 
-    path = checkpoints.ensure(CHECKPOINTS[name], download)
     sam = build_mobile_sam()
     checkpoints.load_weights(sam, map_mobile_sam_names(checkpoints.read_weights(path)), path)
-    return sam, CHECKPOINTS[name].sha256
+    return sam
 
 
-def _build_vit(name: str, download: bool) -> tuple[Sam, str]:
-    path = checkpoints.ensure(CHECKPOINTS[name], download)
+def _build_vit(name: str, path: Path) -> Sam:
     sam = _VITS[name]()
     checkpoints.load_weights(sam, checkpoints.read_weights(path), path)
-    return sam, CHECKPOINTS[name].sha256
+    return sam
 
 
 _VITS: dict[str, Callable[[], Sam]] = {
@@ -235,8 +328,26 @@ _VITS: dict[str, Callable[[], Sam]] = {
     "sam_vit_l": build_sam_vit_l,
     "sam_vit_h": build_sam_vit_h,
 }
-_BUILDERS: dict[str, Callable[[str, bool], tuple[Sam, str]]] = {
-    BUNDLED: _build_bundled,
-    "mobile_sam": _build_mobile,
-    **dict.fromkeys(_VITS, _build_vit),
-}
+
+MODELS: Registry[ModelEntry] = Registry(
+    "model",
+    required=("name", "info", "provide", "load"),
+    otherwise="pass a segment_anything.modeling.Sam",
+)
+"""The models that can be named, lightest first."""
+
+for _entry in (
+    BundledSam(),
+    PublishedSam(
+        "mobile_sam",
+        "MobileSAM (TinyViT): light, near ViT-B",
+        _build_mobile,
+        author="Chaoning Zhang et al.",
+    ),
+    PublishedSam("sam_vit_b", "Segment Anything ViT-B", _build_vit),
+    PublishedSam("sam_vit_l", "Segment Anything ViT-L", _build_vit),
+    PublishedSam(
+        "sam_vit_h", "Segment Anything ViT-H: the model of the paper's figures", _build_vit
+    ),
+):
+    MODELS.register(_entry)

@@ -66,6 +66,7 @@ import fiftyone as fo  # noqa: E402
 import torch  # noqa: E402
 
 import fiftyone_persam as fp  # noqa: E402
+from fiftyone_persam.curation.runs import schema, stopping  # noqa: E402
 from fiftyone_persam.curation.segmentation.segment import segment  # noqa: E402
 
 from .discs import tiny_sam  # noqa: E402
@@ -117,8 +118,24 @@ def rename_job(name: str, blows_at: int | None, report: str | None) -> None:
         Path(report).write_text(json.dumps(FUSE.count))
 
 
+def fields_job(name: str, prefix: str, count: int, together: Any) -> None:
+    """Adds fields one by one, in the same moments as other processes."""
+    dataset = fo.load_dataset(name)
+    for number in range(count):
+        together.wait(120)
+        schema.add_fields(dataset, {f"{prefix}{number}": fo.FloatField()})
+
+
+def beside_job(name: str, out_field: str, together: Any) -> None:
+    """A run that begins in the same moment as others."""
+    dataset = fo.load_dataset(name)
+    together.wait(120)
+    run_on(dataset, out_field=out_field, progress=False)
+
+
 def held_job(name: str, begun: Any, go_on: Any) -> None:
     """A run that stands still in the middle until it is told to go on."""
+    stopping.INTERVAL = 0  # so that it notices at once if it was told to stop
 
     def hold(done: int, total: int) -> None:
         if done:

@@ -254,6 +254,7 @@ def test_an_empty_view(home: Home) -> None:
 # Views that show no photos ------------------------------------------------------------------------
 
 
+# What hands masks over takes the photos behind patches.
 PHOTOS_NEEDED: dict[str, Callable[[Any, Any], Any]] = {
     "segment": lambda v, ref: fp.segment(v, ref, out_field="z", **SETTINGS),
     "segment_again": lambda v, ref: curation.segment_again(v, "x", ref),
@@ -264,8 +265,6 @@ PHOTOS_NEEDED: dict[str, Callable[[Any, Any], Any]] = {
     "review_queue": lambda v, ref: curation.review_queue(v, "x"),
     "set_review": lambda v, ref: curation.set_review(v, "x", "accepted"),
     "make_editable": lambda v, ref: curation.make_editable(v, "x"),
-    "promote": lambda v, ref: curation.promote(v, "x", "final"),
-    "export": lambda v, ref: curation.export_masks(v, "x", "/nowhere/e"),
 }
 
 

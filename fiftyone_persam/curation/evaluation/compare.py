@@ -15,6 +15,7 @@ from ..checks import check_field_name, check_mask_field
 from ..database import photos_of, root
 from ..labels.masks import shown_mask
 from ..review.table import Collection
+from ..runs import schema
 from ..runs.migration import comparison_in
 from ..runs.naming import owner_of, require
 
@@ -100,6 +101,7 @@ def compare_runs(
         check_mask_field(dataset, "gt_field", gt_field)
     if out_field is not None:
         _check_out_field(dataset, out_field)
+        schema.check_unlocked(dataset, [out_field], "writing the agreement")
 
     fields = [run_a, run_b, *([gt_field] if gt_field else [])]
     ids: list[str] = []
@@ -118,12 +120,10 @@ def compare_runs(
                 gain.append(float(iou(b, truth)) - float(iou(a, truth)))
     if out_field is not None and ids:
         if not dataset.has_field(out_field):
-            dataset.add_sample_field(
-                out_field,
-                fo.FloatField,
-                description=_description(run_a, run_b),
-                info={COMPARED: [run_a, run_b]},
+            field = fo.FloatField(
+                description=_description(run_a, run_b), info={COMPARED: [run_a, run_b]}
             )
+            schema.add_fields(dataset, {out_field: field})
         elif out_field in _comparisons(dataset):  # of other runs, which had other names
             _note(dataset, out_field, run_a, run_b)
         dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
@@ -146,7 +146,7 @@ def comparisons_of(dataset: Any, run: str) -> list[str]:
 def forget_comparisons(dataset: Any, run: str) -> None:
     """Delete these fields."""
     if fields := comparisons_of(dataset, run):
-        dataset.delete_sample_fields(fields)
+        schema.delete_fields(dataset, fields)
 
 
 def rename_comparisons(dataset: Any, run: str, new_name: str) -> None:
@@ -172,12 +172,13 @@ def _comparisons(dataset: Any) -> dict[str, tuple[str, str]]:
 
 
 def _note(dataset: Any, name: str, run_a: str, run_b: str) -> None:
-    field = dataset.get_field(name)
-    # What the user has written there instead is kept.
-    if field.description is None or comparison_in(field.description):
-        field.description = _description(run_a, run_b)
-    field.info = {**(field.info or {}), COMPARED: [run_a, run_b]}
-    field.save()
+    def note(field: Any) -> None:
+        # What the user has written there instead is kept.
+        if field.description is None or comparison_in(field.description):
+            field.description = _description(run_a, run_b)
+        field.info = {**(field.info or {}), COMPARED: [run_a, run_b]}
+
+    schema.edit_field(dataset, name, note)
 
 
 def _check_out_field(dataset: Any, name: Any) -> None:

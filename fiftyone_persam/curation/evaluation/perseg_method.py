@@ -14,8 +14,10 @@ import numpy as np
 from ...engine.loading import load_ahead
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
+from ..fiftyone_api import own_dataset
 from ..labels.shapes import label_mask
 from ..labels.sizes import photo_size
+from ..runs import schema
 
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
@@ -90,8 +92,8 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
     def register_samples(self, samples: Any, eval_key: str | None) -> None:
         """Declare the per-photo fields."""
-        for name in self.get_fields(samples, eval_key) if eval_key else ():
-            samples._dataset.add_sample_field(name, fo.FloatField)
+        names = self.get_fields(samples, eval_key) if eval_key else ()
+        schema.add_fields(own_dataset(samples), {name: fo.FloatField() for name in names})
 
     def evaluate_samples(
         self,
@@ -133,7 +135,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         if eval_key is not None:
             for name in FIELDS:
                 values = {row.id: float(getattr(row.counts, name)) for row in rows}
-                samples._dataset.set_values(f"{eval_key}_{name}", values, key_field="id")
+                own_dataset(samples).set_values(f"{eval_key}_{name}", values, key_field="id")
         scores = _score([(row.group, row.counts) for row in rows], self.config.dilation_ratio)
         classes = [BACKGROUND, *sorted({row.group for row in rows})]
         matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -175,16 +177,20 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
     def cleanup(self, samples: Any, eval_key: str) -> None:
         """Delete the per-photo fields."""
-        dataset = samples._dataset
-        dataset.delete_sample_fields(self.get_fields(dataset, eval_key), error_level=1)
-        dataset._delete_empty_sidebar_group(eval_key)
+        dataset = own_dataset(samples)
+        schema.delete_fields(dataset, self.get_fields(dataset, eval_key))
+        schema.remove_empty_group(dataset, eval_key)
 
     def _count_one(self, sample: Any) -> PhotoRow:
         config = self.config
         truth_label, predicted_label = sample[config.gt_field], sample[config.pred_field]
         where = f"{{}} of {sample.filepath}"
         truth = label_mask(
-            sample, truth_label, where.format(config.gt_field), value=config.mask_value
+            sample,
+            truth_label,
+            where.format(config.gt_field),
+            value=config.mask_value,
+            field=config.gt_field,
         )
         try:
             predicted = label_mask(

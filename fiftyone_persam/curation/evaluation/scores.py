@@ -9,7 +9,9 @@ from fiftyone.core.evaluation import EvaluationMethod
 
 from ...errors import PersamError
 from ..database import photos_of, root
-from .perseg_method import PerSegEvaluationConfig, PerSegResults
+from ..fiftyone_api import forget_cached_evaluation
+from ..runs import schema
+from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults
 
 ALL = "mean"
 
@@ -32,7 +34,20 @@ def evaluations_with(dataset: Any, fields: Iterable[str]) -> list[str]:
 def forget_evaluations(dataset: Any, fields: Iterable[str]) -> None:
     """Delete these evaluations, with the fields they wrote."""
     for key in evaluations_with(dataset, fields):
+        forget_evaluation(dataset, key)
+
+
+def forget_evaluation(dataset: Any, key: str) -> None:
+    """Delete an evaluation by the PerSeg protocol, or what a killed process has left of it."""
+    schema.delete_fields(dataset, evaluation_fields(key))
+    schema.remove_empty_group(dataset, key)
+    if dataset.has_evaluation(key):
         dataset.delete_evaluation(key)
+
+
+def evaluation_fields(key: str) -> list[str]:
+    """The fields that an evaluation by the PerSeg protocol writes."""
+    return [f"{key}_{suffix}" for suffix in FIELDS]
 
 
 def rename_evaluations(dataset: Any, renamed: dict[str, str]) -> None:
@@ -44,7 +59,7 @@ def rename_evaluations(dataset: Any, renamed: dict[str, str]) -> None:
         config.pred_field = renamed.get(config.pred_field, config.pred_field)
         config.gt_field = renamed.get(config.gt_field, config.gt_field)
         EvaluationMethod.update_run_config(dataset, info.key, config)
-        dataset._evaluation_cache.pop(info.key, None)  # results keep the config they came with
+        forget_cached_evaluation(dataset, info.key)
 
 
 def object_table(samples: Any, eval_key: str) -> list[dict[str, Any]]:

@@ -12,12 +12,14 @@ import numpy as np
 from bson import ObjectId
 
 from ...errors import BadReferenceError, PersamError
-from ...sam.photos import load_photo
 from ..database import is_grouped_by_field, with_all_fields
+from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
+from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
 
 if TYPE_CHECKING:
     from ...personalize import Reference
+    from ...sam import Contrast
 
 _PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
 _LISTS = (Sequence, Set, ValuesView, Iterator, np.ndarray)
@@ -35,7 +37,7 @@ class SampleReference:
         sample_id: the sample.
         label_field: where its label is.
         label_id: which label, where the field holds several.
-        mask_value: which value of a segmentation mask; None for all above 0.
+        mask_value: which value, "#rrggbb" or class of a segmentation mask; None for all of it.
         filepath: the photo.
         name: what the label calls the object, or None.
         prompt: the label's shape.
@@ -52,17 +54,23 @@ class SampleReference:
     name: str | None
     prompt: LabelPrompt
 
-    def load(self) -> Reference:
-        """The photo and the shape, for `PerSAM.fit`."""
+    def load(self, contrast: Contrast | None = None) -> Reference:
+        """The photo and the shape, for `PerSAM.fit`.
+
+        Args:
+            contrast: of the object's first reference, for photos of more than 8 bits.
+        """
         from ...personalize import Reference
 
-        image = load_photo(self.filepath)
         prompt = self.prompt
-        if prompt.mask is not None:
-            return Reference(image, mask=prompt.mask)
-        if prompt.box is not None:
-            return Reference(image, box=prompt.box)
-        return Reference(image, points=prompt.points, labels=prompt.labels)
+        return Reference(
+            self.filepath,
+            mask=prompt.mask,
+            box=prompt.box,
+            points=prompt.points,
+            labels=prompt.labels,
+            contrast=contrast,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
@@ -74,6 +82,7 @@ class SampleReference:
             "label_field": self.label_field,
             "label_id": self.label_id,
             "mask_value": self.mask_value,
+            "mask_threshold": self.prompt.threshold,
             "filepath": self.filepath,
             "name": self.name,
             "kind": self.prompt.kind,
@@ -97,8 +106,9 @@ def resolve_references(
             array or generator. Ids are texts or ``ObjectId``.
         label_field: the samples' label field.
         group_by: field that names each sample's object.
-        mask_value: which value of segmentation masks is the object: an integer, or "#rrggbb" for
-            colour masks; None for everything that is not background.
+        mask_value: which value of segmentation masks is the object: an integer, "#rrggbb" for
+            colours, or a class's name in ``mask_targets``; None for everything that is not
+            background, where that is one class.
 
     Returns:
         At least one, in the given order.
@@ -190,11 +200,11 @@ def _resolve(
     sample, label_id = _out_of_patch(sample, label_id, label_field)
     if not {label_field, group_by or label_field} <= set(sample.field_names):
         # It may be of a view that leaves fields out.
-        sample = _by_id(sample._dataset._root_dataset, sample.id)
+        sample = _by_id(dataset_of_sample(sample), sample.id)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
     if label_id is None and type(label) is not type(sample[label_field]):
         label_id = label.id  # one of a list, of which a view may have shown only this
-    home = sample._dataset._root_dataset
+    home = dataset_of_sample(sample)
     group = ""
     if group_by is not None:
         if not sample.has_field(group_by):
@@ -207,7 +217,7 @@ def _resolve(
     return SampleReference(
         group=group,
         dataset=home.name,
-        dataset_id=str(home._doc.id),
+        dataset_id=str(dataset_id(home)),
         sample_id=sample.id,
         label_field=label_field,
         label_id=label_id,
@@ -228,7 +238,7 @@ def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, s
     label = sample[field] if sample.has_field(field) else None
     if label_id is None and isinstance(label, (fo.Detection, fo.Polyline, fo.Keypoint)):
         label_id = label.id
-    return sample._view._root_dataset[sample.sample_id], label_id
+    return photo_of_patch(sample), label_id
 
 
 def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> str | None:
@@ -236,7 +246,5 @@ def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> st
         return getattr(label, "label", None)
     if value is None:
         return None
-    dataset = sample._dataset._root_dataset
-    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
-    named = targets.get(value)
-    return None if named is None else str(named)
+    dataset = dataset_of_sample(sample)
+    return targets_of(dataset, field).get(plain_value(dataset, field, value))

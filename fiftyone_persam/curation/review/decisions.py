@@ -9,7 +9,9 @@ import fiftyone as fo
 
 from ...errors import PersamError
 from ..checks import list_of_ids
-from ..database import photos_of, root
+from ..database import photos_of, root, write_samples
+from ..fiftyone_api import root_dataset
+from ..runs import schema
 from ..runs.naming import edit_field, require, review_field
 from .store import remember, review_record, review_store
 from .table import ACCEPTED, FAILED, REJECTED, Collection, ReviewTable, review_table
@@ -59,7 +61,7 @@ def set_reviews(
         check_results(chosen, known, run)
         wanted.update((i, decision) for i in chosen if decision is None or i not in failed)
 
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     before = _decisions(dataset, run, list(wanted))
     changed = {i: d for i, d in wanted.items() if before[i] != d}
     if not changed:
@@ -77,7 +79,7 @@ def undo_review(collection: Collection, run: str) -> int:
         how many photos changed; 0 if there was nothing to undo
     """
     require(root(collection), run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     record = review_record(dataset, run)
     if not record["undo"]:
         return 0
@@ -97,29 +99,19 @@ def undo_review(collection: Collection, run: str) -> int:
 
 def undo_steps(collection: Collection, run: str) -> int:
     """How many steps :func:`undo_review` can take back."""
-    return len(review_record(collection._root_dataset, run)["undo"])
+    return len(review_record(root_dataset(collection), run)["undo"])
 
 
 def forget_review(dataset: Any, run: str) -> None:
     """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
     review_store(dataset).delete(run)
-    fields = [f for f in (review_field(run), edit_field(run)) if dataset.has_field(f)]
-    if fields:
-        dataset.delete_sample_fields(fields)
+    schema.delete_fields(dataset, [review_field(run), edit_field(run)])
 
 
 def rename_review(dataset: Any, run: str, new_name: str) -> None:
     """Move what :func:`forget_review` would drop to a run's new name."""
-    renamed = {
-        old: new
-        for old, new in (
-            (review_field(run), review_field(new_name)),
-            (edit_field(run), edit_field(new_name)),
-        )
-        if dataset.has_field(old)
-    }
-    if renamed:
-        dataset.rename_sample_fields(renamed)
+    fields = {make(run): make(new_name) for make in (review_field, edit_field)}
+    schema.rename_fields(dataset, fields)
     store = review_store(dataset)
     if store.has(run):
         store.set(new_name, store.get(run))
@@ -157,8 +149,6 @@ def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
 
 def _write(dataset: Any, run: str, decisions: dict[str, str | None]) -> None:
     field = review_field(run)
-    if not dataset.has_field(field):
-        dataset.add_sample_field(
-            field, fo.StringField, description=f"Decision about the mask of run {run!r}"
-        )
-    dataset.set_values(field, decisions, key_field="id")
+    text = f"Decision about the mask of run {run!r}"
+    schema.add_fields(dataset, {field: fo.StringField(description=text)})
+    write_samples(dataset, {i: {field: d} for i, d in decisions.items()}, journaled=True)

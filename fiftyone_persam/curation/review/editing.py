@@ -8,8 +8,10 @@ from typing import Any
 import fiftyone as fo
 
 from ..checks import check_text, list_of_ids
-from ..database import photos_of
+from ..database import photos_of, refresh
+from ..fiftyone_api import new_field, root_dataset
 from ..labels.masks import shown_mask
+from ..runs import schema
 from ..runs.fields import read_fields
 from ..runs.naming import edit_field
 from .decisions import check_results
@@ -44,15 +46,17 @@ def make_editable(
     if ids is not None:
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     field = read_fields(dataset, run).instances
     if field is None:
         field = edit_field(run)
         _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
-    schema = dataset.generate_label_schemas(field)
-    dataset.set_label_schemas({**(dataset.label_schemas or {}), field: schema})
-    if field not in (dataset.active_label_schemas or []):
-        dataset.activate_label_schemas([field])
+    with schema.schema_lease(dataset):
+        refresh(dataset)
+        made = dataset.generate_label_schemas(field)
+        dataset.set_label_schemas({**(dataset.label_schemas or {}), field: made})
+        if field not in (dataset.active_label_schemas or []):
+            dataset.activate_label_schemas([field])
     return field
 
 
@@ -75,13 +79,11 @@ def latest_field(sample: Any, run: str, corrected: Sequence[str]) -> str:
 
 
 def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:
-    if not dataset.has_field(field):
-        dataset.add_sample_field(
-            field,
-            fo.EmbeddedDocumentField,
-            embedded_doc_type=fo.Detections,
-            description=f"Masks of run {run!r}, corrected by hand",
-        )
+    text = f"Masks of run {run!r}, corrected by hand"
+    made = new_field(
+        field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, description=text
+    )
+    schema.add_fields(dataset, {field: made})
     photos = photos_of(dataset)
     missing = photos.select(ids).exists(field, bool=False).exists(run)
     todo = missing.values("id")

@@ -6,16 +6,16 @@ from typing import Any
 
 from fiftyone.operators import ExecutionStore
 
-from ..runs.record import read_record
+from ..fiftyone_api import dataset_id
+from ..runs.presence import REVIEW_STORE
 
-STORE = "fiftyone-persam-review"
 UNDO_STEPS = 100
 UNDO_PHOTOS = 50_000
 
 
 def review_store(dataset: Any) -> Any:
     """Where undo steps and thresholds are kept, by run."""
-    return ExecutionStore.create(STORE, dataset._doc.id)
+    return ExecutionStore.create(REVIEW_STORE, dataset_id(dataset))
 
 
 def review_record(dataset: Any, run: str) -> dict[str, Any]:
@@ -34,12 +34,3 @@ def remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> No
     while len(steps) > 1 and sum(len(s.get("reviews", ())) for s in steps) > UNDO_PHOTOS:
         steps.pop(0)
     review_store(dataset).set(run, {**record, **changes, "undo": steps})
-
-
-def presence_threshold(collection: Any, run: str) -> float:
-    """The presence below which photos count as absent: the reviewer's, else the run's own."""
-    dataset = collection._root_dataset
-    chosen = review_record(dataset, run)["threshold"]
-    if chosen is not None:
-        return float(chosen)
-    return float(read_record(dataset, run).parameters.presence_threshold or 0.0)

@@ -7,11 +7,13 @@ from typing import Any
 
 from ...errors import PersamError
 from ..database import root
+from ..fiftyone_api import root_dataset
 from ..runs.fields import fields_of
 from ..runs.naming import require
+from ..runs.presence import presence_threshold
 from ..runs.record import read_record
 from ..runs.writing import withhold
-from .store import presence_threshold, remember
+from .store import remember
 from .table import ABSENT, Collection, review_table
 
 
@@ -36,7 +38,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         raise PersamError(
             f"presence threshold {threshold!r} is out of range: give a number of 0 to 1"
         )
-    dataset = collection._root_dataset
+    dataset = root_dataset(collection)
     previous = presence_threshold(dataset, run)
     count = move_threshold(dataset, run, float(threshold))
     if previous != threshold:

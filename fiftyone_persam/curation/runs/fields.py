@@ -1,16 +1,17 @@
-"""The fields a run writes: their names, their declaration, clearing, deletion and renaming."""
+"""The fields a run writes: their names, their declaration, clearing and renaming."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.odm as foo
 
 from ...engine.writing import MASK_VALUE
 from ..database import photos_of, with_retries
+from ..fiftyone_api import new_field
+from . import schema
 from .record import RunRecord, read_record
 
 SEGMENTATION, DETECTIONS, BOTH = "segmentation", "detections", "both"
@@ -88,8 +89,7 @@ def declare(dataset: Any, fields: RunFields, target: str) -> None:
     # Those of what is withheld are made when there is something to withhold.
     add_missing(dataset, fields, [name for name in fields.types() if not name.endswith(WITHHELD)])
     if fields.masks is not None:
-        dataset.mask_targets[fields.masks] = {MASK_VALUE: target}
-        dataset.save()
+        schema.name_values(dataset, fields.masks, {MASK_VALUE: target})
 
 
 def clear(dataset: Any, fields: RunFields, ids: Sequence[str]) -> None:
@@ -100,26 +100,10 @@ def clear(dataset: Any, fields: RunFields, ids: Sequence[str]) -> None:
             with_retries(lambda name=name: view.clear_sample_field(name))  # type: ignore[misc]
 
 
-def delete(dataset: Any, fields: RunFields) -> None:
-    """Remove a run's fields, with their values, from the dataset."""
-    present = [name for name in fields.types() if dataset.has_field(name)]
-    if present:
-        dataset.delete_sample_fields(present)
-    if fields.masks in dataset.mask_targets:
-        del dataset.mask_targets[fields.masks]
-        dataset.save()
-
-
 def rename(dataset: Any, fields: RunFields, new_name: str) -> RunFields:
     """Rename a run's fields."""
-    renamed = RunFields(new_name, fields.label_type, fields.similarity, fields.prompts)
-    pairs = zip(fields.types(), renamed.types(), strict=True)
-    mapping = {old: new for old, new in pairs if dataset.has_field(old)}
-    if mapping:
-        dataset.rename_sample_fields(mapping)
-    if fields.masks in dataset.mask_targets:
-        dataset.mask_targets[renamed.masks] = dataset.mask_targets.pop(fields.masks)
-        dataset.save()
+    renamed = replace(fields, run=new_name)
+    schema.rename_fields(dataset, dict(zip(fields.types(), renamed.types(), strict=True)))
     return renamed
 
 
@@ -133,9 +117,8 @@ def add_missing(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
         suffix = name.rpartition("_")[2] if name != fields.run else ""
         description = DESCRIPTIONS.get(suffix, "Masks of run {run!r}").format(run=fields.run)
         embedded = {} if label is None else {"embedded_doc_type": label}
-        missing[name] = foo.create_field(name, kind, description=description, **embedded)
-    if missing:
-        dataset._merge_sample_field_schema(missing)
+        missing[name] = new_field(name, kind, description=description, **embedded)
+    schema.add_fields(dataset, missing)
 
 
 def fields_of(name: str, record: RunRecord) -> RunFields:

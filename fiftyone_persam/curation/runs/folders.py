@@ -19,6 +19,7 @@ import fiftyone as fo
 from ...engine.writing import PART_SUFFIX, write_bytes
 from ...errors import PersamError, RunConflictError
 from ..checks import folder_path
+from ..fiftyone_api import dataset_id
 
 MARK = ".fiftyone-persam-run.json"
 _OURS = re.compile(r"[0-9a-f]{24}(\.[a-z0-9]+)?\.png")
@@ -65,7 +66,7 @@ def claim_folder(folder: Path, dataset: Any, run: str, run_id: str) -> None:
         "run_id": run_id,
         "run": run,
         "dataset": dataset.name,
-        "dataset_id": str(dataset._doc.id),
+        "dataset_id": str(dataset_id(dataset)),
     }
     write_bytes(json.dumps(mark).encode(), folder / MARK)
 
@@ -82,7 +83,7 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
 def owns_folder(folder: Path, dataset: Any, run_id: str) -> bool:
     """Whether a folder carries this run's mark, made for this very dataset."""
     mark = read_mark(folder) or {}
-    return mark.get("run_id") == run_id and mark.get("dataset_id") == str(dataset._doc.id)
+    return mark.get("run_id") == run_id and mark.get("dataset_id") == str(dataset_id(dataset))
 
 
 def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
@@ -107,6 +108,15 @@ def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
     except OSError:
         pass  # somebody keeps other files there
     return removed
+
+
+def check_removable(folder: Path, dataset: Any, run_id: str) -> None:
+    """Raise PersamError if files of a run's folder cannot be removed."""
+    if owns_folder(folder, dataset, run_id) and not os.access(folder, os.W_OK | os.X_OK):
+        raise PersamError(
+            f"files in {folder} cannot be removed (no permission to write there): get the "
+            "permission, then try again"
+        )
 
 
 def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:

@@ -16,8 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import fiftyone.operators as foo
+import psutil
 
 from ...errors import RunConflictError
+from ..fiftyone_api import dataset_id
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +28,28 @@ RENEW = 5.0
 """Seconds between two renewals."""
 EXPIRE = 60.0
 """Seconds without a renewal after which a holder on another machine counts as gone."""
+PAUSE = 0.03
+"""Seconds between two looks at a lease that somebody else holds."""
 
 
 class Lease:
     """The right to write one run; a context manager.
 
+    Args:
+        dataset: the run's dataset.
+        run: its name, or another name for what one process at a time may do.
+        wait: seconds to wait for another holder.
+        what: what it is to the user; default: the run.
+
     Raises:
         RunConflictError: on entering, if somebody else holds it; names the run and the holder.
     """
 
-    def __init__(self, dataset: Any, run: str) -> None:
+    def __init__(self, dataset: Any, run: str, wait: float = 0.0, what: str | None = None) -> None:
         self.run = run
-        self._dataset_id = dataset._doc.id
+        self._what = what
+        self._wait = wait
+        self._dataset_id = dataset_id(dataset)
         self._dataset_name = dataset.name
         self._value = {"token": uuid.uuid4().hex, **_me(), "time": time.time()}
         self._lost = threading.Event()
@@ -46,15 +58,24 @@ class Lease:
 
     def __enter__(self) -> Lease:
         store = _store(self._dataset_id)
+        deadline = time.monotonic() + self._wait
         while not store.set_if_absent(self.run, self._value):
             holder = store.get(self.run)
             if holder is None:
                 continue  # given back in this moment
             if is_live(holder):
+                if time.monotonic() < deadline:
+                    time.sleep(PAUSE)
+                    continue
+                what = f"run {self.run!r}" if self._what is None else self._what
+                advice = (
+                    "wait for it, stop it, or choose another out_field"
+                    if self._what is None
+                    else "wait for it, or stop it"
+                )
                 raise RunConflictError(
-                    f"run {self.run!r} of dataset {self._dataset_name!r} is being written by "
-                    f"process {holder['pid']} on {holder['host']}: wait for it, stop it, or "
-                    "choose another out_field"
+                    f"{what} of dataset {self._dataset_name!r} is being written by "
+                    f"process {holder['pid']} on {holder['host']}: {advice}"
                 )
             if store.compare_and_set(self.run, holder, self._value):
                 break
@@ -109,30 +130,42 @@ class Lease:
 
 def is_live(holder: dict[str, Any]) -> bool:
     """Whether the process that wrote a lease is still at work."""
-    me = _me()
-    if holder["host"] == me["host"] and not _exists(int(holder["pid"])):
+    if holder["host"] == socket.gethostname() and not _runs(holder):
         return False
     return time.time() - float(holder["time"]) < EXPIRE
 
 
+def clear_dead(dataset: Any) -> None:
+    """Remove the leases of processes that are gone."""
+    store = _store(dataset_id(dataset))
+    for run in store.list_keys():
+        holder = store.get(run)
+        # Taken over first: somebody else may do the same in this moment.
+        mine = {**_me(), "token": uuid.uuid4().hex, "time": time.time()}
+        if holder is not None and not is_live(holder) and store.compare_and_set(run, holder, mine):
+            store.delete(run)
+
+
 def holder_of(dataset: Any, run: str) -> dict[str, Any] | None:
     """Who writes a run at the moment: host and pid; None if nobody does."""
-    holder = _store(dataset._doc.id).get(run)
+    holder = _store(dataset_id(dataset)).get(run)
     return holder if holder is not None and is_live(holder) else None
 
 
 def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid()}
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": psutil.Process(pid).create_time()}
 
 
-def _exists(pid: int) -> bool:
+def _runs(holder: dict[str, Any]) -> bool:
+    """Whether a process of this machine is there, and not another one under its old number."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        started = psutil.Process(int(holder["pid"])).create_time()
+    except psutil.NoSuchProcess:
         return False
-    except OSError:  # it is there but somebody else's
+    except psutil.Error:  # it is there but somebody else's
         return True
-    return True
+    return abs(started - float(holder.get("started", started))) < 2.0
 
 
 def _store(dataset_id: Any) -> Any:

@@ -44,7 +44,6 @@ def migrate(values: Mapping[str, Any], name: str) -> dict[str, Any]:
             "reason": "",
             "backend": "local",
             "weights_sha256": None,
-            "renaming": None,
         }
         changed = {**missing, **changed}
         changed["parameters"] = changed["parameters"] or {}

@@ -7,6 +7,7 @@ from typing import Any
 from ...errors import PersamError, RunConflictError, did_you_mean
 from ..checks import check_field_name
 from .fields import RunFields, read_fields
+from .journal import settle
 from .record import TOOL
 
 
@@ -17,7 +18,11 @@ def run_names(dataset: Any) -> list[str]:
 
 
 def require(dataset: Any, name: str) -> None:
-    """Raise PersamError if a dataset has no run of this name."""
+    """Raise PersamError if a dataset has no run of this name.
+
+    What a killed process has left of its runs is settled first.
+    """
+    settle(dataset)
     names = run_names(dataset)
     if name not in names:
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "it has none"

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gridfs.errors import GridFSError
+
 from ...errors import PersamError
 from .migration import VERSION, migrate
 
@@ -59,6 +61,7 @@ class ReferenceRecord:
 
     Attributes:
         dataset_id: None in records of earlier versions, which have only the dataset's name.
+        mask_threshold: value above which a pixel of a soft mask counted; None for other masks.
         kind: which prompt the label was: "mask", "box" or "points".
         fingerprint: tells whether the label has changed since.
     """
@@ -69,6 +72,7 @@ class ReferenceRecord:
     group: str = ""
     label_id: str | None = None
     mask_value: int | str | None = None
+    mask_threshold: float | None = None
     dataset: str | None = None
     dataset_id: str | None = None
     name: str | None = None
@@ -110,7 +114,6 @@ class RunRecord:
         device, dtype, backend: where and how the last call computed.
         versions: of this package and of those that results depend on.
         earlier: how masks of earlier calls were made, where it differs.
-        renaming: the new name while the run is being renamed.
     """
 
     method: str
@@ -128,7 +131,6 @@ class RunRecord:
     backend: str = "local"
     versions: dict[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierCall, ...] = ()
-    renaming: str | None = None
 
     @classmethod
     def from_config(cls, config: Any, name: str = "") -> RunRecord:
@@ -208,8 +210,11 @@ def update_record(dataset: Any, run: str, **changes: Any) -> RunRecord:
 
 
 def read_outcome(dataset: Any, run: str) -> Outcome:
-    """What a run has stored beside its record; empty if it was killed before that."""
-    results = dataset.load_run_results(run, cache=False, load_view=False)
+    """What a run has stored beside its record; empty if that is not there, as after a kill."""
+    try:
+        results = dataset.load_run_results(run, cache=False, load_view=False)
+    except (GridFSError, ValueError):  # its file is gone, or not whole
+        return Outcome()
     ids = getattr(results, "ids", None)
     return Outcome(None if ids is None else list(ids), dict(getattr(results, "timings", {}) or {}))
 

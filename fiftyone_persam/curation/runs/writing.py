@@ -17,6 +17,7 @@ from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
 from ...engine.writing import write_mask
 from ..database import photos_of, with_retries
+from ..fiftyone_api import bulk_write
 from .fields import WITHHELD, RunFields, add_missing
 
 
@@ -67,12 +68,13 @@ def write(
             for i, value in columns[name].items():
                 changes[i][name] = None if value is None else field.to_mongo(value)
         now = datetime.now(timezone.utc)
-        dataset._bulk_write(
+        bulk_write(
+            dataset,
             [
                 UpdateOne({"_id": ObjectId(i)}, {"$set": {**values, "last_modified_at": now}})
                 for i, values in changes.items()
             ],
-            ids=list(changes),
+            ids=changes,
         )
 
     # All again after a gap: a database that was killed forgets what it acknowledged just before.

@@ -10,11 +10,13 @@ from typing import Any
 from ...engine.cache import weights_sha256
 from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
-from ...errors import PersamError, RunConflictError
+from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
 from ..database import with_retries
+from ..fiftyone_api import replace_run_results
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_photos
+from ..review.visibility import adopt_threshold
 from ..runs import fields as run_fields
 from ..runs import folders, loading, naming, writing
 from ..runs.lease import Lease
@@ -29,6 +31,7 @@ from ..runs.record import (
     read_record,
     write_record,
 )
+from ..runs.stopping import StopRequests
 from .plan import Plan, versions
 
 FLUSH_PHOTOS = 64
@@ -74,7 +77,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
         except StoppedError as stopped:
             state = INTERRUPTED
             raise stopped.cause from None
-        except (KeyboardInterrupt, SystemExit):
+        except (RunStoppedError, KeyboardInterrupt, SystemExit):
             state = INTERRUPTED
             raise
         except BaseException as error:
@@ -118,6 +121,8 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         ids = [task.id for task in plan.tasks]
         forget_photos(dataset, plan.name, ids)
         run_fields.clear(dataset, plan.fields, ids)
+    if plan.exists:
+        adopt_threshold(dataset, plan.name)
     return record
 
 
@@ -146,12 +151,13 @@ class _Saver:
     """Collects results and writes them in bulk.
 
     Attributes:
+        plan: the run.
         saved: how many photos are in the database.
     """
 
     def __init__(self, plan: Plan, lease: Lease) -> None:
         self.saved = 0
-        self._plan = plan
+        self.plan = plan
         self._lease = lease
         self._groups = {task.id: task.group for task in plan.tasks}
         self._waiting: list[PhotoResult] = []
@@ -173,25 +179,28 @@ class _Saver:
         """Write what is waiting."""
         if self._waiting:
             self._lease.check()
-            writing.write(self._plan.dataset, self._plan.fields, self._waiting, self._name)
+            writing.write(self.plan.dataset, self.plan.fields, self._waiting, self._name)
             self.saved += len(self._waiting)
             self._waiting = []
         self._flushed = time.monotonic()
 
     def _name(self, sample_id: str) -> str:
-        return self._plan.object_name(self._groups[sample_id])
+        return self.plan.object_name(self._groups[sample_id])
 
 
 def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:
-    results = backend.run(job)
-    with reporting(progress, len(job.tasks)) as report, closing(results):  # type: ignore[type-var]
+    results, total = backend.run(job), len(job.tasks)
+    requests = StopRequests(saver.plan.dataset, saver.plan.name)
+    with reporting(progress, total) as report, closing(results):  # type: ignore[type-var]
         try:
             report(0)
             for chunk in results:
                 saver.add(chunk)
                 report(saver.finished)
+                if saver.finished < total:
+                    requests.check(saver.finished, total)
             saver.flush()
-        except (StoppedError, KeyboardInterrupt):
+        except (StoppedError, RunStoppedError, KeyboardInterrupt):
             saver.flush()  # what is finished is kept
             raise
 
@@ -216,16 +225,6 @@ def _save_results(plan: Plan, **values: Any) -> None:
 
     def save() -> None:
         results = dataset.init_run_results(plan.name, **values)
-        # FiftyOne removes the old results before it writes the new ones; a process that dies in
-        # between would leave a run that nobody can load. So the old ones are set aside first.
-        stored = dataset._doc.runs[plan.name].results
-        old, stored.grid_id, stored.gridout = stored.grid_id, None, None
-        try:
-            dataset.save_run_results(plan.name, results, cache=False)
-        except BaseException:
-            stored.grid_id, stored.gridout = old, None
-            raise
-        if old is not None:
-            stored.fs.delete(old)
+        replace_run_results(dataset, plan.name, results)
 
     with_retries(save)

@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.odm as odm
-from bson import ObjectId
 
 from ...errors import BadReferenceError, problem_of
+from ..fiftyone_api import dataset_name
 from ..labels.references import SampleReference, resolve_references
 from ..runs.record import ReferenceRecord
 
@@ -75,8 +74,7 @@ def _home(dataset: Any, record: ReferenceRecord) -> Any:
     """The dataset that has a reference's photo, whatever it is called now; None if none has."""
     name = record.dataset
     if record.dataset_id is not None:  # records of earlier versions have only the name
-        stored = odm.get_db_conn().datasets.find_one(ObjectId(record.dataset_id), {"name": 1})
-        name = stored and stored["name"]
+        name = dataset_name(record.dataset_id)
     homes = [fo.load_dataset(name)] if name and fo.dataset_exists(name) else []
     return next((home for home in (*homes, dataset) if _has(home, record.sample_id)), None)
 

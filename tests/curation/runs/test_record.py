@@ -43,7 +43,6 @@ RECORD = RunRecord(
     backend="devices",
     versions={"torch": "2"},
     earlier=(EarlierCall("persam", "other", (REFERENCE,), Parameters(), {"torch": "1"}),),
-    renaming="later",
 )
 # What version 0.1 has stored first, before it knew back ends, weights and renamings.
 OLDEST: dict[str, Any] = {
@@ -108,7 +107,7 @@ def test_a_record_comes_back_from_the_database_as_it_was(dataset: Make) -> None:
 
 def test_the_oldest_record_is_understood(dataset: Make) -> None:
     record = RunRecord.from_config(stored(dataset(), OLDEST))
-    assert (record.backend, record.weights_sha256, record.renaming) == ("local", None, None)
+    assert (record.backend, record.weights_sha256) == ("local", None)
     assert record.references[0].dataset_id is None and record.references[0].fingerprint == "f"
     assert record.parameters == Parameters("truth", presence_threshold=0.25)
     assert record.to_config(dataset().init_run()).references[0]["label_field"] == "truth"

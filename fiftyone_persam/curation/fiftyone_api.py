@@ -1,0 +1,258 @@
+"""FiftyOne's private API, as far as this package needs it: nobody else touches it.
+
+Each use is one function. Its comment names the version of FiftyOne in which it was last seen, and
+what breaks without it. `missing` tells which of them a release of FiftyOne lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.core.odm as odm
+from bson import DBRef, ObjectId
+from fiftyone.core.evaluation import EvaluationResults
+
+# Whose attribute -> which, and what it is for. `missing` looks for them.
+USED: dict[str, dict[str, str]] = {
+    "dataset": {
+        "_doc": "datasets are told apart, runs read and their results replaced",
+        "_root_dataset": "the dataset behind a view is found",
+        "_dataset": "a deleted dataset is recognised",
+        "_is_patches": "patches are told from photos",
+        "_is_frames": "frames are told from photos",
+        "_is_dynamic_groups": "photos that are only grouped for looking at them are recognised",
+        "_reload": "what other processes did to a dataset is seen",
+        "_merge_sample_field_schema": "all fields of a run are declared at once",
+        "_bulk_write": "all fields of many photos are written at once",
+        "_evaluation_cache": "evaluations are renamed",
+        "_delete_empty_sidebar_group": "a deleted evaluation leaves the App's sidebar",
+    },
+    "view": {
+        "_root_dataset": "the dataset behind a view is found",
+        "_dataset": "the dataset that FiftyOne has made for a view is found",
+        "_is_patches": "patches are told from photos",
+        "_is_frames": "frames are told from photos",
+        "_is_clips": "clips are told from photos",
+        "_stages": "photos of a view that leaves fields out are found with all their fields",
+        "_is_dynamic_groups": "photos that are only grouped for looking at them are recognised",
+        "_serialize": "an operator that is called from Python gets the caller's view",
+    },
+    "sample view": {"_view": "the photo behind a patch is found"},
+    "EvaluationResults": {"_from_dict": "an evaluation's numbers per object are loaded"},
+}
+
+
+def missing(dataset: Any) -> list[str]:
+    """What this release of FiftyOne lacks of what this package uses, a line each.
+
+    Args:
+        dataset: any dataset with at least one sample; it is not changed.
+    """
+    view = dataset.view()
+    owners = {
+        "dataset": dataset,
+        "view": view,
+        "sample view": view.first(),
+        "EvaluationResults": EvaluationResults,
+    }
+    return [
+        f"FiftyOne {fo.__version__} has no {name} on a {owner}, by which {purpose}: "
+        f"find what has taken its place, and change {__name__}"
+        for owner, names in USED.items()
+        for name, purpose in names.items()
+        if not hasattr(owners[owner], name)
+    ]
+
+
+# Datasets, views and samples ----------------------------------------------------------------------
+
+
+def dataset_id(dataset: Any) -> ObjectId:
+    """A dataset's id, which stays when it is renamed."""
+    # 1.22.1: `_doc`. Without it a renamed dataset is another one: its references, review and lease
+    # are not found.
+    found: ObjectId = dataset._doc.id
+    return found
+
+
+def root_dataset(samples: Any) -> Any:
+    """The dataset behind a view, of a view of patches too; a dataset itself."""
+    # 1.22.1: `_root_dataset`. Without it nothing that takes a view knows where to write.
+    return samples._root_dataset
+
+
+def own_dataset(samples: Any) -> Any:
+    """The dataset that holds the samples: for patches and frames one that FiftyOne has made."""
+    # 1.22.1: `_dataset`. Without it a view of a deleted dataset fails in the middle of the work.
+    return samples if isinstance(samples, fo.Dataset) else samples._dataset
+
+
+def dataset_of_sample(sample: Any) -> Any:
+    """The dataset that a sample is of; of a patch, the dataset that FiftyOne has made for it."""
+    return root_dataset(sample.dataset)
+
+
+def photo_of_patch(patch: Any) -> Any:
+    """The sample that a patch was cut out of."""
+    # 1.22.1: `_view`. Without it a patch that was chosen in the App cannot be a reference.
+    return root_dataset(patch._view)[patch.sample_id]
+
+
+def is_patches(samples: Any) -> bool:
+    """Whether this is a view of patches."""
+    # 1.22.1: `_is_patches`. Without it patches are taken for photos.
+    return bool(samples._is_patches)
+
+
+def is_frames(samples: Any) -> bool:
+    """Whether this is a view of a video's frames."""
+    # 1.22.1: `_is_frames`. Without it frames are taken for photos.
+    return bool(samples._is_frames)
+
+
+def is_clips(samples: Any) -> bool:
+    """Whether this is a view of parts of videos."""
+    # 1.22.1: `_is_clips`. Without it a message cannot say how photos are made of them.
+    return bool(samples._is_clips)
+
+
+def stages_of(view: Any) -> list[Any]:
+    """What a view does, step by step."""
+    # 1.22.1: `_stages`. Without it a view that leaves fields out hides results and ground truth.
+    return list(view._stages)
+
+
+def is_dynamic_groups(samples: Any) -> bool:
+    """Whether photos are grouped by a field, which makes no slices."""
+    # 1.22.1: `_is_dynamic_groups`. Without it such a view is taken for one of slices and refused.
+    return bool(samples._is_dynamic_groups)
+
+
+def serialized_view(samples: Any) -> Any:
+    """A view as operators get it from the App."""
+    # 1.22.1: `_serialize`. Without it an operator that is called from Python works on all photos.
+    return samples.view()._serialize()
+
+
+# Schemas and values -------------------------------------------------------------------------------
+
+
+def reload_document(dataset: Any) -> None:
+    """See what other processes have changed in a dataset, its fields excepted."""
+    # 1.22.1: `_reload`. Without it `reload` is left, after which views fail that were looked
+    # through before.
+    dataset._reload()
+
+
+def loaded_fields(dataset: Any) -> set[str]:
+    """The names of the fields in a dataset's document as it was loaded last, private ones too."""
+    # 1.22.1: `_doc.sample_fields`. Without it fields that another process has made are not seen.
+    return {field.name for field in dataset._doc.sample_fields}
+
+
+def merge_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
+    """Add fields to a dataset's schema, all in one.
+
+    Args:
+        dataset: the dataset.
+        fields: by name; see `new_field`.
+    """
+    # 1.22.1: `_merge_sample_field_schema`. Without it `add_sample_field` is left, which saves and
+    # loads the schema for each field: a run's beginning takes ten times as long.
+    dataset._merge_sample_field_schema(dict(fields))
+
+
+def new_field(name: str, kind: type, **options: Any) -> Any:
+    """A field for `merge_schema`; options as of `Dataset.add_sample_field`."""
+    # 1.22.1: `fiftyone.core.odm.create_field`, which is not documented.
+    return odm.create_field(name, kind, **options)
+
+
+def bulk_write(dataset: Any, operations: Sequence[Any], ids: Iterable[str]) -> None:
+    """Carry out operations of `pymongo` on samples, those in memory too."""
+    # 1.22.1: `_bulk_write`. Without it `set_values` is left, which costs a request per field, and
+    # a process that dies in between leaves photos that are half written.
+    dataset._bulk_write(list(operations), ids=list(ids))
+
+
+def stored_document(dataset: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Some values of a dataset's own document, as the database has them now; {} if it is gone."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented. Without it a dataset must be
+    # loaded anew for each look at what others have changed.
+    known, wanted = {"_id": dataset_id(dataset)}, dict.fromkeys(names, 1)
+    return odm.get_db_conn().datasets.find_one(known, wanted) or {}
+
+
+def store_collection() -> Any:
+    """The collection behind all of FiftyOne's execution stores, for what these do not offer."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn` and the name of the collection. Without it the entries
+    # of several stores cost a request each, and none can be awaited on the disk.
+    return odm.get_db_conn()["execution_store"]
+
+
+def dataset_name(identity: str) -> str | None:
+    """What the dataset with this id is called now; None if it is gone."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented. Without it every dataset
+    # must be loaded to find one by its id.
+    found = odm.get_db_conn().datasets.find_one(ObjectId(identity), {"name": 1})
+    return None if found is None else str(found["name"])
+
+
+# Runs and evaluations -----------------------------------------------------------------------------
+
+
+def mend_runs(dataset: Any) -> None:
+    """Drop the names of runs and evaluations that are gone, as after a deletion cut off."""
+    # 1.22.1: `_doc.runs`, `_doc.evaluations`, `fiftyone.core.odm.patch_runs` and
+    # `patch_evaluations`. Without them every list logs a warning until somebody mends it by hand.
+    for documents, patch in (
+        (dataset._doc.runs, odm.patch_runs),
+        (dataset._doc.evaluations, odm.patch_evaluations),
+    ):
+        if any(isinstance(document, DBRef) for document in documents.values()):
+            patch(dataset.name)
+            reload_document(dataset)
+
+
+def run_documents(dataset: Any, kind: str) -> dict[str, Any]:
+    """Key -> the database's id, of a dataset's "runs" or "evaluations" as they are loaded."""
+    # 1.22.1: `_doc.runs` and `_doc.evaluations`. Without them every look at a dataset
+    # loads it anew.
+    present = getattr(dataset._doc, kind)
+    return {key: getattr(document, "id", None) for key, document in present.items()}
+
+
+def replace_run_results(dataset: Any, run: str, results: Any) -> None:
+    """Store a run's results; the earlier ones go when the new ones are there.
+
+    FiftyOne removes the old results before it writes the new ones: a process that dies in between
+    would leave a run that nobody can load. So the old ones are set aside first.
+    """
+    # 1.22.1: `_doc.runs[...].results`, a file in GridFS. Without it `save_run_results` is left, and
+    # a run can be lost in the moment of a crash.
+    stored = dataset._doc.runs[run].results
+    old, stored.grid_id, stored.gridout = stored.grid_id, None, None
+    try:
+        dataset.save_run_results(run, results, cache=False)
+    except BaseException:
+        stored.grid_id, stored.gridout = old, None
+        raise
+    if old is not None:
+        stored.fs.delete(old)
+
+
+def forget_cached_evaluation(dataset: Any, key: str) -> None:
+    """Have an evaluation's results loaded anew: those in memory keep the config they came with."""
+    # 1.22.1: `_evaluation_cache`. Without it an evaluation of a renamed run names the old field.
+    dataset._evaluation_cache.pop(key, None)
+
+
+def delete_empty_sidebar_group(dataset: Any, name: str) -> None:
+    """Remove a group of fields from the App's sidebar if it has none left."""
+    # 1.22.1: `_delete_empty_sidebar_group`. Without it the names of deleted evaluations stay there.
+    dataset._delete_empty_sidebar_group(name)
+
+
+# Labels -------------------------------------------------------------------------------------------

@@ -1,0 +1,153 @@
+"""Changes of a dataset's fields, by one process at a time.
+
+FiftyOne stores the whole list of a dataset's fields with every change, so of two processes that
+change it together the last one wins and the other's fields are gone. Every change of this package
+goes through here: under a lease of the whole dataset, on a list that was read within it, and looked
+at again. Each function does what is left to do, so it can be repeated after a process was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ...errors import PersamError
+from .. import fiftyone_api
+from ..database import refresh, with_retries
+from .lease import Lease
+
+SCHEMA = "*fields*"  # no run can have this name
+WAIT = 120.0
+"""Seconds to wait for another process that changes the fields."""
+TRIES = 5
+
+
+def schema_lease(dataset: Any) -> AbstractContextManager[Any]:
+    """The right to change a dataset's fields; waits for its turn."""
+    return Lease(dataset, SCHEMA, wait=WAIT, what="the list of fields")
+
+
+def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:
+    """Add fields that are missing.
+
+    Args:
+        dataset: the dataset.
+        fields: name, or path of an attribute -> an instance of `fo.Field`.
+    """
+    if all(dataset.get_field(name) is not None for name in fields):
+        return
+
+    def add() -> None:
+        missing = {name: f for name, f in fields.items() if dataset.get_field(name) is None}
+        if missing:
+            fiftyone_api.merge_schema(dataset, missing)
+
+    _change(dataset, add, lambda names: {name.partition(".")[0] for name in fields} <= names)
+
+
+def delete_fields(dataset: Any, names: Iterable[str]) -> None:
+    """Delete fields with their values, indexes, mask targets, and what the App knows of them."""
+    names = list(names)
+
+    def delete() -> None:
+        if present := [name for name in names if dataset.has_field(name)]:
+            dataset.delete_sample_fields(present)
+        for index in dataset.list_indexes():
+            if index.partition(".")[0] in names:
+                dataset.drop_index(index)
+        schemas = dict(dataset.label_schemas or {})
+        if kept := [name for name in schemas if name.partition(".")[0] in names]:
+            dataset.set_label_schemas({n: s for n, s in schemas.items() if n not in kept})
+        if targets := [name for name in names if name in dataset.mask_targets]:
+            for name in targets:
+                del dataset.mask_targets[name]
+            dataset.save()
+
+    _change(dataset, delete, lambda present: not present & set(names))
+
+
+def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
+    """Rename fields, with their mask targets and what the App knows of them.
+
+    Args:
+        dataset: the dataset.
+        renamed: old name -> new name; names that are not there are left out.
+    """
+
+    def rename() -> None:
+        if mapping := {old: new for old, new in renamed.items() if dataset.has_field(old)}:
+            dataset.rename_sample_fields(mapping)
+        schemas = dict(dataset.label_schemas or {})
+        if any(name in renamed for name in schemas):
+            active = [renamed.get(name, name) for name in dataset.active_label_schemas or []]
+            dataset.set_label_schemas({renamed.get(n, n): s for n, s in schemas.items()})
+            dataset.active_label_schemas = active
+        if targets := [name for name in renamed if name in dataset.mask_targets]:
+            for name in targets:
+                dataset.mask_targets[renamed[name]] = dataset.mask_targets.pop(name)
+            dataset.save()
+
+    _change(dataset, rename, lambda present: not present & set(renamed))
+
+
+def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
+    """Set the mask targets of a field: what each pixel value means."""
+    with schema_lease(dataset):
+        refresh(dataset)
+        if dict(dataset.mask_targets.get(field) or {}) != dict(targets):
+            dataset.mask_targets[field] = dict(targets)
+            dataset.save()
+
+
+def edit_field(dataset: Any, name: str, edit: Callable[[Any], None]) -> None:
+    """Change what is editable of a field: its description, its ``info``."""
+    with schema_lease(dataset):
+        refresh(dataset)
+        if (field := dataset.get_field(name)) is not None:
+            edit(field)
+            field.save()
+
+
+def remove_empty_group(dataset: Any, name: str) -> None:
+    """Remove a group of the App's sidebar that has no field any more."""
+    with schema_lease(dataset):
+        refresh(dataset)
+        fiftyone_api.delete_empty_sidebar_group(dataset, name)
+
+
+def check_unlocked(dataset: Any, names: Iterable[str], action: str) -> None:
+    """Raise PersamError if somebody has locked one of these fields against changes.
+
+    Args:
+        dataset: the dataset.
+        names: fields, those that do not exist included.
+        action: what is about to be done, for the message.
+    """
+    for name in names:
+        field = dataset.get_field(name)
+        if field is not None and getattr(field, "read_only", False):
+            raise PersamError(
+                f"field {name!r} is locked (read_only), so {action} is not possible: unlock it "
+                f"(field = dataset.get_field({name!r}); field.read_only = False; field.save())"
+            )
+
+
+def stored_fields(dataset: Any) -> set[str]:
+    """The names of a dataset's fields as the database has them."""
+    names = ("sample_fields.name",)
+    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
+    return {field["name"] for field in stored.get("sample_fields", [])}
+
+
+def _change(dataset: Any, change: Callable[[], None], done: Callable[[set[str]], bool]) -> None:
+    for _ in range(TRIES):
+        with schema_lease(dataset):
+            refresh(dataset)
+            change()
+        if done(stored_fields(dataset)):
+            return
+    raise PersamError(
+        f"the fields of dataset {dataset.name!r} are changed by another program all the time: "
+        "stop it, then try again"
+    )

@@ -1,0 +1,422 @@
+"""The base of PerSAM, PerSAM-F and their kin: a location prior, then decoder passes (section 3.2).
+
+What differs between them are three hooks: the target feature, what is tuned in the end, and the
+weights of the mask scales. `PerSAM` leaves them as they are here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from ..errors import BadReferenceError, CheckpointError, PersamError
+from ..options import Option, check_values
+from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
+from ..sam.model import DECODE_BATCH, check_batch_size
+from . import presence as presence_room
+from . import prior
+from .assembly import assemble
+from .cascade import Outcome, PriorBatch, run_cascade
+from .checks import check_embeddings, several_references_of
+from .instances import find_instances
+from .location import Guide, LocationPrior, ReferenceView
+from .method import Method
+from .prediction import Prediction
+from .reference import Reference, perseg_channel
+from .registries import LOCATION_PRIORS
+from .state import PRIOR, FittedState
+
+MODES = {"corrected": "aligned", "reference": "released"}
+"""The location prior of each mode."""
+
+Mode = Annotated[
+    Literal["corrected", "reference"],
+    Option("the released code with its faults mended, or exactly what it computes"),
+]
+NegativePrior = Annotated[bool, Option("also prompt with the least similar cell, as background")]
+GuidedAttention = Annotated[bool, Option("bias the decoder's attention by the similarity map")]
+SemanticPrompt = Annotated[bool, Option("add the target feature to the decoder's tokens")]
+PostRefinement = Annotated[bool, Option("run the two further passes")]
+PresenceThreshold = Annotated[
+    float | None,
+    Option(
+        "presence below which the object counts as absent",
+        low=0,
+        high=1,
+        advice="give one of 0 to 1",
+    ),
+]
+SeveralReferences = Annotated[
+    Literal["max", "mean"],
+    Option("how the similarity maps of several references become one"),
+]
+MaxInstances = Annotated[
+    int,
+    Option(
+        "objects that look the same to find in one photo, at most", low=1, advice="give 1 or more"
+    ),
+]
+PriorName = Annotated[
+    str | None, Option("how the object is located; the mode's own way if left out")
+]
+
+Self = TypeVar("Self", bound="CascadeMethod")
+CONTRAST = "contrast"  # names the reference's window of values among what is saved
+
+
+logger = logging.getLogger(__name__)
+
+
+class CascadeMethod(Method):
+    """A method that locates the object by its target feature and decodes in up to three passes.
+
+    Args:
+        sam: from `load_sam`, or a ``segment_anything.modeling.Sam``.
+        mode: "corrected", or "reference" for exactly what the released code computes.
+        negative_prior: also prompt with the least similar cell, as background.
+        guided_attention: bias the decoder's attention by the similarity map (eq. 8).
+        semantic_prompt: add the target feature to the decoder's tokens (eq. 10).
+        post_refinement: run the two further passes.
+        presence_threshold: an object whose presence is below it counts as absent and gets an empty
+            mask; 0 keeps every mask. None is 0.1 in corrected mode and 0 in reference mode.
+        several_references: how several references become one similarity map: "max" takes the most
+            similar one at each cell (views that look different), "mean" their mean.
+        max_instances: objects that look the same to find in one photo, at most; corrected mode.
+        location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
+
+    Raises:
+        PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
+            number of instances.
+    """
+
+    def __init__(
+        self,
+        sam: PromptableSam | Sam,
+        mode: Mode = "corrected",
+        *,
+        negative_prior: NegativePrior = True,
+        guided_attention: GuidedAttention = True,
+        semantic_prompt: SemanticPrompt = True,
+        post_refinement: PostRefinement = True,
+        presence_threshold: PresenceThreshold = None,
+        several_references: SeveralReferences = "max",
+        max_instances: MaxInstances = 1,
+        location_prior: PriorName = None,
+    ) -> None:
+        given = {
+            "mode": mode,
+            "negative_prior": negative_prior,
+            "guided_attention": guided_attention,
+            "semantic_prompt": semantic_prompt,
+            "post_refinement": post_refinement,
+            "presence_threshold": presence_threshold,
+            "several_references": several_references,
+            "max_instances": max_instances,
+            "location_prior": location_prior,
+        }
+        check_values(self.options(), given)
+        if location_prior is not None and mode == "reference":
+            raise PersamError(
+                "mode='reference' locates the object as the released code does: use "
+                "mode='corrected' for another location prior"
+            )
+        self.prior: LocationPrior = LOCATION_PRIORS[location_prior or MODES[mode]]()
+        if max_instances > 1 and not self.prior.suppresses:
+            raise PersamError(
+                f"mode={mode!r} finds one object, as the released code: use mode='corrected' for "
+                "several instances"
+            )
+        if presence_threshold is None:
+            presence_threshold = self.prior.presence_threshold
+        self.sam = load_sam(sam)
+        if self.prior.exact and self.sam.dtype != torch.float32:
+            logger.warning(
+                "mode='reference' on a model in %s is not exactly what the released code computes: "
+                "load the model with dtype='float32'",
+                str(self.sam.dtype).removeprefix("torch."),
+            )
+        self.mode = mode
+        self.negative_prior = negative_prior
+        self.guided_attention = guided_attention
+        self.semantic_prompt = semantic_prompt
+        self.post_refinement = post_refinement
+        self.presence_threshold = float(presence_threshold)
+        self.several_references = several_references
+        self.max_instances = int(max_instances)
+        self.location_prior = location_prior
+        self._state: FittedState | None = None
+
+    @property
+    def state(self) -> FittedState:
+        """What `fit` found.
+
+        Raises:
+            PersamError: nothing has been fitted yet.
+        """
+        if self._state is None:
+            raise PersamError(
+                f"{type(self).__name__} knows no object yet: call fit(reference) first"
+            )
+        return self._state
+
+    @property
+    def contrast(self) -> Contrast | None:
+        """Which values of photos of more than 8 bits become black and white: the reference's."""
+        window = None if self._state is None else self._state.more.get(CONTRAST)
+        return None if window is None else Contrast(*window.tolist())
+
+    # What kin do otherwise. -----------------------------------------------------------------------
+
+    def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
+        """(C, h, w) features and (h, w) bool cells -> (C,), to be normalised (eq. 9)."""
+        return prior.mean_feature(features, foreground)
+
+    def tune(
+        self,
+        state: FittedState,
+        views: Sequence[ReferenceView],
+        masks: Sequence[npt.NDArray[np.bool_]],
+    ) -> FittedState:
+        """The last step of fitting. Gradients are on, and no tensor is of inference mode.
+
+        Args:
+            state: found so far; not yet the method's own.
+            views: R references.
+            masks: (H, W) bool of each, at its photo's own size.
+        """
+        return state
+
+    def scale_weights(self) -> Tensor | None:
+        """(3,) of the mask scales; None for the single-mask token."""
+        return None
+
+    def prompt_tokens(self) -> Tensor | None:
+        """(T, C) further prompt tokens of the first pass, or None."""
+        return None
+
+    # ----------------------------------------------------------------------------------------------
+
+    def fit(
+        self: Self,
+        reference: Reference | Sequence[Reference],
+        embeddings: Sequence[ImageEmbedding] | None = None,
+    ) -> Self:
+        """Learn the object from one reference or several.
+
+        Args:
+            reference: the object, or several photos of the same object.
+            embeddings: the references' photos encoded by the same model, if they are at hand.
+
+        Raises:
+            BadReferenceError: no reference, one of another kind, or one that holds no object.
+        """
+        references = several_references_of(reference, self.references, self.title)
+        with torch.no_grad():
+            if embeddings is None:
+                embeddings = self.sam.encode([r.photo for r in references])
+            check_embeddings(embeddings, self.sam, len(references))
+            masks = [self._mask_of(r, e) for r, e in zip(references, embeddings, strict=True)]
+            channels = [
+                perseg_channel(mask) if r.channel is None else r.channel
+                for mask, r in zip(masks, references, strict=True)
+            ]
+            views = [
+                self._view(e, mask, channel)
+                for e, mask, channel in zip(embeddings, masks, channels, strict=True)
+            ]
+            if self.prior.exact:  # tuning, too, sees the first channel alone
+                masks = [channel > 0 for channel in channels]
+            state = self._first_state(views)
+        state = self.tune(state, views, masks)
+        seen = [r.contrast for r in references if r.contrast is not None]
+        if seen:
+            window = torch.tensor(seen[0], dtype=torch.float64)
+            state = replace(state, more={**state.more, CONTRAST: window})
+        self._state = state
+        return self
+
+    @torch.inference_mode()
+    def predict_embeddings(
+        self, embeddings: Sequence[ImageEmbedding], batch_size: int | None = None
+    ) -> list[Prediction]:
+        """Segment the object in photos that are encoded already.
+
+        Args:
+            embeddings: from the same model's `encode`.
+            batch_size: photos decoded at once; by device if None.
+        """
+        step = check_batch_size(batch_size) or DECODE_BATCH.get(self.sam.device.type, 8)
+        predictions: list[Prediction] = []
+        for start in range(0, len(embeddings), step):
+            batch, best = self.locate(list(embeddings[start : start + step]))
+            found = self._predictions(batch, best, self._decode(batch))
+            predictions += found if self.max_instances == 1 else self._more(batch, best, found)
+        return predictions
+
+    @torch.inference_mode()
+    def trace(self, embedding: ImageEmbedding) -> tuple[PriorBatch, Outcome]:
+        """Every intermediate of one photo: its location prior and all decoder passes."""
+        batch, _ = self.locate([embedding])
+        return batch, self._decode(batch)
+
+    def locate(self, embeddings: Sequence[ImageEmbedding]) -> tuple[PriorBatch, Tensor]:
+        """Location prior of photos (eq. 5 to 8), no decoding.
+
+        Returns:
+            The prior, and (B,) the reference that fits each photo best.
+        """
+        state, device = self.state, self.sam.device
+        check_embeddings(embeddings, self.sam)
+        features = torch.stack([e.features.to(device) for e in embeddings])
+        matching = features
+        if embeddings[0].matching is not None:
+            matching = torch.stack([e.to_match.to(device) for e in embeddings])
+        valid = prior.valid_cells(embeddings, device)
+        maps = self.prior.similarity(matching, valid, state.targets, state.prior)
+        best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
+        similarity = maps.amax(dim=1) if self.several_references == "max" else maps.mean(dim=1)
+        guide = self.prior.guide(self.sam, similarity, valid, embeddings)
+        return self._batch(embeddings, features, similarity, guide, best), best
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `Method.state_dict`."""
+        return self.state.tensors()
+
+    @classmethod
+    def from_state(
+        cls: type[Self], sam: Any, state: Mapping[str, Tensor], settings: Mapping[str, Any]
+    ) -> Self:
+        """See `Method.from_state`."""
+        loaded = cls(sam, **settings)
+        fitted = FittedState.from_tensors(state)
+        model = loaded.sam
+        there = (fitted.targets.shape[1], fitted.embeddings.shape[1])
+        if there != (model.matching_dim, model.embed_dim):
+            raise CheckpointError(f"was not made with model {model.name!r}: fit again")
+        loaded._state = fitted.to(model.device)
+        return loaded
+
+    def _first_state(self, views: Sequence[ReferenceView]) -> FittedState:
+        """What all methods of this kind know of their references."""
+        targets = torch.stack([view.target for view in views])
+        own = self.prior.fit(views)
+        levels = []
+        for number, view in enumerate(views):
+            maps = self.prior.similarity(view.features[None], view.valid[None], targets, own)
+            levels.append(presence_room.calibrate(maps[0, number], view.foreground, view.valid))
+        device = self.sam.device
+        raw = [
+            prior.mean_feature(view.embedding.features.to(device), view.foreground)
+            for view in views
+        ]
+        return FittedState(
+            targets,
+            torch.stack(raw),
+            torch.tensor(levels, device=device),
+            more={PRIOR + name: tensor for name, tensor in own.items()},
+        )
+
+    def _view(
+        self,
+        embedding: ImageEmbedding,
+        mask: npt.NDArray[np.bool_],
+        channel: npt.NDArray[np.uint8],
+    ) -> ReferenceView:
+        foreground = self.prior.foreground(self.sam, mask, channel, embedding)
+        features = embedding.to_match.to(self.sam.device).float()
+        target = self.target_feature(features, foreground)
+        return ReferenceView(
+            embedding,
+            features,
+            foreground,
+            prior.valid_cells([embedding], self.sam.device)[0],
+            target / target.norm().clamp_min(1e-12),
+        )
+
+    def _decode(self, batch: PriorBatch) -> Outcome:
+        return run_cascade(
+            self.sam,
+            batch,
+            self.scale_weights(),
+            self.post_refinement,
+            exact=self.prior.exact,
+        )
+
+    def _batch(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        features: Tensor,
+        similarity: Tensor,
+        guide: Guide,
+        best: Tensor,
+    ) -> PriorBatch:
+        """The location prior, without the parts that are switched off."""
+        positives, labels = (2, [1, 0]) if self.negative_prior else (1, [1])
+        raw = self.state.embeddings
+        chosen = raw[best] if self.several_references == "max" else raw.mean(dim=0)
+        return PriorBatch(
+            embeddings,
+            features,
+            similarity,
+            guide.points[:, :positives],
+            np.array(labels, dtype=np.int64),
+            guide.attention_bias if self.guided_attention else None,
+            chosen.expand(len(embeddings), -1) if self.semantic_prompt else None,
+            self.prompt_tokens(),
+        )
+
+    def _more(self, batch: PriorBatch, best: Tensor, first: list[Prediction]) -> list[Prediction]:
+        """Further objects in the photos of a batch whose strongest are known."""
+        valid = prior.valid_cells(batch.embeddings, self.sam.device)
+
+        def segment(rows: list[int], blocked: Tensor) -> list[Prediction]:
+            chosen = [batch.embeddings[row] for row in rows]
+            similarity, free = batch.similarity[rows], valid[rows] & ~blocked
+            guide = self.prior.guide(self.sam, similarity, free, chosen)
+            again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
+            return self._predictions(again, best[rows], self._decode(again))
+
+        return find_instances(
+            first,
+            batch.similarity,
+            valid,
+            self.state.levels[best],
+            self.max_instances,
+            segment,
+            lambda row, mask: prior.mask_coverage(self.sam, mask, batch.embeddings[row]),
+        )
+
+    def _mask_of(self, reference: Reference, embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:
+        """The reference's mask; SAM makes it from a box or from points (paper, table 6)."""
+        if embedding.original_size != reference.size:
+            raise PersamError(
+                f"the embedding is of a photo of {embedding.original_size}, the reference of one "
+                f"of {reference.size} (height, width): encode the reference's own photo"
+            )
+        if reference.mask is not None:
+            return reference.mask
+        prompt = Prompt(embedding, reference.points, reference.labels, reference.box)
+        decoded = self.sam.decode([prompt])[0]
+        # One point may mean a part or the whole: the best scale decides. A box or several points
+        # leave no such doubt, and have the single-mask token.
+        lone = reference.points is not None and len(reference.points) == 1
+        token = 1 + int(decoded.scores[1:].argmax()) if lone else 0
+        mask = (self.sam.upscale(decoded.logits[token][None], embedding)[0] > 0).cpu().numpy()
+        if not mask.any():
+            raise BadReferenceError(
+                f"{self.sam.name} finds nothing at the reference's "
+                f"{'box' if reference.box is not None else 'points'}: give a mask instead"
+            )
+        return mask
+
+    def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
+        levels = self.state.levels[best]
+        return assemble(self.sam, batch, outcome, levels, self.presence_threshold)

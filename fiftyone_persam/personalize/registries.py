@@ -1,0 +1,70 @@
+"""What can be added to this room, by name. Importing it loads no method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..options import Option, check_names, check_values
+from ..registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .location import LocationPrior
+    from .method import Method
+
+_HERE = __name__.rpartition(".")[0]
+
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    {"persam_f": f"{_HERE}.persam_f:PerSAMF", "persam": f"{_HERE}.persam:PerSAM"},
+    required=("name", "title", "help", "references", "fit", "predict_embeddings", "from_state"),
+)
+"""Methods by name; the first one is the default."""
+
+LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
+    "location prior",
+    {"aligned": f"{_HERE}.location:AlignedPrior", "released": f"{_HERE}.location:ReleasedPrior"},
+    required=("name", "help", "foreground", "fit", "similarity", "guide"),
+)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a method says of itself.
+
+    Attributes:
+        name: what to pass as ``method``.
+        title: as people write it.
+        help: one sentence.
+        references: kinds of reference that it takes: "mask", "box", "points", "text".
+        options: what it can be told.
+    """
+
+    name: str
+    title: str
+    help: str
+    references: tuple[str, ...]
+    options: tuple[Option, ...]
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise PersamError for options that the method has not, or values they cannot have."""
+        check_names(self.name, self.options, values)
+        check_values(self.options, values)
+
+
+def method_info(name: str) -> MethodInfo:
+    """What a method says of itself.
+
+    Raises:
+        PersamError: there is no such method.
+    """
+    method = METHODS[name]
+    return MethodInfo(name, method.title, method.help, method.references, method.options())
+
+
+def list_methods() -> list[MethodInfo]:
+    """The methods that can be named, the default first."""
+    return [method_info(name) for name in METHODS]

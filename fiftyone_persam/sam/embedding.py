@@ -1,0 +1,87 @@
+"""What passes between a promptable model and the methods: embeddings, prompts, masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy.typing as npt
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """What the image encoder knows of one photo.
+
+    Attributes:
+        features: (C, h, w) on the model's device, padding included.
+        input_size: height and width of the photo inside the model's square input.
+        original_size: height and width of the photo itself.
+        image_size: side of the model's square input.
+        matching: (C', h, w) of another backbone, over the same square, to find the object by; None
+            where the decoder's own features serve for that.
+    """
+
+    features: Tensor
+    input_size: tuple[int, int]
+    original_size: tuple[int, int]
+    image_size: int
+    matching: Tensor | None = None
+
+    @property
+    def to_match(self) -> Tensor:
+        """(C', h, w) features that objects are compared by: ``matching``, else ``features``."""
+        return self.features if self.matching is None else self.matching
+
+    @property
+    def valid_grid(self) -> tuple[int, int]:
+        """Rows and columns of the grid that hold a part of the photo; the others are padding."""
+        height, width = self.features.shape[-2:]
+        rows = -(-self.input_size[0] * height // self.image_size)
+        columns = -(-self.input_size[1] * width // self.image_size)
+        return rows, columns
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Factors that take x and y from photo pixels to pixels of the model's input."""
+        return (
+            self.input_size[1] / self.original_size[1],
+            self.input_size[0] / self.original_size[0],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What to segment in one photo. Everything but the embedding is optional.
+
+    Attributes:
+        embedding: the photo.
+        points: (n, 2) x, y in photo pixels.
+        labels: (n,) 1 for the object, 0 for what is not the object; all 1 if left out.
+        box: (4,) x0, y0, x1, y1 in photo pixels.
+        mask: (hm, wm) mask logits of an earlier pass.
+        attention_bias: (h * w,) added to the token-to-image attention.
+        token_offset: (C,) added to the query tokens.
+        tokens: (T, C) further prompt tokens, after those of points and box.
+    """
+
+    embedding: ImageEmbedding
+    points: npt.ArrayLike | None = None
+    labels: npt.ArrayLike | None = None
+    box: npt.ArrayLike | None = None
+    mask: Tensor | None = None
+    attention_bias: Tensor | None = None
+    token_offset: Tensor | None = None
+    tokens: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Masks of one prompt.
+
+    Attributes:
+        logits: (M, hm, wm) float32; the first is the single-mask token, the others are the scales.
+        scores: (M,) predicted IoU of each.
+    """
+
+    logits: Tensor
+    scores: Tensor
