@@ -8,6 +8,7 @@ import fiftyone.operators.types as types
 from fiftyone.core.collections import SampleCollection
 
 from .base import Context, PersamOperator, choose, from_app, show_fields
+from .method_form import OPTION, chosen_method, chosen_options, method_inputs
 from .reference import (
     candidates,
     group_references,
@@ -16,7 +17,6 @@ from .reference import (
     reference_inputs,
 )
 from .segment_form import (
-    METHODS,
     announce,
     check_references,
     chosen_photos,
@@ -68,7 +68,7 @@ class SegmentFromReference(PersamOperator):
             default_target="CURRENT_VIEW",
         )
         announce(ctx, inputs)
-        choose(inputs, "method", METHODS, "Method", default="persam_f", radio=True)
+        method_inputs(ctx, inputs)
         model_inputs(ctx, inputs)
         output_inputs(ctx, inputs, picked)
         evaluation_inputs(ctx, inputs, picked)
@@ -88,7 +88,7 @@ class SegmentFromReference(PersamOperator):
             "scope",
             {
                 ONE: "The photo I selected",
-                GROUPS: "Each group's own reference photo",
+                GROUPS: "Each object's own reference photo",
             },
             "Reference",
             default=default,
@@ -154,17 +154,18 @@ class SegmentFromReference(PersamOperator):
         backend: str | None = None,
         delegate: bool = False,
         overwrite: bool = False,
+        **options: Any,
     ) -> Any:
         """Segment the object of ``reference`` in every photo of a dataset or view.
 
         Args:
             sample_collection: a dataset or view
             reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
-                one per group of ``group_by``: a view of samples, or a list of these
+                one per object of ``group_by``: a view of samples, or a list of these
             label_field: the field of the reference's label
             label_id: which of its labels, where there are several
             mask_value: which value of a segmentation mask
-            method: ``"persam"`` or ``"persam_f"``
+            method: see :func:`fiftyone_persam.list_methods`
             model: see :func:`fiftyone_persam.list_models`
             out_field: the run's name and field
             label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
@@ -178,6 +179,7 @@ class SegmentFromReference(PersamOperator):
             backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
             overwrite: do these photos of a run of this name again
+            options: of the method, see :func:`fiftyone_persam.list_methods`
         """
         if _are_several(reference):
             chosen: dict[str, Any] = {
@@ -206,6 +208,7 @@ class SegmentFromReference(PersamOperator):
             prompts=prompts,
             cache=cache,
             backend=backend,
+            **{f"{OPTION}{name}": value for name, value in options.items()},
         )
 
 
@@ -252,7 +255,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
 
     given = ctx.params
     arguments: dict[str, Any] = {
-        "method": given.get("method", "persam_f"),
+        "method": chosen_method(ctx),
         "model": given.get("model", "sam_lite"),
         "out_field": given["out_field"],
         "label_type": given.get("label_type", "segmentation"),
@@ -262,6 +265,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "prompts": bool(given.get("prompts")),
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
+        **chosen_options(ctx),
     }
     # A call in Python means what it says. A form has one question for a run that is there, and
     # its other inputs may be left over from another name.

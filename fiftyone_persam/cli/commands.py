@@ -57,6 +57,16 @@ def models_verify(options: Options) -> int:
     return min(failed, 1)
 
 
+def methods_list(options: Options) -> None:
+    """Which methods there are, what they need, and what they can be told."""
+    from ..personalize import list_methods
+
+    for info in list_methods():
+        print(f"{info.name}: {info.title}, {info.help}; from a {' or '.join(info.references)}")
+        for option in info.options:
+            print(f"    {option.name:<20} {option.help} ({option.describe()})")
+
+
 def segment(options: Options) -> int:
     """Segment the photos of a dataset."""
     from .. import curation
@@ -78,7 +88,6 @@ def segment(options: Options) -> int:
         similarity=options.similarity,
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
-        mode=options.mode,
         dtype=options.dtype,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
@@ -87,6 +96,7 @@ def segment(options: Options) -> int:
         device=options.device,
         cache=options.cache,
         backend=options.backend,
+        **_method_options(options),
     )
     print(run.summary())
     return _verdict(run)
@@ -177,19 +187,24 @@ def runs_delete(options: Options) -> None:
 
 def import_album(options: Options) -> None:
     """Make a dataset of a folder in PerSeg's layout."""
-    from ..curation.handover.importing import import_perseg
+    from ..curation.handover.importing import import_folder
 
     name = options.name or Path(options.folder).expanduser().absolute().name
-    dataset = import_perseg(
+    given = {
+        "objects": options.object,
+        "reference": options.reference,
+        "max_samples": options.max_samples,
+        "on_error": "skip" if options.skip_faulty else None,
+    }
+    dataset = import_folder(
         options.folder,
         name,
-        objects=options.object,
-        reference=options.reference,
-        max_samples=options.max_samples,
-        on_error="skip" if options.skip_faulty else "raise",
+        options.layout,
+        **{option: value for option, value in given.items() if value is not None},
     )
-    objects = dataset.distinct("object")
-    print(f"{name}: {len(dataset)} photos of {len(objects)} objects ({', '.join(objects[:10])})")
+    objects = dataset.distinct("object") if dataset.has_field("object") else []
+    named = f" of {len(objects)} objects ({', '.join(objects[:10])})" if objects else ""
+    print(f"{name}: {len(dataset)} photos{named}")
     if skipped := dataset.info.get("skipped"):
         print(f"left out: {len(skipped)}, see the dataset's info")
 
@@ -290,6 +305,25 @@ def _references(options: Options, dataset: Any) -> Any:
             raise PersamError("--label-id belongs to one photo: give one --reference")
         return options.reference[0], options.label_id
     return options.reference or dataset.match_tags(options.reference_tag)
+
+
+def _method_options(options: Options) -> dict[str, Any]:
+    """The values that --option and --mode give to the method's options."""
+    from ..personalize import method_info
+
+    known = {option.name: option for option in method_info(options.method).options}
+    given = [text.partition("=") for text in options.option]
+    if options.mode is not None:
+        given.append(("mode", "=", options.mode))
+    found: dict[str, Any] = {}
+    for name, equals, text in given:
+        if not equals:
+            raise PersamError(f"--option {name} has no value: give --option {name}=VALUE")
+        if name in found:
+            raise PersamError(f"option {name} is given twice: give it once")
+        # What the method does not have is refused by `segment`, with what it has.
+        found[name] = known[name].parse(text) if name in known else text
+    return found
 
 
 def _verdict(run: Any) -> int:

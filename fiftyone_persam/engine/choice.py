@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PersamError, did_you_mean
 from ..registry import Registry
-from .job import Backend
+
+if TYPE_CHECKING:
+    from .job import Backend
 
 _HERE = __name__.rpartition(".")[0]
 LOCAL = "local"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import logging
 import os
 import uuid
@@ -16,6 +15,8 @@ import fiftyone as fo
 
 from ...engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
 from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
+from ...options import check_values
+from ...personalize.registries import METHODS, method_info
 from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from ...engine import EmbeddingCache
     from ...sam import PromptableSam
 
-METHODS = ("persam", "persam_f")
+THRESHOLD = "presence_threshold"
+"""An argument of `segment` itself, which methods that look at it have as an option."""
 OBJECT = "object"
 
 logger = logging.getLogger(__name__)
@@ -45,12 +47,12 @@ class Plan:
         samples: the photos of the call, as they were given.
         name: the run's name.
         exists: whether the run is there already and goes on.
-        method: "persam" or "persam_f".
+        method: a name in `METHODS`.
         sam: the model.
         parameters: see `Parameters`.
-        references: at least one per group.
-        predictors: fitted, by group.
-        tasks: the photos to segment, group by group.
+        references: at least one per object.
+        predictors: fitted, by object.
+        tasks: the photos to segment, object by object.
         ids: every photo of the call, also those that are skipped.
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
@@ -95,7 +97,7 @@ class Plan:
         )
 
     def object_name(self, group: str) -> str:
-        """What instances of a group are called."""
+        """What instances of an object are called."""
         if group:
             return group
         return next((r.name for r in self.references if r.name), "object")
@@ -162,7 +164,7 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
 
 
 def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
-    """Every photo of ``samples``, group by group."""
+    """Every photo of ``samples``, object by object."""
     if group_by is None:
         ids, paths = samples.values(["id", "filepath"])
         return [PhotoTask(i, path) for i, path in zip(ids, paths, strict=True)]
@@ -181,7 +183,7 @@ def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
 def choose_references(
     dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
 ) -> list[SampleReference]:
-    """The references of the groups that the photos are of."""
+    """The references of the objects that the photos show."""
     found = resolve_references(
         dataset,
         reference,
@@ -213,35 +215,42 @@ def _warn_of_several_objects(references: Sequence[SampleReference]) -> None:
 
 
 def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> None:
-    """Raise BadReferenceError unless every group of the photos has a reference."""
+    """Raise BadReferenceError unless every object of the photos has a reference."""
     missing = sorted(wanted - found)
     if missing:
         listed = ", ".join(repr(group) for group in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise BadReferenceError(
             f"no reference for {listed}{more} in {group_by!r}: "
-            "give one per group, or leave these photos out"
+            "give one per object, or leave these photos out"
         )
 
 
-def method_class(method: str) -> Any:
-    """The class behind a method's name."""
-    check_choice("method", method, METHODS)
-    from ...personalize import PerSAM, PerSAMF
-
-    return {"persam": PerSAM, "persam_f": PerSAMF}[method]
-
-
 def check_options(method: str, options: dict[str, Any]) -> None:
-    """Raise PersamError for options that a method does not have."""
-    known = inspect.signature(method_class(method)).parameters
-    names = [n for n in known if n not in ("sam", "presence_threshold")]
+    """Raise PersamError unless a method is there and can have these options."""
+    check_choice("method", method, tuple(METHODS))
+    known = method_info(method).options
+    names = [option.name for option in known if option.name != THRESHOLD]
     for option in options:
         if option not in names:
+            listed = f"its options are {', '.join(names)}" if names else "it has no options"
             raise PersamError(
                 f"{option!r} is no argument of segment() and no option of {method}: "
-                f"its options are {', '.join(names)}{did_you_mean(option, names)}"
+                f"{listed}{did_you_mean(option, names)}"
             )
+    check_values(known, options)
+
+
+def check_texts(method: str, reference: Any) -> None:
+    """Raise BadReferenceError for words given to a method that takes none; str means an id."""
+    from ...personalize import TextReference
+    from ...personalize.checks import several_references_of
+
+    given = reference if isinstance(reference, (list, tuple)) else [reference]
+    info = method_info(method)
+    for one in given:
+        if isinstance(one, TextReference):
+            several_references_of(one, info.references, info.title)
 
 
 def choose_cache(cache: Any) -> EmbeddingCache | None:
@@ -266,10 +275,13 @@ def fit(
     references: Sequence[SampleReference],
     cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Predictor], Parameters]:
-    """One fitted predictor per group, and the parameters with all of the method's defaults."""
+    """One fitted predictor per object, and the parameters with all of the method's defaults."""
     from ...engine import encode_files
 
-    build = method_class(method)
+    build: Any = METHODS[method]
+    options = dict(parameters.options)
+    if any(option.name == THRESHOLD for option in build.options()):
+        options[THRESHOLD] = parameters.presence_threshold
     fitted: dict[str, Predictor] = {}
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
@@ -279,15 +291,10 @@ def fit(
         encoded = None
         if cache is not None:
             encoded = encode_files(sam, [one.filepath for one in chosen], cache, first.contrast)
-        try:
-            predictor = build(
-                sam, presence_threshold=parameters.presence_threshold, **parameters.options
-            )
-        except TypeError as error:
-            raise PersamError(f"{method} cannot be set up: {error}") from error
+        predictor = build(sam, **options)
         fitted[group] = predictor.fit(loaded, encoded)
-        settings = predictor.settings
-    threshold = settings.pop("presence_threshold")
+        settings = dict(predictor.settings)
+    threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 

@@ -68,7 +68,8 @@ def segment(
             object are used together.
         label_field: the references' label field: Segmentation, Detection(s) with or without
             masks, Polyline(s) or Keypoint(s).
-        method: "persam_f", which tunes two numbers to the reference, or "persam", which tunes none.
+        method: "persam_f", which tunes two numbers to the reference, "persam", which tunes none, or
+            another of `list_methods`.
         model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own.
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
@@ -91,7 +92,8 @@ def segment(
         batch_size: photos encoded at once; by device if None.
         num_workers: threads that load photos, and as many that write; by machine if None.
         device: "auto", "cuda", "mps", "cpu", ...
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
+            "bfloat16" or "float16".
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
@@ -100,21 +102,21 @@ def segment(
             `DevicesBackend` or `RayBackend` with settings of your own.
         progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
             that is called with photos done and their total; what that raises stops the run.
-        **options: of the method, such as ``mode="reference"``; see `PerSAM` and `PerSAMF`.
+        **options: of the method, such as ``mode="reference"``; see `list_methods`.
 
     Returns:
         The run, with ``counts``, ``timings``, ``errors`` and a ``summary()``.
 
     Raises:
         PersamError: something that was given is wrong; the message says what.
-        BadReferenceError: the reference has no usable label, or a group has no reference.
+        BadReferenceError: the reference has no usable label, or an object has no reference.
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
     dataset = planning.check_photos(samples)
     database.refresh(dataset)
-    checks.check_choice("method", method, planning.METHODS)
     planning.check_options(method, options)
+    planning.check_texts(method, reference)
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
@@ -154,9 +156,10 @@ def segment(
         if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
             return ended
 
+    from ...personalize import dtype_for
     from ...sam import load_sam
 
-    sam = load_sam(model, device=device, dtype=dtype)
+    sam = load_sam(model, device=device, dtype=dtype_for(dtype, options))
     started = time.perf_counter()
     predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import fiftyone as fo
 import fiftyone.core.models as fom
@@ -22,18 +22,15 @@ import numpy as np
 from ...engine.rendering import tight_box
 from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError
-from ...personalize import PerSAM, PerSAMF, Prediction, Reference
+from ...personalize import Method, Prediction, Reference, dtype_for
 from ...sam import Contrast, Photo, load_photo, load_sam, resize_photo
-from ...sam.checkpoints import ensure
-from ...sam.registry import BUNDLED, BUNDLED_PATH, CHECKPOINTS
+from ...sam.registry import MODELS
 from ..checks import check_choice
 from ..labels.references import SampleReference, resolve_references
 from ..runs.fields import DETECTIONS, SEGMENTATION
 from ..segmentation.plan import Parameters, check_options, check_parameters, fit
 
 logger = logging.getLogger(__name__)
-
-Method: TypeAlias = PerSAM | PerSAMF
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class PersamModelConfig:
 
 
 class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type: ignore[misc]
-    """A fitted `PerSAM` or `PerSAMF` as a :class:`fiftyone.core.models.Model`.
+    """A fitted `Method` as a :class:`fiftyone.core.models.Model`.
 
     Photos get a :class:`fiftyone.core.labels.Segmentation` with the object at 255 and the
     attributes ``score``, ``presence`` and ``stage``, or :class:`fiftyone.core.labels.Detections`
@@ -232,7 +229,7 @@ def load_zoo_model(
         label_field: where the reference's label is.
         dataset: the dataset, or its name, that ids are looked up in.
         mask_value: which value of a segmentation mask is the object; None for all above 0.
-        method: "persam" or "persam_f".
+        method: a name of `list_methods`.
         label_type: "segmentation" or "detections".
         presence_threshold: presence below which a photo counts as without the object; None for the
             method's own, 0 for never.
@@ -267,7 +264,8 @@ def load_zoo_model(
     found = resolve_references(
         _dataset(dataset, reference), reference, label_field, mask_value=mask_value
     )
-    predictors, _ = fit(method, load_sam(model, device, dtype), parameters, found)
+    sam = load_sam(model, device, dtype_for(dtype, options))
+    predictors, _ = fit(method, sam, parameters, found)
     name = next((one.name for one in found if one.name), "object")
     return PersamModel(cast(Method, predictors[""]), label_type, name, found)
 
@@ -278,10 +276,7 @@ def provide_checkpoint(model: str, path: Path) -> None:
     FiftyOne takes a model for downloaded if the file is there; `load_sam` reads, and checks, the
     one it links to.
     """
-    if model != BUNDLED and model not in CHECKPOINTS:
-        known = ", ".join((BUNDLED, *CHECKPOINTS))
-        raise PersamError(f"model {model!r} is not known: choose one of {known}")
-    source = BUNDLED_PATH if model == BUNDLED else ensure(CHECKPOINTS[model], allow_download=True)
+    source = MODELS[model].provide(download=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     try:
