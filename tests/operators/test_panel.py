@@ -123,7 +123,7 @@ def test_thumbs_are_decisions(album):
         "sample_selection_style": {"default": "thumbsup", "alt": "thumbsdown"},
     }
     tab.send("on_change_selected")
-    tab.click("Save 1 yes, 1 no")
+    tab.click("Save 1 accepted, 1 rejected")
     assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
     assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
 
@@ -159,7 +159,7 @@ def test_the_thumbs_until_save_are_undone_together(album):
     tab.click("Start reviewing")
     mark(tab, up=(up,))
     mark(tab, up=(up,), down=(down,))
-    requests = tab.click("Save 1 yes, 1 no")
+    requests = tab.click("Save 1 accepted, 1 rejected")
     assert {"set_view", "clear_selected_samples"} <= set(uris(requests))
     assert "notify" not in uris(mark(tab))
     mark(tab, up=(later,))
