@@ -184,13 +184,14 @@ class ExportMasks(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Run, states, format, folder."""
-        from fiftyone_persam.curation.handover.export import FORMATS
+        from fiftyone_persam.curation.handover.formats import EXPORTERS
 
         run = choose_run(ctx, inputs)
         if run is None:
             return
         state_inputs(ctx, inputs, run)
-        choose(inputs, "format", FORMATS, "Format", default="perseg", radio=True)
+        formats = {name: one.help for name, one in EXPORTERS.items()}
+        choose(inputs, "format", formats, "Format", default="perseg", radio=True)
         inputs.file(
             "export_dir",
             required=True,

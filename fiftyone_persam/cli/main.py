@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from ..curation.handover.formats import EXPORTERS
+from ..datasets.importers import IMPORTERS
 from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
 from ..personalize.registries import METHODS
@@ -166,9 +168,10 @@ def _add_runs(subparsers: Any) -> None:
 
 def _add_folders(subparsers: Any) -> None:
     importing = subparsers.add_parser(
-        "import", help="make a dataset of a folder in PerSeg's layout"
+        "import", help="make a dataset of a folder in PerSeg's or another known layout"
     )
-    importing.add_argument("folder", help="the one that holds Images and Annotations")
+    importing.add_argument("folder", help="for PerSeg, the one that holds Images and Annotations")
+    importing.add_argument("--layout", default="perseg", choices=tuple(IMPORTERS))
     importing.add_argument("--name", help="of the new dataset; the folder's if left out")
     importing.add_argument("--object", action="append", help="only this object; repeatable")
     importing.add_argument("--reference", help="file name of every object's reference photo")
@@ -180,9 +183,7 @@ def _add_folders(subparsers: Any) -> None:
     exporting.add_argument("dataset", help="a FiftyOne dataset")
     exporting.add_argument("run", help="a run's name")
     exporting.add_argument("folder", help="a new or empty folder")
-    exporting.add_argument(
-        "--format", default="perseg", choices=("perseg", "coco", "masks", "fiftyone")
-    )
+    exporting.add_argument("--format", default="perseg", choices=tuple(EXPORTERS))
     exporting.add_argument(
         "--state",
         action="append",

@@ -19,11 +19,14 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
+from ..sam.masks import fit_mask, mask_of_array, object_in, read_mask_file
 from .layout import ANNOTATIONS, IMAGES, natural_key
 from .mask_files import BoolMask, check_photo, write_perseg_mask
 from .named_files import files_below
 from .photo_copies import copy_as_jpeg
 from .staging import Stage, put_in_place, staging
+
+_FARTHEST = 3.0  # how many of its photo's sides a box may reach beside it
 
 logger = logging.getLogger(__name__)
 
@@ -338,6 +341,8 @@ def _mask_of(
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
     if isinstance(label, fo.Detections):
+        for detection in label.detections:
+            _check_box(detection, photo)
         # FiftyOne pastes instance masks into their boxes; boxes without one stay to be filled.
         masked = fo.Detections(detections=[d for d in label.detections if d.has_mask])
         canvas = masked.to_segmentation(frame_size=(size[1], size[0])).get_mask()
@@ -350,22 +355,30 @@ def _mask_of(
         raise PersamError(
             f"the {type(label).__name__} of {photo} has no mask: export a field with masks"
         )
+    where = f"the mask of {photo}"
     try:
-        values = np.asarray(label.get_mask())
-    except OSError:
+        if label.mask is not None:
+            pixels = mask_of_array(np.asarray(label.mask), where)
+        else:
+            pixels = read_mask_file(Path(label.mask_path))
+    except PersamError as error:
         raise PersamError(
-            f"cannot read mask {label.mask_path} of photo {photo}: put the file back, or leave the "
-            "photo out"
+            f"cannot read mask {label.mask_path or 'in the database'} of photo {photo} ({error}): "
+            "put the file back, or leave the photo out"
         ) from None
-    if values.ndim == 3:
-        values = values[..., :3].max(axis=2)
-    mask = np.not_equal(values, 0) if mask_value is None else np.equal(values, mask_value)
-    if mask.shape != size:
+    return fit_mask(object_in(pixels, mask_value, where=where).mask, size, where)
+
+
+def _check_box(detection: Any, photo: Path) -> None:
+    box = detection.bounding_box
+    try:
+        absurd = len(box) != 4 or not np.isfinite(box).all() or np.abs(box).max() > _FARTHEST
+    except (TypeError, ValueError):
+        absurd = True
+    if absurd:
         raise PersamError(
-            f"the mask of {photo} is {mask.shape[1]} x {mask.shape[0]} pixels but the photo is "
-            f"{size[1]} x {size[0]}: make both one size"
+            f"the box {box} of photo {photo} is not shares of its width and height: draw it again"
         )
-    return mask
 
 
 def _fill_box(mask: BoolMask, box: Sequence[float]) -> None:

@@ -19,7 +19,7 @@ from ...datasets.photo_copies import copy_upright
 from ...datasets.staging import Stage
 from ...errors import PhotoError
 from ..labels.masks import union_mask
-from .formats import Export, register_format
+from .formats import Export, ExportFormat
 
 PHOTOS, MASKS = "data", "labels"
 
@@ -145,5 +145,5 @@ class _FileNames:
         )
 
 
-register_format("coco", "COCO JSON with run-length encoded masks", _write_coco)
-register_format("masks", "folder of photos and folder of mask PNGs", _write_masks)
+COCO = ExportFormat("coco", "COCO JSON with run-length encoded masks", _write_coco)
+MASKS_ONLY = ExportFormat("masks", "folder of photos and folder of mask PNGs", _write_masks)

@@ -11,6 +11,7 @@ import fiftyone as fo
 
 from ...errors import BadReferenceError, PersamError
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
+from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class SampleReference:
         sample_id: the sample.
         label_field: where its label is.
         label_id: which label, where the field holds several.
-        mask_value: which value of a segmentation mask; None for all above 0.
+        mask_value: which value, "#rrggbb" or class of a segmentation mask; None for all of it.
         filepath: the photo.
         name: what the label calls the object, or None.
         prompt: the label's shape.
@@ -77,6 +78,7 @@ class SampleReference:
             "label_field": self.label_field,
             "label_id": self.label_id,
             "mask_value": self.mask_value,
+            "mask_threshold": self.prompt.threshold,
             "filepath": self.filepath,
             "name": self.name,
             "kind": self.prompt.kind,
@@ -99,8 +101,9 @@ def resolve_references(
             labelled samples, what an earlier call returned, or a list of any of these.
         label_field: the samples' label field.
         group_by: field that names each sample's object.
-        mask_value: which value of segmentation masks is the object: an integer, or "#rrggbb" for
-            colour masks; None for everything that is not background.
+        mask_value: which value of segmentation masks is the object: an integer, "#rrggbb" for
+            colours, or a class's name in ``mask_targets``; None for everything that is not
+            background, where that is one class.
 
     Returns:
         At least one, in the given order.
@@ -220,6 +223,4 @@ def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> st
     if value is None:
         return None
     dataset = dataset_of_sample(sample)
-    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
-    named = targets.get(value)
-    return None if named is None else str(named)
+    return targets_of(dataset, field).get(plain_value(dataset, field, value))
