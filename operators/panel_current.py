@@ -34,7 +34,7 @@ def read(ctx: Context, run: str, table: Any) -> dict[str, Any]:
         "current_score": None if row is None else _number(table.score[row]),
         "current_presence": None if row is None else _number(table.presence[row]),
         "review_now.current_preview": preview(ctx, run, current) if current else None,
-        "review_now.reference_preview": reference_preview(ctx, run) if current else None,
+        "review_now.reference_preview": _reference(ctx, run, current) if current else None,
     }
 
 
@@ -60,7 +60,7 @@ def current(panel: Any, owner: Any, state: Any) -> None:
     ):
         row.btn(
             f"{name}_current",
-            label=name.capitalize(),
+            label=f"{name.capitalize()} this",
             icon=icon,
             on_click=decide,
             variant="contained",
@@ -68,11 +68,9 @@ def current(panel: Any, owner: Any, state: Any) -> None:
     row.btn("next_current", label="Next", icon="skip_next", on_click=owner.pass_current)
     row.btn("open_current", label="Open", icon="open_in_full", on_click=owner.open_current)
     pair = panel.grid("review_now", gap=1, columns=2, orientation="horizontal")
-    for name, alt in (
-        ("current_preview", "The photo and its mask"),
-        ("reference_preview", "The reference and its mask"),
-    ):
-        pair.str(name, view=types.ImageView(alt=alt, width="100%"))
+    for name, text in (("current_preview", "This photo"), ("reference_preview", "Reference")):
+        view = types.ImageView(alt=f"{text} and its mask", width="100%")
+        pair.str(name, label=text, view=view)
 
 
 def preview(ctx: Context, run: str, sample_id: str) -> str | None:
@@ -92,11 +90,10 @@ def preview(ctx: Context, run: str, sample_id: str) -> str | None:
         return None
 
 
-def reference_preview(ctx: Context, run: str) -> str | None:
-    """The run's first reference, as the form shows it; None where it is gone."""
+def _reference(ctx: Context, run: str, sample_id: str) -> str | None:
     from fiftyone_persam.curation.forms.thumbnails import run_reference_thumbnail
 
-    return run_reference_thumbnail(ctx.dataset, run, side=REFERENCE_SIDE)
+    return run_reference_thumbnail(ctx.dataset, run, ctx.dataset[sample_id], REFERENCE_SIDE)
 
 
 def _number(value: float) -> float | None:

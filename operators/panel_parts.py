@@ -255,7 +255,7 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         default=state.saved_threshold,
         min=low,
         max=high,
-        label="Object counts as absent below this presence (0: in every photo, 1: surely there)",
+        label="Absent below this presence (0 to 1; 0 keeps every mask)",
         view=types.SliderView(
             min=low, max=high, value_precision=2, label_position="top", value_label_display="auto"
         ),

@@ -18,7 +18,7 @@ from ..fiftyone_api import dataset_name
 from ..labels.masks import shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
 from ..labels.sizes import photo_size
-from ..runs.colours import COLOURS, rgb
+from ..runs.colours import COLOURS, colour_of, rgb
 from ..runs.record import read_record
 
 COLOUR = rgb(COLOURS[0]) or (0, 0, 0)
@@ -65,20 +65,34 @@ def mask_thumbnail(sample: Any, field: str, side: int = 220, colour: str | None 
     return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side, tint)
 
 
-def run_reference_thumbnail(dataset: Any, run: str, side: int = 220) -> str | None:
-    """A run's first reference, drawn as :func:`reference_thumbnail` says.
+def run_reference_thumbnail(
+    dataset: Any, run: str, sample: Any = None, side: int = 220
+) -> str | None:
+    """A run's reference in the run's colour, drawn as :func:`reference_thumbnail` says.
+
+    Args:
+        dataset: the run's dataset
+        run: its name
+        sample: a photo of it, where each object has references of its own; default: the first one
+        side: length of the photo's longer side in the picture, in pixels
 
     Returns:
-        None where its photo or its label is gone.
+        None where the reference's photo or its label is gone.
     """
-    for first in read_record(dataset, run).references[:1]:
-        name = dataset_name(first.dataset_id) if first.dataset_id else first.dataset
+    record = read_record(dataset, run)
+    field, known = record.parameters.group_by, list(record.references)
+    if sample is not None and field and sample.has_field(field):
+        known = [one for one in known if one.group == str(sample[field])] or known
+    for one in known[:1]:
+        name = dataset_name(one.dataset_id) if one.dataset_id else one.dataset
         homes = [fo.load_dataset(name)] if name and fo.dataset_exists(name) else []
         for home in (*homes, dataset):  # a clone has its original's references
             with contextlib.suppress(KeyError, PersamError):
-                return reference_thumbnail(
-                    home[first.sample_id], first.label_field, first.label_id, first.mask_value, side
-                )
+                photo = home[one.sample_id]
+                prompt, _ = label_prompt(photo, one.label_field, one.label_id, one.mask_value)
+                drawn = _drawn(prompt, photo.filepath)
+                tint = rgb(colour_of(dataset, run)) or COLOUR
+                return thumbnail(load_photo(photo.filepath), drawn, side, tint)
     return None
 
 
