@@ -109,7 +109,7 @@ def segment(
 
     Raises:
         PersamError: something that was given is wrong; the message says what.
-        BadReferenceError: the reference has no usable label, or a group has no reference.
+        BadReferenceError: the reference has no usable label, or an object has no reference.
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
