@@ -48,6 +48,23 @@ def reference_thumbnail(
     return thumbnail(load_photo(sample.filepath), _drawn(prompt, sample.filepath), side)
 
 
+def box_thumbnail(filepath: str, box: tuple[float, float, float, float], side: int = 220) -> str:
+    """A photo with a box tinted, beside what is in it, as a ``data:`` URI.
+
+    Args:
+        filepath: the photo
+        box: x0, y0, x1, y1 from 0 to 1
+        side: length of the photo's longer side in the picture, in pixels
+
+    Raises:
+        PhotoError: the photo cannot be read
+    """
+    height, width = photo_size(filepath)
+    x0, y0, x1, y1 = box
+    prompt = LabelPrompt(box=(x0 * width, y0 * height, x1 * width, y1 * height))
+    return thumbnail(load_photo(filepath), _drawn(prompt, filepath), side)
+
+
 def mask_thumbnail(sample: Any, field: str, side: int = 220, colour: str | None = None) -> str:
     """The same for whatever a run has written into a photo, however many instances that is.
 
