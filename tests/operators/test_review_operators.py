@@ -73,6 +73,13 @@ def test_failed_photos_cannot_be_decided(album):
     assert review_counts(album, RUN).failed == 1
 
 
+def test_compare_takes_the_one_ground_truth_there_is(album, tmp_path):
+    add_run(album, tmp_path, "second")
+    form = Form(album, "compare_runs")
+    assert form["gt_field"].default == "ground_truth"
+    assert "by_gain" in form
+
+
 def test_compare_shows_the_strongest_disagreement_first(album, tmp_path):
     assert "Two runs are needed" in Form(album, "compare_runs").errors[0]
     add_run(album, tmp_path, "second", shift=-5)
