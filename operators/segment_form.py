@@ -126,7 +126,8 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
 
     base = "persam"
     if picked is not None:
-        name = getattr(picked.sample[picked.label_field], "label", None)
+        label = None if picked.marked else picked.sample[picked.label_field]
+        name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
     name = ctx.params.get("out_field")
     prop = inputs.str(
