@@ -13,9 +13,12 @@ from fiftyone import ViewField as F
 
 from fiftyone_persam.curation.fiftyone_api import is_patches
 
-from .base import Context, choose, refuse
+from .base import Context, choose, notice, refuse
+from .marking import box_inputs, write_box
 
 ROLE, REFERENCE = "role", "reference"
+FIELD = "reference"
+"""The field that takes objects marked in a form; see `mark_reference`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Picked:
     label_field: str
     label_id: str | None = None
     mask_value: int | None = None
+    marked: bool = False
+    """Whether the form marks the object by a box: the label is written when the operator runs."""
 
 
 def candidates(ctx: Context) -> list[str]:
@@ -101,6 +106,9 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     sample = samples[chosen]
 
     fields = label_fields(ctx.dataset)
+    if not fields and not ctx.params.get("literal"):
+        notice(inputs, "no_labels", "This dataset has no labels: mark the object here.")
+        return Picked(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
     if not fields:
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
@@ -132,6 +140,16 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     if len(instances) > 1 and label_id not in instances:
         name = Path(sample.filepath).name
         problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."
+    if problem and not instances and not ctx.params.get("literal"):
+        inputs.bool(
+            "mark_here",
+            default=False,
+            label="Mark the object in this photo with a box",
+            description=problem,
+            view=types.CheckboxView(),
+        )
+        if ctx.params.get("mark_here"):
+            return Picked(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
@@ -142,7 +160,12 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
 
 def picked_from(ctx: Context) -> Picked:
     """The reference that was chosen, when the operator runs."""
+    from fiftyone_persam.curation.forms.references import label_fields
+
     sample = ctx.dataset[ctx.params["reference"]]
+    unlabelled = ctx.params.get("mark_here") or not label_fields(ctx.dataset)
+    if unlabelled and not ctx.params.get("literal"):
+        return Picked(sample, *write_box(ctx, sample))
     value = ctx.params.get("mask_value")
     return Picked(
         sample,

@@ -88,7 +88,7 @@ class SegmentFromReference(PersamOperator):
             "scope",
             {
                 ONE: "The photo I selected",
-                GROUPS: "Each group's own reference photo",
+                GROUPS: "Each object's own reference photo",
             },
             "Reference",
             default=default,
@@ -161,7 +161,7 @@ class SegmentFromReference(PersamOperator):
         Args:
             sample_collection: a dataset or view
             reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
-                one per group of ``group_by``: a view of samples, or a list of these
+                one per object of ``group_by``: a view of samples, or a list of these
             label_field: the field of the reference's label
             label_id: which of its labels, where there are several
             mask_value: which value of a segmentation mask

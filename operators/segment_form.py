@@ -44,7 +44,7 @@ def chosen_photos(ctx: Context) -> Any:
 
 
 def group_inputs(ctx: Context, inputs: Any) -> None:
-    """How the photos are grouped, each group with its own reference."""
+    """How the photos are grouped, each object with its own reference."""
     from fiftyone_persam.curation.forms.references import label_fields
 
     groups = list(ctx.dataset.get_field_schema(ftype=fo.StringField))
@@ -64,7 +64,7 @@ def group_inputs(ctx: Context, inputs: Any) -> None:
     notice(
         inputs,
         "references",
-        f"{len(references)} photos have {ROLE} = {REFERENCE!r}, one per group.",
+        f"{len(references)} photos have {ROLE} = {REFERENCE!r}, one per object.",
     )
     group_by = ctx.params.get("group_by") or default
     check_references(ctx, inputs, references, ctx.params.get("label_field") or field, group_by)
@@ -126,7 +126,8 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
 
     base = "persam"
     if picked is not None:
-        name = getattr(picked.sample[picked.label_field], "label", None)
+        label = None if picked.marked else picked.sample[picked.label_field]
+        name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
     name = ctx.params.get("out_field")
     prop = inputs.str(
