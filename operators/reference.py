@@ -19,7 +19,7 @@ ROLE, REFERENCE = "role", "reference"
 
 
 @dataclass(frozen=True)
-class Picked:
+class ChosenReference:
     """The reference that a form's values stand for."""
 
     sample: Any
@@ -55,7 +55,9 @@ def _patches(ctx: Context) -> dict[str, dict[str, str]]:
     }
 
 
-def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -> Picked | None:
+def reference_inputs(
+    ctx: Context, inputs: Any, preferred: Sequence[str] = ()
+) -> ChosenReference | None:
     """Add the inputs for one reference photo. None if the form cannot go on without a choice.
 
     Args:
@@ -134,16 +136,16 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
-    picked = Picked(sample, field, label_id, int(value) if value else None)
-    _thumbnail(inputs, picked)
-    return picked
+    chosen = ChosenReference(sample, field, label_id, int(value) if value else None)
+    _thumbnail(inputs, chosen)
+    return chosen
 
 
-def picked_from(ctx: Context) -> Picked:
+def chosen_reference(ctx: Context) -> ChosenReference:
     """The reference that was chosen, when the operator runs."""
     sample = ctx.dataset[ctx.params["reference"]]
     value = ctx.params.get("mask_value")
-    return Picked(
+    return ChosenReference(
         sample,
         ctx.params.get("label_field", "ground_truth"),
         ctx.params.get("label_id"),
@@ -173,13 +175,13 @@ def _likely_field(ctx: Context, sample: Any, fields: list[str], preferred: Seque
     return ordered[0]
 
 
-def _thumbnail(inputs: Any, picked: Picked) -> None:
+def _thumbnail(inputs: Any, chosen: ChosenReference) -> None:
     from fiftyone_persam.curation.forms.thumbnails import reference_thumbnail
     from fiftyone_persam.errors import PersamError
 
     try:
         uri = reference_thumbnail(
-            picked.sample, picked.label_field, picked.label_id, picked.mask_value
+            chosen.sample, chosen.label_field, chosen.label_id, chosen.mask_value
         )
     except PersamError as error:
         refuse(inputs, str(error), name="photo_problem")

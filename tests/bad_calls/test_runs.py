@@ -290,7 +290,7 @@ HAND_OVER = (
     again("again-keep", "keep_references 'no' .*: give", keep_references="no"),
     again("again-progress", "progress 3 .*: give", progress=3),
     Bad("again-grouped", lambda w: segment_again(w.album, "grouped", w.album.first()),
-        "run 'grouped' has one reference per group: segment"),
+        "run 'grouped' has one reference per object: segment"),
     Bad("again-none", lambda w: segment_again(None, "mine", UNKNOWN_ID), "NoneType is no.*: give"),
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from ...sam.photos import load_photo
 from ..labels.masks import shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
 
 COLOUR = (255, 109, 4)
 
@@ -77,7 +77,7 @@ def _drawn(prompt: LabelPrompt, filepath: str) -> npt.NDArray[np.bool_]:
     """(H, W) of the photo: the mask, the box, or a dot for each point on the object."""
     if prompt.mask is not None:
         return prompt.mask
-    height, width = photo_size(filepath)
+    height, width = read_shown_size(filepath)
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     if prompt.box is not None:

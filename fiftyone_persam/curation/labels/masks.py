@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...errors import PersamError, PhotoError
 from .shapes import fit_mask, paste_instance
-from .sizes import photo_size
+from .sizes import read_shown_size
 
 _FIELD = object()
 
@@ -65,7 +65,7 @@ def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.b
     """
     label = sample[field] if label is _FIELD else label
     where = f"the mask of {Path(sample.filepath).name} in {field!r}"
-    return union_mask(label, photo_size(sample.filepath), where)
+    return union_mask(label, read_shown_size(sample.filepath), where)
 
 
 def _read(label: Any) -> npt.NDArray[np.bool_] | None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...errors import BadReferenceError, PersamError, did_you_mean
 from ...sam.photos import load_photo
-from .sizes import photo_size
+from .sizes import read_shown_size
 
 BoolMask = npt.NDArray[np.bool_]
 
@@ -121,7 +121,7 @@ def _label_mask(
     if raw is not None:
         mask = foreground_of(raw, value, where)
         return mask if size is None else fit_mask(mask, (size[0], size[1]), where)
-    height, width = size if size is not None else photo_size(sample.filepath)
+    height, width = size if size is not None else read_shown_size(sample.filepath)
     mask = np.zeros((height, width), np.bool_)
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])

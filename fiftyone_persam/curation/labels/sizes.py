@@ -10,7 +10,7 @@ EXIF_ORIENTATION = 0x0112
 TURNED = (5, 6, 7, 8)
 
 
-def photo_size(filepath: str) -> tuple[int, int]:
+def read_shown_size(filepath: str) -> tuple[int, int]:
     """(H, W) of a photo as it is shown, that is turned as its EXIF says, from the file's header.
 
     FiftyOne's own metadata has the sides of the stored pixels, whatever EXIF says.

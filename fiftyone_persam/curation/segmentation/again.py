@@ -50,7 +50,7 @@ def segment_again(
 
     Raises:
         BadReferenceError: the reference cannot be used; nothing has changed then.
-        PersamError: there is no such run, it has one reference per group, or everything is
+        PersamError: there is no such run, it has one reference per object, or everything is
             accepted.
         RunConflictError: the run is being written.
     """
@@ -62,7 +62,8 @@ def segment_again(
     record = read_record(dataset, run)
     if any(earlier.group for earlier in record.references):
         raise PersamError(
-            f"run {run!r} has one reference per group: segment the group alone to add another one"
+            f"run {run!r} has one reference per object: segment the photos of one object alone to "
+            "add another one"
         )
     from ...sam import list_models
 

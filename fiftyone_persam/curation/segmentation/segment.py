@@ -17,7 +17,7 @@ from ..labels.references import resolve_references
 from ..progress import Progress
 from ..runs import loading, presence, stopping
 from ..runs.fields import RunFields
-from ..runs.record import DONE, ReferenceRecord, RunRecord
+from ..runs.record import ReferenceRecord, RunRecord, RunState
 from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
@@ -108,7 +108,7 @@ def segment(
 
     Raises:
         PersamError: something that was given is wrong; the message says what.
-        BadReferenceError: the reference has no usable label, or a group has no reference.
+        BadReferenceError: the reference has no usable label, or an object has no reference.
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
@@ -152,7 +152,7 @@ def segment(
     if exists and skip_existing:
         done = loading.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
-        if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
+        if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
 
     from ...sam import load_sam
@@ -231,7 +231,7 @@ def resume_run(
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
     done = loading.done_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
-    if not tasks and record.state == DONE:
+    if not tasks and record.state == RunState.DONE:
         return run
 
     references = _references_of(record)
