@@ -164,6 +164,26 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         """The opened photo's mask is wrong."""
         self._decide(ctx, "rejected")
 
+    def accept_current(self, ctx: Context) -> None:
+        """The mask that the panel shows is right."""
+        self._decide_current(ctx, "accepted")
+
+    def reject_current(self, ctx: Context) -> None:
+        """The mask that the panel shows is wrong."""
+        self._decide_current(ctx, "rejected")
+
+    def pass_current(self, ctx: Context) -> None:
+        """Look at another photo first; this one comes again in the end."""
+        passed = [*(ctx.panel.state.passed or []), ctx.panel.state.current]
+        left = ctx.panel.state.current_left or 0
+        ctx.panel.set_state("passed", passed if len(passed) < left else [])
+        self._read(ctx)
+
+    def open_current(self, ctx: Context) -> None:
+        """Open the photo that the panel shows."""
+        if ctx.panel.state.current:
+            ctx.ops.open_sample(id=ctx.panel.state.current)
+
     def undo(self, ctx: Context) -> None:
         """Take the last step back."""
         from fiftyone_persam.curation.review.decisions import undo_review
@@ -325,6 +345,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         run = wanted if wanted in names else (names[-1] if names else None)
         ctx.panel.state.run = run
         ctx.panel.state.shown = None
+        ctx.panel.set_state("passed", [])
         ctx.panel.state.resumable = parts.resumable(ctx, run) if run else None
         self._read(ctx)
 
@@ -360,6 +381,13 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
             return
         self._changed(ctx)
         self.next_photo(ctx)
+
+    def _decide_current(self, ctx: Context, decision: str) -> None:
+        from fiftyone_persam.curation.review.decisions import set_review
+
+        run, current = ctx.panel.state.run, ctx.panel.state.current
+        if current and self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [current])):
+            self._changed(ctx)
 
     def _show_bar(self, ctx: Context, what: str, prefix: str) -> None:
         from fiftyone_persam.curation.evaluation.histograms import between

@@ -13,9 +13,12 @@ from fiftyone import ViewField as F
 
 from fiftyone_persam.curation.fiftyone_api import is_patches
 
-from .base import Context, choose, refuse
+from .base import Context, choose, notice, refuse
+from .marking import box_inputs, write_box
 
 ROLE, REFERENCE = "role", "reference"
+FIELD = "reference"
+"""The field that takes objects marked in a form; see `mark_reference`."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class ChosenReference:
     label_field: str
     label_id: str | None = None
     mask_value: int | None = None
+    marked: bool = False
+    """Whether the form marks the object by a box: the label is written when the operator runs."""
 
 
 def candidates(ctx: Context) -> list[str]:
@@ -103,6 +108,11 @@ def reference_inputs(
     sample = samples[chosen]
 
     fields = label_fields(ctx.dataset)
+    if not fields and not ctx.params.get("literal"):
+        notice(inputs, "no_labels", "This dataset has no labels: mark the object here.")
+        return (
+            ChosenReference(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
+        )
     if not fields:
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
@@ -125,14 +135,29 @@ def reference_inputs(
         # Not required: the refusal below says more than FiftyOne's "Required property".
         choose(inputs, "label_id", instances, "Which object", default=label_id, required=False)
     value = ctx.params.get("mask_value")
-    problem = problem_with(sample, field, label_id)
-    if problem is None and len(values := mask_values(sample, field)) > 1:
-        named = {"": "all of them", **{str(v): name for v, name in values.items()}}
-        choose(inputs, "mask_value", named, "Which mask value", default="", required=False)
-        problem = problem_with(sample, field, label_id, int(value) if value else None)
+    values = mask_values(sample, field)
+    if len(values) > 1:
+        # Not required either: the refusal below names the classes.
+        named = {str(v): name for v, name in values.items()}
+        choose(inputs, "mask_value", named, "Which mask value", required=False)
+    problem = problem_with(sample, field, label_id, int(value) if value else None)
     if len(instances) > 1 and label_id not in instances:
         name = Path(sample.filepath).name
         problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."
+    if problem and not instances and not ctx.params.get("literal"):
+        inputs.bool(
+            "mark_here",
+            default=False,
+            label="Mark the object in this photo with a box",
+            description=problem,
+            view=types.CheckboxView(),
+        )
+        if ctx.params.get("mark_here"):
+            return (
+                ChosenReference(sample, FIELD, marked=True)
+                if box_inputs(ctx, inputs, sample)
+                else None
+            )
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
@@ -143,7 +168,12 @@ def reference_inputs(
 
 def chosen_reference(ctx: Context) -> ChosenReference:
     """The reference that was chosen, when the operator runs."""
+    from fiftyone_persam.curation.forms.references import label_fields
+
     sample = ctx.dataset[ctx.params["reference"]]
+    unlabelled = ctx.params.get("mark_here") or not label_fields(ctx.dataset)
+    if unlabelled and not ctx.params.get("literal"):
+        return ChosenReference(sample, *write_box(ctx, sample))
     value = ctx.params.get("mask_value")
     return ChosenReference(
         sample,

@@ -126,7 +126,8 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
 
     base = "persam"
     if chosen is not None:
-        name = getattr(chosen.sample[chosen.label_field], "label", None)
+        label = None if chosen.marked else chosen.sample[chosen.label_field]
+        name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
     name = ctx.params.get("out_field")
     prop = inputs.str(

@@ -93,6 +93,28 @@ def test_no_source_runs_what_it_reads(path: Path) -> None:
     assert set(dangers(path.read_text(encoding="utf-8"))) == allowed
 
 
+# Where Pillow itself opens files: the one reader, what it does with bytes it has read, and pictures
+# that come with packages.
+OPENS_IMAGES = {
+    "sam/photo_files.py",
+    "sam/mending.py",
+    "sam/deep_files.py",
+    "datasets/compositing.py",
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_pictures_are_opened_by_one_reader(path: Path) -> None:
+    """It takes regular files of known formats; Pillow and OpenCV take pipes and PostScript."""
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    if path.relative_to(ROOT).as_posix().removeprefix("fiftyone_persam/") not in OPENS_IMAGES:
+        assert not calls & {"Image.open", "cv2.imread", "imageio.imread", "skimage.io.imread"}
+
+
 def test_addresses_are_https() -> None:
     """Those that are opened; others are names, such as XML's."""
     for model in fp.list_models():

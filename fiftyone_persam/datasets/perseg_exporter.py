@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections import defaultdict, deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
+from ..sam.masks import MaskImage, fit_mask, mask_of_array, object_in, read_mask_file
+from ..sam.pasting import FARTHEST, paste_instance
 from .layout import ANNOTATIONS, IMAGES, natural_key
 from .mask_files import BoolMask, check_photo, write_perseg_mask
 from .named_files import files_below
@@ -337,39 +338,50 @@ def _mask_of(
     """(H, W) bool mask of a label."""
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
+    where = f"the mask of {photo}"
     if isinstance(label, fo.Detections):
-        # FiftyOne pastes instance masks into their boxes; boxes without one stay to be filled.
-        masked = fo.Detections(detections=[d for d in label.detections if d.has_mask])
-        canvas = masked.to_segmentation(frame_size=(size[1], size[0])).get_mask()
-        mask: BoolMask = np.asarray(canvas) > 0
+        mask: BoolMask = np.zeros(size, np.bool_)
         for detection in label.detections:
-            if not detection.has_mask:
-                _fill_box(mask, detection.bounding_box)
+            left, top, width, height = _box_of(detection, photo)
+            box = (
+                left * size[1],
+                top * size[0],
+                (left + width) * size[1],
+                (top + height) * size[0],
+            )
+            pixels = _pixels_of(detection, photo, where)
+            crop = np.ones((1, 1), np.bool_) if pixels is None else object_in(pixels).mask
+            paste_instance(mask, crop, box)
         return mask
     if not isinstance(label, fo.Segmentation) or not label.has_mask:
         raise PersamError(
             f"the {type(label).__name__} of {photo} has no mask: export a field with masks"
         )
+    pixels = _pixels_of(label, photo, where)
+    assert pixels is not None
+    return fit_mask(object_in(pixels, mask_value, where=where).mask, size, where)
+
+
+def _pixels_of(label: Any, photo: Path, where: str) -> MaskImage | None:
     try:
-        values = np.asarray(label.get_mask())
-    except OSError:
+        if label.mask is not None:
+            return mask_of_array(np.asarray(label.mask), where)
+        return read_mask_file(Path(label.mask_path)) if label.mask_path else None
+    except PersamError as error:
         raise PersamError(
-            f"cannot read mask {label.mask_path} of photo {photo}: put the file back, or leave the "
-            "photo out"
+            f"cannot read mask {label.mask_path or 'in the database'} of photo {photo} ({error}): "
+            "put the file back, or leave the photo out"
         ) from None
-    if values.ndim == 3:
-        values = values[..., :3].max(axis=2)
-    mask = np.not_equal(values, 0) if mask_value is None else np.equal(values, mask_value)
-    if mask.shape != size:
+
+
+def _box_of(detection: Any, photo: Path) -> list[float]:
+    box = detection.bounding_box
+    try:
+        sound = len(box) == 4 and np.isfinite(box).all() and np.abs(box).max() <= FARTHEST
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
         raise PersamError(
-            f"the mask of {photo} is {mask.shape[1]} x {mask.shape[0]} pixels but the photo is "
-            f"{size[1]} x {size[0]}: make both one size"
+            f"the box {box} of photo {photo} is not shares of its width and height: draw it again"
         )
-    return mask
-
-
-def _fill_box(mask: BoolMask, box: Sequence[float]) -> None:
-    height, width = mask.shape
-    left, top, w, h = box
-    columns = slice(max(0, round(left * width)), max(0, round((left + w) * width)))
-    mask[max(0, round(top * height)) : max(0, round((top + h) * height)), columns] = True
+    return [float(side) for side in box]

@@ -6,7 +6,6 @@ A photo that needs no turning is copied byte for byte. No FiftyOne.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..errors import PersamError, PhotoError
+from ..sam.photo_files import open_image
 from ..sam.photos import load_photo
 from .mask_files import check_photo
 
@@ -115,10 +115,8 @@ def _reading(source: Path) -> Iterator[None]:
 @contextmanager
 def _opened(photo: Path) -> Iterator[Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(photo) as image:
-                yield image
+        with open_image(photo) as image:
+            yield image
     except PersamError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds

@@ -69,6 +69,22 @@ def open_regular(path: Path, what: str = "photo") -> Iterator[BinaryIO]:
         yield file
 
 
+@contextmanager
+def open_image(path: Path, what: str = "photo") -> Iterator[Image.Image]:
+    """An image of one of `FORMATS`, its header read, for callers that report errors themselves.
+
+    Raises:
+        PhotoError: see `open_regular`.
+        OSError: Pillow does not read it.
+    """
+    with open_regular(path, what) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(file)
+        if image is None:
+            raise UnidentifiedImageError("Pillow has no mode for these pixels")
+        yield image
+
+
 def use_image(
     path: Path, use: Callable[[Image.Image | None, BinaryIO], Result], what: str = "photo"
 ) -> Result:

@@ -122,7 +122,7 @@ EVALUATIONS = (
     evaluate("eval-empty-view", "no photo .*: ", samples=lambda w: w.photos.match_tags("nobody")),
     Bad("eval-none", lambda w: fp.evaluate(None, "mine"), "NoneType is no FiftyOne .*: give"),
     Bad("eval-groups", lambda w: fp.evaluate(w.groups, "mine"), "no field 'mine': "),
-    evaluate("eval-patches", "patches .*: use", samples=lambda w: w.patches),
+    evaluate("eval-patches", "patches .*: give", samples=lambda w: w.patches),
     evaluate("eval-videos", "no field 'mine': ", samples=lambda w: w.videos),
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
-from ..fiftyone_api import is_dynamic_groups, is_frames, is_patches
+from ..labels.pixels import plain_value
 from ..runs import naming
 from ..runs.loading import done_ids
 from ..runs.record import read_record
@@ -57,7 +57,8 @@ def evaluate(
         gt_field: Segmentation or Detections. Photos without ground truth are left out.
         eval_key: the evaluation's name; nothing is stored if None.
         group_by: field that names each photo's object; all photos show one object if None.
-        mask_value: which value of the ground truth's masks is the object; all above 0 if None.
+        mask_value: which value, "#rrggbb" or class of the ground truth's masks is the object; all
+            but the background if None.
         dilation_ratio: width of the contour band as a share of the photo's diagonal.
         include_references: count the photos too that the run learnt the object from: those that it
             recorded, and those with ``role == "reference"``. The protocol leaves them out.
@@ -69,19 +70,17 @@ def evaluate(
             its photo's proportions. Nothing has been written then.
     """
     dataset = database.root(samples)
-    database.refresh(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
         check_group_by(samples, group_by)
     check_mask_value(mask_value)
+    mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
     check_progress(progress)
-    if is_patches(samples) or is_frames(samples):
-        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
+    photos = photos_of(samples)
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
-    photos = samples.flatten() if _is_dynamic(samples) else photos_of(samples)
     view = photos if include_references else without_references(photos, pred_field)
     config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
     method = config.build()
@@ -163,8 +162,3 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
             raise PersamError(
                 f"field {name!r} is there already and of no evaluation: choose another eval_key"
             )
-
-
-def _is_dynamic(samples: Any) -> bool:
-    # Photos grouped by a field for looking at them, which are no groups of slices.
-    return isinstance(samples, fo.DatasetView) and is_dynamic_groups(samples)

@@ -8,7 +8,7 @@ from ...datasets import PerSegExporter
 from ...errors import PhotoError
 from ..labels.masks import union_mask
 from ..labels.sizes import read_shown_size
-from .formats import Export, register_format
+from .formats import Export, ExportFormat
 
 
 def _write(export: Export) -> None:
@@ -35,4 +35,4 @@ def _write(export: Export) -> None:
         export.check_count()
 
 
-register_format("perseg", "PerSeg layout (Images/<object>/, Annotations/<object>/)", _write)
+PERSEG = ExportFormat("perseg", "PerSeg layout (Images/<object>/, Annotations/<object>/)", _write)

@@ -17,7 +17,7 @@ from ...datasets.staging import Stage
 from ...errors import PhotoError
 from ..database import photos_of
 from ..labels.sizes import read_shown_size
-from .formats import Export, register_format
+from .formats import Export, ExportFormat
 
 _LISTS = ("samples.json", "frames.json")
 
@@ -114,4 +114,4 @@ def _replaced(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-register_format("fiftyone", "FiftyOneDataset (everything, loads again with from_dir)", _write)
+WHOLE = ExportFormat("fiftyone", "FiftyOneDataset (everything, loads again with from_dir)", _write)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
 from .fields import RunFields, fields_of
@@ -79,11 +80,20 @@ class Run:
         return self.record.folder
 
     def view(self) -> Any:
-        """The photos of the last call."""
-        return database.photos_of(self.dataset).select(self.ids())
+        """The photos of the last call.
+
+        Raises:
+            PersamError: the run was renamed or deleted since it was loaded.
+        """
+        return database.selected(self.dataset, self.ids())
 
     def ids(self) -> list[str]:
-        """The sample ids of the last call."""
+        """The sample ids of the last call; raises like `view`."""
+        if self.name not in run_names(self.dataset):
+            raise PersamError(
+                f"dataset {self.dataset.name!r} has no run {self.name!r} any more: it was renamed "
+                "or deleted since, load it again"
+            )
         return ids_of(self.dataset, self.name, read_outcome(self.dataset, self.name))
 
     def summary(self) -> Summary:

@@ -67,6 +67,7 @@ class ReferenceRecord:
 
     Attributes:
         dataset_id: None in records of earlier versions, which have only the dataset's name.
+        mask_threshold: value above which a pixel of a soft mask counted; None for other masks.
         kind: which prompt the label was: "mask", "box" or "points".
         fingerprint: tells whether the label has changed since.
     """
@@ -77,6 +78,7 @@ class ReferenceRecord:
     group: str = ""
     label_id: str | None = None
     mask_value: int | str | None = None
+    mask_threshold: float | None = None
     dataset: str | None = None
     dataset_id: str | None = None
     name: str | None = None

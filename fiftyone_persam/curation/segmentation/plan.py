@@ -20,7 +20,6 @@ from ...personalize.registries import METHODS, method_info
 from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
-from ..fiftyone_api import is_frames, is_patches
 from ..labels.references import SampleReference, resolve_references
 from ..runs import naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
@@ -107,23 +106,29 @@ class Plan:
 
 
 def check_photos(samples: Any) -> Any:
-    """The dataset behind ``samples``; raise PersamError unless these are photos."""
+    """The photos of a dataset or view, one by one and with all fields.
+
+    Raises:
+        PersamError: there are none, or these are no photos.
+    """
     dataset = database.root(samples)
-    if samples.media_type == "group":
+    if samples.media_type == "group" and not database.is_grouped_by_field(samples):
         raise PersamError(
             f"dataset {dataset.name!r} is grouped: choose its photos with "
             "select_group_slices(media_type='image')"
         )
-    if not len(samples):
+    photos = photos_of(samples)
+    if not database.count(photos):
         raise PersamError("there is no photo to segment: the dataset or view is empty")
-    if samples.media_type != "image":
+    if photos.media_type != "image":
+        advice = ""
+        if photos.media_type == "video":
+            advice = ", such as those of dataset.to_frames(sample_frames=True).clone()"
         raise PersamError(
-            f"dataset {dataset.name!r} holds media of type {samples.media_type!r}: "
-            "only photos can be segmented"
+            f"dataset {dataset.name!r} holds media of type {photos.media_type!r}: "
+            f"only photos can be segmented{advice}"
         )
-    if is_patches(samples) or is_frames(samples):
-        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
-    return dataset
+    return photos
 
 
 def check_parameters(parameters: Parameters) -> None:

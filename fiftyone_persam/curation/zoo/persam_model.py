@@ -22,7 +22,7 @@ import numpy as np
 from ...engine.rendering import tight_box
 from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError
-from ...personalize import Method, Prediction, Reference
+from ...personalize import Method, Prediction, Reference, dtype_for
 from ...sam import Contrast, Photo, load_photo, load_sam, resize_photo
 from ...sam.registry import MODELS
 from ..checks import check_choice
@@ -264,7 +264,8 @@ def load_zoo_model(
     found = resolve_references(
         _dataset(dataset, reference), reference, label_field, mask_value=mask_value
     )
-    predictors, _ = fit(method, load_sam(model, device, dtype), parameters, found)
+    sam = load_sam(model, device, dtype_for(dtype, options))
+    predictors, _ = fit(method, sam, parameters, found)
     name = next((one.name for one in found if one.name), "object")
     return PersamModel(cast(Method, predictors[""]), label_type, name, found)
 

@@ -55,7 +55,7 @@ def test_only_fields_of_labels_are_offered(sample):
 @pytest.mark.parametrize(
     ("field", "problem"),
     [
-        ("mask", None),
+        ("mask", "several classes, 1 (cup), 2 (spoon): choose one"),
         ("one", None),
         ("outline", None),
         ("dots", None),
