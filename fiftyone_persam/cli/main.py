@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
     segment.add_argument("--mask-value", type=_mask_value, help="which value of their masks")
+    _add_mask_class(segment)
     segment.add_argument("--group-by", metavar="FIELD", help="field that names each object")
     names = tuple(METHODS)
     segment.add_argument("--method", default=names[0], choices=names, help="see `methods`")
@@ -127,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--eval-key", help="store it under this name")
     evaluate.add_argument("--group-by", metavar="FIELD", help="field that names each object")
     evaluate.add_argument("--mask-value", type=_mask_value, help="which value of the true masks")
+    _add_mask_class(evaluate)
     evaluate.add_argument("--include-references", action="store_true")
     _add_view(evaluate)
     evaluate.set_defaults(command=commands.evaluate)
@@ -268,6 +270,15 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 def _add_view(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", help="only samples with this tag; repeatable")
     parser.add_argument("--view", help="only samples of this saved view")
+
+
+def _add_mask_class(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mask-class",
+        dest="mask_value",
+        metavar="NAME",
+        help="or which class, by its name in the field's mask_targets",
+    )
 
 
 def _mask_value(text: str) -> int | str:

@@ -29,4 +29,4 @@ class PerSAM(CascadeMethod):
 
     name = "persam"
     title = "PerSAM"
-    help = "no tuning at all"
+    help = "starts at once; take it where the reference's mask is rough, or a box or points"

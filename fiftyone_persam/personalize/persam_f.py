@@ -71,7 +71,10 @@ class PerSAMF(CascadeMethod):
 
     name = "persam_f"
     title = "PerSAM-F"
-    help = "tunes two numbers to the reference; best with large models"
+    help = (
+        "learns from your mask whether a part or the whole is meant; take it first, above all with "
+        "large models: it costs about a second, once"
+    )
 
     def __init__(
         self,

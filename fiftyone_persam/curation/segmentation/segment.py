@@ -7,20 +7,18 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import fiftyone as fo
-
 from ...engine.cache import weights_sha256
-from ...errors import BadReferenceError, PersamError, RunConflictError
-from .. import checks, database
-from ..fiftyone_api import dataset_name
-from ..labels.references import resolve_references
+from ...errors import PersamError, RunConflictError
+from .. import checks
+from ..fiftyone_api import root_dataset
 from ..progress import Progress
 from ..runs import loading, presence, stopping
 from ..runs.fields import RunFields
-from ..runs.record import DONE, ReferenceRecord, RunRecord
+from ..runs.record import RunRecord, RunState
 from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
+from .recorded import RESUMED, recorded_references
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -112,12 +110,12 @@ def segment(
 
     Raises:
         PersamError: something that was given is wrong; the message says what.
-        BadReferenceError: the reference has no usable label, or a group has no reference.
+        BadReferenceError: the reference has no usable label, or an object has no reference.
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
-    dataset = planning.check_photos(samples)
-    database.refresh(dataset)
+    photos = planning.check_photos(samples)
+    dataset = root_dataset(photos)
     planning.check_options(method, options)
     planning.check_texts(method, reference)
     checks.check_switches(
@@ -149,14 +147,14 @@ def segment(
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
         chosen = presence.chosen_threshold(dataset, out_field)
         parameters = replace(parameters, presence_threshold=chosen)
-    tasks = planning.choose_photos(samples, group_by)
+    tasks = planning.choose_photos(photos, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
         done = loading.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
-        if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
+        if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
 
     from ...personalize import dtype_for
@@ -168,7 +166,7 @@ def segment(
     predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(
         dataset=dataset,
-        samples=samples,
+        samples=photos,
         name=out_field,
         exists=exists,
         method=method,
@@ -237,10 +235,10 @@ def resume_run(
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
     done = loading.done_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
-    if not tasks and record.state == DONE:
+    if not tasks and record.state == RunState.DONE:
         return run
 
-    references = _references_of(record)
+    references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
@@ -285,38 +283,6 @@ def _carry_out(
         cache=cache,
     )
     return execute(plan, job, choose_backend(backend, cache), progress)
-
-
-def _references_of(record: RunRecord) -> list[Any]:
-    """The references that a run began with, unchanged."""
-    found = []
-    for recorded in record.references:
-        name = os.path.basename(recorded.filepath)
-        home = _dataset_of(recorded)
-        if home is None:
-            raise BadReferenceError(
-                f"dataset {recorded.dataset!r} of reference {name} is gone: start the run again "
-                "with overwrite=True and another reference"
-            )
-        chosen: Any = recorded.sample_id
-        if recorded.label_id is not None:
-            chosen = (chosen, recorded.label_id)
-        (one,) = resolve_references(home, chosen, recorded.label_field, None, recorded.mask_value)
-        if one.prompt.fingerprint() != recorded.fingerprint:
-            raise BadReferenceError(
-                f"the label of reference {name} has changed since the run began: start it again "
-                "with overwrite=True, or put the label back"
-            )
-        found.append(replace(one, group=recorded.group))
-    return found
-
-
-def _dataset_of(recorded: ReferenceRecord) -> Any:
-    """The dataset of a recorded reference, whatever it is called now; None if it is gone."""
-    name = recorded.dataset
-    if recorded.dataset_id is not None:
-        name = dataset_name(recorded.dataset_id)
-    return fo.load_dataset(name) if name and fo.dataset_exists(name) else None
 
 
 def _same_model(record: RunRecord, model: Any, device: Any, dtype: Any) -> Any:

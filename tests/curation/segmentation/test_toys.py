@@ -139,7 +139,7 @@ def test_the_command_line(photos: fo.Dataset, capsys: pytest.CaptureFixture[str]
     listed = capsys.readouterr().out
     assert "toy: Toy, masks the half of the photo on which the object was; from a mask or" in listed
     assert "part of the width that is masked (a number from 0.1 to 1, default 0.5)" in listed
-    assert "persam_f: PerSAM-F, tunes two numbers" in listed
+    assert "persam_f: PerSAM-F, learns from your mask" in listed
     assert "toy_sam" in (main(["models", "list"]), capsys.readouterr().out)[1]
     with pytest.raises(SystemExit):
         build_parser().parse_args(["segment", "x", "--method", "tay"])
