@@ -18,7 +18,13 @@ from ...errors import PersamError
 from .migration import VERSION, migrate
 
 TOOL = "fiftyone-persam"
-RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
+
+
+class RunState:
+    """In which state a record says that its run is; see `Run.state` for the state it is in."""
+
+    RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
+
 
 T = TypeVar("T")
 

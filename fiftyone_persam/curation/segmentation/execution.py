@@ -21,13 +21,10 @@ from ..runs import fields as run_fields
 from ..runs import folders, loading, naming, writing
 from ..runs.lease import Lease
 from ..runs.record import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    RUNNING,
     EarlierCall,
     ReferenceRecord,
     RunRecord,
+    RunState,
     read_record,
     write_record,
 )
@@ -59,7 +56,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
             )
         record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
-        state, reason = FAILED, ""
+        state, reason = RunState.FAILED, ""
         saver = _Saver(plan, lease)
         try:
             _process(saver, job, backend, progress)
@@ -73,12 +70,12 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
                     "no result of them: look at its log, then resume the run"
                 )
-            state = DONE
+            state = RunState.DONE
         except StoppedError as stopped:
-            state = INTERRUPTED
+            state = RunState.INTERRUPTED
             raise stopped.cause from None
         except (RunStoppedError, KeyboardInterrupt, SystemExit):
-            state = INTERRUPTED
+            state = RunState.INTERRUPTED
             raise
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -104,7 +101,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         versions=versions(),
         masks_dir=str(plan.masks_dir),
         run_id=plan.run_id,
-        state=RUNNING,
+        state=RunState.RUNNING,
     )
     if plan.exists:
         record = replace(record, earlier=_earlier(read_record(dataset, plan.name), record))

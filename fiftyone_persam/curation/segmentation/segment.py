@@ -14,7 +14,7 @@ from ..fiftyone_api import root_dataset
 from ..progress import Progress
 from ..runs import loading, presence, stopping
 from ..runs.fields import RunFields
-from ..runs.record import DONE, RunRecord
+from ..runs.record import RunRecord, RunState
 from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
@@ -151,7 +151,7 @@ def segment(
     if exists and skip_existing:
         done = loading.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
-        if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
+        if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
 
     from ...personalize import dtype_for
@@ -231,7 +231,7 @@ def resume_run(
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
     done = loading.done_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
-    if not tasks and record.state == DONE:
+    if not tasks and record.state == RunState.DONE:
         return run
 
     references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
