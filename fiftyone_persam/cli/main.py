@@ -118,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_view(segment)
     _add_model(segment)
+    _add_features(segment)
     _add_engine(segment)
     segment.set_defaults(command=commands.segment)
 
@@ -239,6 +240,12 @@ def _add_dreambooth(subparsers: Any) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="sam_lite", help="see `models list`")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--features", metavar="SOURCE", help="another backbone to find the object by: timm/<model>"
+    )
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
