@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +15,14 @@ import fiftyone as fo
 from ..curation import lifecycle
 from ..curation.evaluation.evaluate import evaluate
 from ..curation.handover.importing import import_perseg
+from ..curation.named_files import named_files
 from ..curation.runs import naming
 from ..curation.segmentation.segment import segment
 from ..engine import MemoryCache
 from ..errors import PersamError
 from ..metrics import PerSegScores
 from ..personalize import method_info
-from .demo_picture import draw_picture, save_picture
+from .demo_picture import draw_picture, is_picture, save_picture
 
 DATASET = "persam-demo"
 PUBLISHED = {"persam": (89.3, 71.7), "persam_f": (95.3, 77.9)}
@@ -113,7 +115,7 @@ def run_demo(
         scores[method] = results.scores
     objects = PICTURED if perseg_dir is None else sorted(dataset.distinct("object"))[:4]
     out.mkdir(parents=True, exist_ok=True)
-    picture = save_picture(draw_picture(dataset, "persam_f", objects), out / "demo.jpg")
+    picture = save_picture(draw_picture(dataset, "persam_f", objects), _picture_file(out))
     table = format_table(scores, seconds, published=perseg_dir is not None)
     return Demo(name, scores, seconds, table, picture)
 
@@ -167,6 +169,15 @@ def _album(out: Path) -> Path:
 
     album = out / "album"
     return album if (album / "Images").is_dir() else build_album(album)
+
+
+def _picture_file(out: Path) -> Path:
+    """Where the picture goes: in place of an earlier demo's, of nobody else's file."""
+    for number in itertools.count(1):
+        path = out / ("demo.jpg" if number == 1 else f"demo-{number}.jpg")
+        if not os.path.lexists(path) or (is_picture(path) and not named_files([path])):
+            return path
+    raise AssertionError("numbers do not end")
 
 
 def _earlier(name: str) -> Any:

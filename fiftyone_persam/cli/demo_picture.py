@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ CAPTION = 24
 GAP = 8
 PAPER, INK, MOUNT = (255, 255, 255), (40, 40, 40), (240, 240, 240)
 FOUND, SHOWN = (0, 229, 255), (255, 64, 200)  # colours that objects seldom have
+
+_COMMENT = b"fiftyone-persam demo"
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,9 +56,21 @@ def draw_picture(
 
 
 def save_picture(picture: Image.Image, path: Path) -> Path:
-    """Save as JPEG, small enough for a README."""
-    picture.save(path, format="JPEG", quality=85, optimize=True, progressive=True)
+    """Save as JPEG, small enough for a README, with a comment that tells whose it is."""
+    draft = path.with_name(f".{path.name}.part")
+    options = {"quality": 85, "optimize": True, "progressive": True, "comment": _COMMENT}
+    picture.save(draft, format="JPEG", **options)
+    os.replace(draft, path)
     return path
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is what `save_picture` has saved."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get("comment") == _COMMENT
+    except (OSError, ValueError):
+        return False
 
 
 # ----------------------------------------------------------------------------------------------

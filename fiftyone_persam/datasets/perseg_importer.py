@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ import numpy as np
 from ..errors import DatasetLayoutError, PersamError
 from .layout import ANNOTATIONS, AlbumPhoto, is_path, scan_album
 from .mask_files import BoolMask, check_photo, fit_mask, is_plain_mask, read_mask, write_mask
+from .named_files import named_files
+from .staging import same_file
 
 logger = logging.getLogger(__name__)
 
@@ -242,8 +245,12 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             checked = self._check_all(entries, staging)
+            paths = [c.mask_path for c in checked if c.mask_path is not None]
+            finals = {p: folder / p.relative_to(staging) for p in paths if staging in p.parents}
+            # Another dataset's mask of an album that has changed since stays as it is.
+            named = named_files(f for p, f in finals.items() if f.exists() and not same_file(p, f))
             return [
-                replace(item, mask_path=_move(item.mask_path, staging, folder)) for item in checked
+                replace(item, mask_path=_move(item.mask_path, finals, named)) for item in checked
             ]
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -296,10 +303,12 @@ def _check(entry: AlbumPhoto, staging: Path | None) -> _Checked | PersamError:
         return error
 
 
-def _move(path: Path | None, staging: Path, folder: Path) -> Path | None:
-    if path is None or not path.is_relative_to(staging):
+def _move(path: Path | None, finals: Mapping[Path, Path], named: set[Path]) -> Path | None:
+    if path is None or path not in finals:
         return path
-    final = folder / path.relative_to(staging)
+    final = finals[path]
+    if final in named:
+        final = final.with_stem(f"{final.stem}-{uuid.uuid4().hex[:8]}")
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, final)
     return final

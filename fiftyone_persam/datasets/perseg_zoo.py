@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,9 @@ import fiftyone as fo
 from ..errors import DatasetLayoutError, PersamError
 from .archives import copy_file, extract_album
 from .layout import ANNOTATIONS, IMAGES, is_path, scan_album
+from .named_files import files_below
 from .perseg_importer import PerSegImporter
+from .staging import put_in_place, staging
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def prepare_perseg(
 
     Args:
         folder: gets ``Images`` and ``Annotations``, replacing those of an earlier call, when all
-            of the album is there.
+            of the album is there. Files that a dataset names stay as they are.
         source: an album's folder, or a .zip or .tar archive of one; None downloads PerSeg from
             where its authors published it.
         sha256: what the archive must hash to. The authors state no hash, so a download without
@@ -44,7 +44,8 @@ def prepare_perseg(
         The number of photos.
 
     Raises:
-        DatasetLayoutError: no such source, a damaged or hostile archive, another layout or hash.
+        DatasetLayoutError: no such source, a damaged or hostile archive, another layout or hash, or
+            a file of a dataset that the new album has with another content.
         PersamError: the download failed.
     """
     for argument, path in (("folder", folder), ("source", source)):
@@ -53,28 +54,23 @@ def prepare_perseg(
     if not (sha256 is None or isinstance(sha256, str)):
         raise DatasetLayoutError(f"sha256 {sha256!r} is no hash: give it as 64 hex digits")
     target = Path(folder).expanduser().absolute()
-    target.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".perseg-", dir=target))
-    try:
-        album = staging / "album"
-        album.mkdir()
+    # Converted masks are those of the album before.
+    tops = (IMAGES, ANNOTATIONS, MASKS)
+    old = [path for top in tops for path in files_below(target / top)]
+    with staging(target, [path.relative_to(target).as_posix() for path in old]) as stage:
         given = None if source is None else Path(source).expanduser().absolute()
         if given is not None and given.is_dir():
             if sha256 is not None:
                 raise DatasetLayoutError(f"{given} is a folder: sha256 is for an archive")
-            _copy_album(given, album)
+            _copy_album(given, stage.path)
         else:
-            archive = _download(staging / "PerSeg.zip") if given is None else given
+            download = stage.path.parent / "PerSeg.zip"
+            archive = _download(download) if given is None else given
             _check_hash(archive, sha256, downloaded=given is None)
-            extract_album(archive, album)
-        count = len(scan_album(album))
-        for name in (IMAGES, ANNOTATIONS):
-            shutil.rmtree(target / name, ignore_errors=True)
-            os.replace(album / name, target / name)
-        shutil.rmtree(target / MASKS, ignore_errors=True)  # converted from the album before
+            extract_album(archive, stage.path)
+        count = len(scan_album(stage.path))
+        put_in_place(stage)
         return count
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def load_perseg(dataset: fo.Dataset, folder: str | os.PathLike[str], **options: Any) -> None:

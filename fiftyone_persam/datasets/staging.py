@@ -61,7 +61,7 @@ class Stage:
             source: what would be written there; None if that is not known.
         """
         there = self._folded.get(folded(name))
-        return there is None or (source is not None and _same(self.folder / there, source))
+        return there is None or (source is not None and same_file(self.folder / there, source))
 
     def own_name(self, source: str | os.PathLike[str]) -> str | None:
         """The name in the folder of a photo that is in it already, and that a dataset names."""
@@ -215,7 +215,7 @@ def _checked(stage: Stage, files: list[str], named: set[str]) -> set[str]:
     for name in files:
         target = stage.folder / name
         if name in named:
-            if not _same(target, stage.path / name):
+            if not same_file(target, stage.path / name):
                 raise DatasetLayoutError(
                     f"{target} is a file of a dataset, and the export would replace it: choose "
                     "another folder"
@@ -259,7 +259,8 @@ def _mark(folder: Path, files: Iterable[str]) -> None:
     os.replace(draft, folder / MARKER)
 
 
-def _same(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two files have the same content."""
     try:
         return filecmp.cmp(one, other, shallow=False)
     except OSError:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.cli.demo import PUBLISHED, Demo, format_table, run_demo
-from fiftyone_persam.cli.demo_picture import GAP, TILE
+from fiftyone_persam.cli.demo import PUBLISHED, Demo, _picture_file, format_table, run_demo
+from fiftyone_persam.cli.demo_picture import GAP, TILE, save_picture
 
-from ..curation.discs import files_of, state_of
+from ..curation.discs import Make, files_of, state_of
 
 NAME = "persam-demo-of-tests"
 
@@ -115,3 +115,14 @@ def test_a_demo_that_cannot_be_leaves_all_as_it_was(
         assert state_of(mine) == before and fo.list_datasets() == names
     finally:
         mine.delete()
+
+
+def test_the_picture_takes_no_other_file_s_place(tmp_path: Path, dataset: Make) -> None:
+    picture = Image.new("RGB", (8, 8))
+    assert _picture_file(tmp_path) == tmp_path / "demo.jpg"
+    save_picture(picture, tmp_path / "demo.jpg")
+    assert _picture_file(tmp_path) == tmp_path / "demo.jpg"  # an earlier demo's
+    dataset([fo.Sample(str(tmp_path / "demo.jpg"))])
+    assert _picture_file(tmp_path) == tmp_path / "demo-2.jpg"
+    picture.save(tmp_path / "demo-2.jpg")  # somebody's holiday
+    assert _picture_file(tmp_path) == tmp_path / "demo-3.jpg"

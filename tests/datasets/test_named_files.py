@@ -7,8 +7,13 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 
+from fiftyone_persam.datasets.mask_files import read_mask, write_perseg_mask
 from fiftyone_persam.datasets.named_files import named_below, named_files, remove_unnamed
+from fiftyone_persam.datasets.perseg_importer import PerSegImporter
+from fiftyone_persam.datasets.perseg_zoo import prepare_perseg
+from fiftyone_persam.errors import DatasetLayoutError
 from tests.curation.discs import Make
+from tests.datasets.albums import make_album
 
 
 def write(folder: Path, *names: str) -> list[Path]:
@@ -216,3 +221,32 @@ def test_a_file_that_cannot_be_removed_is_told(
     monkeypatch.setattr(Path, "unlink", refuse)  # root may remove everything
     assert remove_unnamed([path, other]) == [path]
     assert "Permission denied" in caplog.text and not other.exists()
+
+
+def test_an_album_in_the_zoo_is_renewed_around_a_dataset(dataset: Make, tmp_path: Path) -> None:
+    first = make_album(tmp_path / "first", {"cat": 3})
+    second = make_album(tmp_path / "second", {"cat": 2})
+    other = second / "Images" / "cat" / "01.jpg"
+    other.write_bytes((first / "Images" / "cat" / "02.jpg").read_bytes())
+    zoo = tmp_path / "zoo"
+    prepare_perseg(zoo, first)
+    samples = dataset()
+    samples.add_importer(PerSegImporter(zoo, mask_dir=zoo / "Masks"))
+    before = {p: Path(p).read_bytes() for p in samples.values("filepath")}
+    masks = {p: Path(p).read_bytes() for p in samples.values("ground_truth.mask_path")}
+    with pytest.raises(DatasetLayoutError, match=r"01.jpg is a file of a dataset"):
+        prepare_perseg(zoo, second)
+    assert prepare_perseg(zoo, first) == 3
+    assert {p: Path(p).read_bytes() for p in before} == before
+    assert {p: Path(p).read_bytes() for p in masks} == masks
+    # Masks that have changed are converted into files of their own.
+    write_perseg_mask(~read_mask(first / "Annotations" / "cat" / "01.png"), first / "m.png")
+    (first / "m.png").replace(zoo / "Annotations" / "cat" / "01.png")
+    again = dataset()
+    again.add_importer(PerSegImporter(zoo, mask_dir=zoo / "Masks"))
+    assert {p: Path(p).read_bytes() for p in masks} == masks
+    assert len(set(again.values("ground_truth.mask_path")) - set(masks)) == 1
+    samples.delete()
+    again.delete()
+    assert prepare_perseg(zoo, second) == 2
+    assert not (zoo / "Images" / "cat" / "02.jpg").exists()

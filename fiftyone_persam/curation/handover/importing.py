@@ -41,7 +41,7 @@ def import_folder(
         PersamError: the name is taken, the layout is not known, or the folder is unusable.
     """
     dataset_type = IMPORTERS[layout]
-    folder_path("folder", folder)
+    folder = folder_path("folder", folder)
     if not isinstance(name, str) or not name.strip():
         raise PersamError(f"name {name!r} cannot name a dataset: give a text")
     try:
