@@ -21,7 +21,12 @@ FIFTYONE_ENV := \
 	OMP_WAIT_POLICY=PASSIVE \
 	FIFTYONE_DO_NOT_TRACK=1
 
-.PHONY: help env install demo app test lint unit bench wheel clean distclean
+# What depends on the version of Python: all modules are imported, arrays, models and methods are
+# computed, records, labels and evaluations go through the database. Minutes, not the whole suite.
+QUICK := tests/test_rooms.py tests/metrics tests/sam tests/personalize tests/curation/runs \
+	tests/curation/labels tests/curation/evaluation tests/curation/forms tests/operators/test_registry.py
+
+.PHONY: help env install demo app test lint unit quick bench wheel clean distclean
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -61,7 +66,12 @@ lint: install  ## ruff and mypy
 unit: install  ## the tests alone
 	$(BIN)/python -m pytest
 
-test: lint unit  ## every check: ruff, mypy, pytest (browser tests where there is a Chromium)
+quick: install  ## the tests that depend most on the version of Python (PYTHON=python3.12 VENV=.venv-3.12)
+	$(BIN)/python -m pytest $(QUICK) -m "not slow and not shared and not app"
+
+test: lint  ## every check: ruff, mypy, pytest with coverage (browser tests where there is a Chromium)
+	@mkdir -p .cache
+	$(BIN)/python -m pytest --cov --cov-report=term
 
 bench: install  ## measure speed; see benchmarks/
 	$(BIN)/python -m benchmarks
@@ -71,7 +81,7 @@ wheel: install  ## build the wheel
 
 clean:  ## remove caches and built files
 	rm -rf build dist demo_out .pytest_cache .mypy_cache .ruff_cache *.egg-info
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	find . -path "./.venv*" -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean  ## remove the environment and the demo's data as well
-	rm -rf $(VENV) .data
+	rm -rf $(VENV) .venv-* .data

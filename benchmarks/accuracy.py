@@ -16,6 +16,7 @@ import platform
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,14 +27,13 @@ from safetensors.torch import load_file
 import fiftyone_persam as fp
 from benchmarks.album import Photo, read_album
 from fiftyone_persam.metrics import PerSegAccumulator
+from fiftyone_persam.personalize import METHODS as REGISTRY
 from fiftyone_persam.sam.lite import build_sam_lite
 from fiftyone_persam.sam.model import ImageEmbedding, Prompt, PromptableSam
 
-METHODS = {
-    "persam": (fp.PerSAM, "corrected"),
-    "persam_f": (fp.PerSAMF, "corrected"),
-    "persam/reference": (fp.PerSAM, "reference"),
-    "persam_f/reference": (fp.PerSAMF, "reference"),
+METHODS: dict[str, tuple[Any, str]] = {
+    **{name: (REGISTRY[name], "corrected") for name in ("persam", "persam_f")},
+    **{f"{name}/reference": (REGISTRY[name], "reference") for name in ("persam", "persam_f")},
 }
 
 

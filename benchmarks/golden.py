@@ -276,9 +276,9 @@ def _persam(
 ) -> list[Item]:
     first = embeddings["00"]
     model = PerSAM(golden.sam, mode="reference").fit(reference, [first])
-    if reference.mask is None:
+    if reference.channel is None:
         raise ValueError(f"{name}: the recorded numbers belong to a mask")
-    cells = released_foreground(golden.sam, reference.mask, reference.mask_value)
+    cells = released_foreground(golden.sam, reference.channel)
     items = [
         Item(f"{name}/ref_foreground", cells.numpy()),
         Item(f"{name}/target_embedding", model.state.embeddings.numpy()),

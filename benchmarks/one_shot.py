@@ -22,13 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import fiftyone_persam as fp
 from benchmarks.accuracy import load_model
 from fiftyone_persam.datasets.one_shot import BENCHMARKS, read_benchmark, run_episodes
 from fiftyone_persam.datasets.one_shot.runner import OneShotRun
 from fiftyone_persam.engine import DiskCache, EmbeddingCache, MemoryCache
-
-METHODS = {"persam": fp.PerSAM, "persam_f": fp.PerSAMF}
+from fiftyone_persam.personalize import METHODS
 
 
 def main(given: list[str] | None = None) -> int:
@@ -90,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", required=True, choices=list(BENCHMARKS))
     parser.add_argument("--root", required=True, type=Path, help="the benchmark's folder")
     parser.add_argument("--model", default="sam_lite")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument(
+        "--methods", nargs="+", default=["persam", "persam_f"], choices=list(METHODS)
+    )
     parser.add_argument("--mode", default="corrected", choices=["corrected", "reference"])
     parser.add_argument("--folds", nargs="*", type=int, help="only these; all by default")
     parser.add_argument("--shots", type=int, default=1)

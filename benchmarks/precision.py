@@ -18,9 +18,10 @@ from benchmarks.album import read_album
 from benchmarks.measuring import Figure, parser_of, run
 from benchmarks.models import MODELS, random_sam
 from fiftyone_persam.datasets import build_album
+from fiftyone_persam.personalize import METHODS as REGISTRY
 
 BAR = 0.995
-METHODS = {"PerSAM": fp.PerSAM, "PerSAM-F": fp.PerSAMF}
+METHODS = {REGISTRY[name].title: REGISTRY[name] for name in ("persam", "persam_f")}
 
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:

@@ -19,6 +19,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "PersamError",
         "PhotoError",
         "RunConflictError",
+        "RunStoppedError",
     ),
     "sam": ("ModelInfo", "PromptableSam", "list_models", "load_sam"),
     "personalize": (
@@ -36,15 +37,18 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "curation": (
         "delete_run",
         "evaluate",
+        "export_dreambooth",
         "list_runs",
         "load_run",
         "rename_run",
         "resume_run",
         "segment",
+        "stop_run",
     ),
+    "cli.doctor": ("doctor",),
 }
 _HOME: dict[str, str] = {name: room for room, names in _EXPORTS.items() for name in names}
-_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine"))
+_ROOMS = frozenset((*_EXPORTS, "dreambooth", "engine")) - {"cli.doctor"}
 
 __all__ = [  # spelled out, so that type checkers and linters see them
     "BadReferenceError",
@@ -62,12 +66,15 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "PromptableSam",
     "Reference",
     "RunConflictError",
+    "RunStoppedError",
     "TextReference",
     "__version__",
     "accuracy",
     "boundary_iou",
     "delete_run",
+    "doctor",
     "evaluate",
+    "export_dreambooth",
     "iou",
     "list_methods",
     "list_models",
@@ -77,10 +84,22 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "rename_run",
     "resume_run",
     "segment",
+    "stop_run",
 ]
 
 if TYPE_CHECKING:
-    from .curation import delete_run, evaluate, list_runs, load_run, rename_run, resume_run, segment
+    from .cli.doctor import doctor
+    from .curation import (
+        delete_run,
+        evaluate,
+        export_dreambooth,
+        list_runs,
+        load_run,
+        rename_run,
+        resume_run,
+        segment,
+        stop_run,
+    )
     from .datasets import PerSegDataset
     from .errors import (
         BadReferenceError,
@@ -89,6 +108,7 @@ if TYPE_CHECKING:
         PersamError,
         PhotoError,
         RunConflictError,
+        RunStoppedError,
     )
     from .metrics import accuracy, boundary_iou, iou
     from .personalize import (

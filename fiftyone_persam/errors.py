@@ -35,6 +35,10 @@ class RunConflictError(PersamError):
     """Two runs would write into the same place."""
 
 
+class RunStoppedError(PersamError):
+    """A run was stopped from elsewhere; what is finished stays, and it can be resumed."""
+
+
 class DatasetLayoutError(PersamError):
     """A folder does not have the layout that an importer expects."""
 

@@ -17,8 +17,6 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from .errors import PersamError, did_you_mean
 
 _ON, _OFF = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -60,7 +58,7 @@ class Option:
             if not isinstance(value, str) or value not in self.choices:
                 raise PersamError(f"{self.name} {value!r} is not known: {self._advice()}")
         elif self.kind is bool:
-            if not isinstance(value, (bool, np.bool_)):
+            if not _is_switch(value):
                 raise PersamError(f"{self.name} {value!r} is not a switch: {self._advice()}")
         elif self.kind is str:
             if not isinstance(value, str):
@@ -183,6 +181,14 @@ def _option(name: str, hint: Any, default: Any) -> Option:
         choices, hint = typing.get_args(hint), str
     kind = hint if hint in (bool, int, float, str) else object
     return replace(said, name=name, kind=kind, default=default, choices=choices, optional=optional)
+
+
+def _is_switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return True
+    import numpy as np  # here, so that reading options needs none
+
+    return isinstance(value, np.bool_)
 
 
 def _listed(words: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dreambooth import ExportDreamBooth
 from .evaluation import CompareRuns, Evaluate
 from .handover import ExportMasks, PromoteMasks
 from .importing import ImportPerSeg
@@ -34,6 +35,7 @@ OPERATORS = (
     CompareRuns,
     PromoteMasks,
     ExportMasks,
+    ExportDreamBooth,
     ListRuns,
     ShowFailures,
     ResumeRun,

@@ -68,7 +68,7 @@ class Evaluate(PersamOperator):
 
         progress.stage = "Evaluating"
         results = fp.evaluate(
-            _chosen(ctx),
+            chosen_samples(ctx),
             ctx.params["pred_field"],
             gt_field=ctx.params["gt_field"],
             eval_key=ctx.params["eval_key"],
@@ -200,7 +200,7 @@ def mask_fields(dataset: Any) -> list[str]:
     return [name for name, f in schema.items() if getattr(f, "document_type", None) in MASKS]
 
 
-def _chosen(ctx: Context) -> Any:
+def chosen_samples(ctx: Context) -> Any:
     """The photos of the target; those selected in a grouped dataset, of whichever slice."""
     from fiftyone_persam.curation.database import photos_of
 

@@ -166,6 +166,12 @@ def _problem_with_folder(folder: Path, overwrite: Any) -> str | None:
     return problem_of(check_folder, folder, bool(overwrite))
 
 
+def told_left_out(reasons: list[str]) -> str:
+    """The first reasons why photos were left out, in one line."""
+    more = len(reasons) - SHOWN
+    return "; ".join([*reasons[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+
+
 class ExportMasks(PersamOperator):
     """Form around :func:`fiftyone_persam.curation.export.export_masks`."""
 
@@ -221,9 +227,7 @@ class ExportMasks(PersamOperator):
         )
         result: dict[str, Any] = {"exported": int(count), "folder": str(folder)}
         if count.left_out:
-            more = len(count.left_out) - SHOWN
-            reasons = [*count.left_out[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
-            result["left_out"] = "; ".join(reasons)
+            result["left_out"] = told_left_out(count.left_out)
         return result
 
     def resolve_output(self, ctx: Context) -> Any:

@@ -10,7 +10,7 @@ from .base import Context, PersamOperator, from_app, missing_packages, notice, r
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
-from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
+from .streaming import Board, Progress
 
 
 class ListRuns(PersamOperator):
@@ -204,18 +204,12 @@ class ResumeRun(PersamOperator):
         import fiftyone_persam as fp
 
         name = ctx.params["run"]
-        progress.track(Board(ctx.dataset), name)
-        try:
+
+        def work() -> dict[str, Any]:
             run = fp.resume_run(ctx.dataset, name, cache=keeps_embeddings(), progress=progress)
-        except StoppedError as stopped:
-            progress.finish(STOPPED, str(stopped))
-            raise
-        except BaseException as error:
-            progress.finish(ERROR, str(error))
-            raise
-        result = {"run": name, "fields": [name], **run_facts(run)}
-        progress.finish(DONE, result["summary"])
-        return result
+            return {"run": name, "fields": [name], **run_facts(run)}
+
+        return progress.published(ctx.dataset, name, work)
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the masks."""
@@ -257,7 +251,9 @@ class StopRun(PersamOperator):
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Ask it to stop."""
-        Board(ctx.dataset).ask_to_stop(ctx.params["run"])
+        from fiftyone_persam.curation.runs.stopping import request_stop
+
+        request_stop(ctx.dataset, ctx.params["run"])
         return {"run": ctx.params["run"]}
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
@@ -288,9 +284,9 @@ class Doctor(PersamOperator):
         if missing := missing_packages():
             text = f"pip install {' '.join(missing)}"
             return {"checks": [{"check": "packages", "result": "missing", "advice": text}]}
-        from fiftyone_persam.cli.doctor import check
+        import fiftyone_persam as fp
 
-        return {"checks": [dict(row) for row in check()]}
+        return {"checks": [dict(row) for row in fp.doctor()]}
 
     def resolve_output(self, ctx: Context) -> Any:
         """A table."""

@@ -13,7 +13,6 @@ from . import panel_parts as parts
 from .base import ICON, PLUGIN, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
 from .runs import run_names
-from .streaming import Board
 
 NAME = "review_masks"
 TODO = "todo"
@@ -124,7 +123,9 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def stop(self, ctx: Context) -> None:
         """Stop what is running."""
-        Board(ctx.dataset).ask_to_stop(ctx.params["run"])
+        from fiftyone_persam.curation.runs.stopping import request_stop
+
+        request_stop(ctx.dataset, ctx.params["run"])
         ctx.ops.notify("The run stops at its next photo.", variant="info")
 
     # Reviewing ---------------------------------------------------------------------------------

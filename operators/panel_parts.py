@@ -26,8 +26,8 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
     """The panel's state for a run."""
     from fiftyone_persam.curation.evaluation.histograms import histogram_of
     from fiftyone_persam.curation.review.decisions import undo_steps
-    from fiftyone_persam.curation.review.store import presence_threshold
     from fiftyone_persam.curation.review.table import review_table
+    from fiftyone_persam.curation.runs.presence import presence_threshold
 
     table = review_table(ctx.dataset, run)
     counts = table.counts()

@@ -123,11 +123,12 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
         # Not required: the refusal below says more than FiftyOne's "Required property".
         choose(inputs, "label_id", instances, "Which object", default=label_id, required=False)
     value = ctx.params.get("mask_value")
-    problem = problem_with(sample, field, label_id)
-    if problem is None and len(values := mask_values(sample, field)) > 1:
-        named = {"": "all of them", **{str(v): name for v, name in values.items()}}
-        choose(inputs, "mask_value", named, "Which mask value", default="", required=False)
-        problem = problem_with(sample, field, label_id, int(value) if value else None)
+    values = mask_values(sample, field)
+    if len(values) > 1:
+        # Not required either: the refusal below names the classes.
+        named = {str(v): name for v, name in values.items()}
+        choose(inputs, "mask_value", named, "Which mask value", required=False)
+    problem = problem_with(sample, field, label_id, int(value) if value else None)
     if len(instances) > 1 and label_id not in instances:
         name = Path(sample.filepath).name
         problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."

@@ -118,8 +118,8 @@ class SetPresenceThreshold(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the threshold, and what it changes."""
-        from fiftyone_persam.curation.review.store import presence_threshold
         from fiftyone_persam.curation.review.threshold import presence_changes
+        from fiftyone_persam.curation.runs.presence import presence_threshold
 
         run = choose_run(ctx, inputs)
         if run is None:

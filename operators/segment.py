@@ -8,6 +8,7 @@ import fiftyone.operators.types as types
 from fiftyone.core.collections import SampleCollection
 
 from .base import Context, PersamOperator, choose, from_app, show_fields
+from .method_form import OPTION, chosen_method, chosen_options, method_inputs
 from .reference import (
     candidates,
     group_references,
@@ -16,7 +17,6 @@ from .reference import (
     reference_inputs,
 )
 from .segment_form import (
-    METHODS,
     announce,
     check_references,
     chosen_photos,
@@ -29,7 +29,7 @@ from .segment_form import (
     truth_field,
     truth_of,
 )
-from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
+from .streaming import Progress
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
 ONE, GROUPS, GIVEN = "one", "groups", "given"
@@ -68,7 +68,7 @@ class SegmentFromReference(PersamOperator):
             default_target="CURRENT_VIEW",
         )
         announce(ctx, inputs)
-        choose(inputs, "method", METHODS, "Method", default="persam_f", radio=True)
+        method_inputs(ctx, inputs)
         model_inputs(ctx, inputs)
         output_inputs(ctx, inputs, picked)
         evaluation_inputs(ctx, inputs, picked)
@@ -103,21 +103,16 @@ class SegmentFromReference(PersamOperator):
         view, name = chosen_photos(ctx), ctx.params["out_field"]
         if ctx.params.get("download"):
             fp.load_sam(ctx.params.get("model", "sam_lite"), download=True)
-        progress.track(Board(ctx.dataset), name)
-        try:
+
+        def work() -> dict[str, Any]:
             run = fp.segment(view, progress=progress, **segment_arguments(ctx))
             result: dict[str, Any] = {"run": name, "fields": [name], **run_facts(run)}
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
                 result = evaluated(ctx, view, result)
-        except StoppedError as stopped:
-            progress.finish(STOPPED, str(stopped))
-            raise
-        except BaseException as error:
-            progress.finish(ERROR, str(error))
-            raise
-        progress.finish(DONE, result["summary"])
-        return result
+            return result
+
+        return progress.published(ctx.dataset, name, work)
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the new masks and say what happened."""
@@ -159,6 +154,7 @@ class SegmentFromReference(PersamOperator):
         backend: str | None = None,
         delegate: bool = False,
         overwrite: bool = False,
+        **options: Any,
     ) -> Any:
         """Segment the object of ``reference`` in every photo of a dataset or view.
 
@@ -169,7 +165,7 @@ class SegmentFromReference(PersamOperator):
             label_field: the field of the reference's label
             label_id: which of its labels, where there are several
             mask_value: which value of a segmentation mask
-            method: ``"persam"`` or ``"persam_f"``
+            method: see :func:`fiftyone_persam.list_methods`
             model: see :func:`fiftyone_persam.list_models`
             out_field: the run's name and field
             label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
@@ -183,6 +179,7 @@ class SegmentFromReference(PersamOperator):
             backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
             overwrite: do these photos of a run of this name again
+            options: of the method, see :func:`fiftyone_persam.list_methods`
         """
         if _are_several(reference):
             chosen: dict[str, Any] = {
@@ -211,6 +208,7 @@ class SegmentFromReference(PersamOperator):
             prompts=prompts,
             cache=cache,
             backend=backend,
+            **{f"{OPTION}{name}": value for name, value in options.items()},
         )
 
 
@@ -257,7 +255,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
 
     given = ctx.params
     arguments: dict[str, Any] = {
-        "method": given.get("method", "persam_f"),
+        "method": chosen_method(ctx),
         "model": given.get("model", "sam_lite"),
         "out_field": given["out_field"],
         "label_type": given.get("label_type", "segmentation"),
@@ -267,6 +265,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "prompts": bool(given.get("prompts")),
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
+        **chosen_options(ctx),
     }
     # A call in Python means what it says. A form has one question for a run that is there, and
     # its other inputs may be left over from another name.
@@ -311,8 +310,6 @@ def evaluated(ctx: Context, view: Any, result: dict[str, Any]) -> dict[str, Any]
     """A run's result with its evaluation; the run has succeeded, whatever comes of that."""
     try:
         result = result | evaluate_run(ctx, view, result["run"])
-    except StoppedError:
-        raise
     except Exception as error:  # FiftyOne's own, too: the masks are there all the same
         reason = " ".join(str(error).split()) or type(error).__name__
         summary = f"{result['summary']}; not evaluated: {reason}"

@@ -11,7 +11,7 @@ from .reference import picked_from, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
-from .streaming import DONE, ERROR, STOPPED, Board, Progress, StoppedError
+from .streaming import Progress
 
 
 class SegmentAgain(PersamOperator):
@@ -66,8 +66,8 @@ class SegmentAgain(PersamOperator):
 
         name, picked = ctx.params["run"], picked_from(ctx)
         pair = (picked.sample, picked.label_id) if picked.label_id else picked.sample
-        progress.track(Board(ctx.dataset), name)
-        try:
+
+        def work() -> dict[str, Any]:
             run = segment_again(
                 ctx.dataset,
                 name,
@@ -78,15 +78,9 @@ class SegmentAgain(PersamOperator):
                 cache=keeps_embeddings(),
                 progress=progress,
             )
-        except StoppedError as stopped:
-            progress.finish(STOPPED, str(stopped))
-            raise
-        except BaseException as error:
-            progress.finish(ERROR, str(error))
-            raise
-        result = {"run": name, "fields": [name], **run_facts(run)}
-        progress.finish(DONE, result["summary"])
-        return result
+            return {"run": name, "fields": [name], **run_facts(run)}
+
+        return progress.published(ctx.dataset, name, work)
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the new masks."""

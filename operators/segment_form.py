@@ -12,22 +12,14 @@ from fiftyone.operators.constants import ViewTarget
 from fiftyone_persam.curation.fiftyone_api import is_dynamic_groups, is_patches
 
 from .base import Context, choose, notice, refuse
+from .method_form import chosen_method, option_inputs, sentence
 from .reference import REFERENCE, ROLE, Picked, group_references
 from .streaming import duration
 
-METHODS = {
-    "persam_f": "PerSAM-F: tunes two numbers to the reference; best with large models",
-    "persam": "PerSAM: no tuning at all",
-}
 LABEL_TYPES = {
     "segmentation": "One mask per photo (Segmentation)",
     "detections": "Instances that can be edited in the App (Detections)",
     "both": "Both",
-}
-BACKENDS = {
-    "local": "In the App's own process",
-    "devices": "On all CUDA devices of this machine",
-    "ray": "On the Ray cluster",
 }
 
 
@@ -130,7 +122,7 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
 def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     """The run's name, and what it writes."""
     from fiftyone_persam.curation.forms.runs import existing_run, free_name, problem_with_name
-    from fiftyone_persam.engine import available_backends
+    from fiftyone_persam.engine import BACKENDS, available_backends
 
     base = "persam"
     if picked is not None:
@@ -172,6 +164,7 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
             description="The points SAM was given, as a keypoints field",
         )
     if ctx.params.get("more"):
+        option_inputs(ctx, inputs)
         inputs.bool(
             "cache",
             default=keeps_embeddings(),
@@ -180,7 +173,7 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
         )
         backends = available_backends()
         if len(backends) > 1:
-            named = {name: BACKENDS[name] for name in backends}
+            named = {name: sentence(BACKENDS[name].help) for name in backends}
             choose(inputs, "backend", named, "Where the work is done", default=backends[0])
         inputs.bool("open_review", default=True, label="Open the review panel")
 
@@ -264,7 +257,7 @@ def announce(ctx: Context, inputs: Any) -> None:
         count -= there.masks
         beside = f", {there.masks} have a mask of run {there.fields.run!r} already"
     text = f"{count} photos will be segmented{beside}"
-    model, method = ctx.params.get("model", "sam_lite"), ctx.params.get("method", "persam_f")
+    model, method = ctx.params.get("model", "sam_lite"), chosen_method(ctx)
     if found := estimate(ctx.dataset, model, method, count) if count else None:
         text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
     elif count:

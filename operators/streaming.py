@@ -12,22 +12,18 @@ from typing import Any
 import fiftyone.operators as foo
 
 from fiftyone_persam.curation.fiftyone_api import dataset_id
-from fiftyone_persam.errors import PersamError
+from fiftyone_persam.errors import RunStoppedError
 
 BOARD = "fiftyone-persam-runs"
 INTERVAL = 0.25  # seconds between two updates of a progress bar
-BOARD_INTERVAL = 1.0  # seconds between two looks at the board
+BOARD_INTERVAL = 1.0  # seconds between two entries on the board
 SILENCE = 30.0  # seconds without news, after which a run that nobody holds has died
 
 RUNNING, DONE, STOPPED, ERROR = "running", "done", "stopped", "error"
 
 
-class StoppedError(PersamError):
-    """The user has stopped the run."""
-
-
 class Board:
-    """What is running on a dataset, in whichever process, and who wants it stopped.
+    """What is running on a dataset, in whichever process.
 
     Kept in FiftyOne's execution store, so the App's server, delegated workers and the panel all
     see it.
@@ -69,24 +65,12 @@ class Board:
         """Forget a run."""
         self._store.delete(f"run/{run}")
 
-    def ask_to_stop(self, run: str) -> None:
-        """Stop a run at its next photo."""
-        self._store.set(f"stop/{run}", True)
-
-    def asked_to_stop(self, run: str) -> bool:
-        """Whether somebody wants the run stopped."""
-        return bool(self._store.get(f"stop/{run}"))
-
-    def withdraw(self, run: str) -> None:
-        """Clear a request that was made for an earlier run of this name."""
-        self._store.delete(f"stop/{run}")
-
 
 @dataclass
 class Progress:
     """How far a run is. Call it with photos done and their total.
 
-    Raises :class:`StoppedError` once somebody asked for that on the board; what is finished stays.
+    Raises `RunStoppedError` after `stop`; what is finished stays.
     """
 
     on_report: Callable[[Progress], None] | None = None
@@ -104,19 +88,32 @@ class Progress:
         """End the run at its next photo."""
         self._stop.set()
 
-    def track(self, board: Board, run: str) -> None:
-        """Publish this progress as that of ``run``, and stop where the board says so."""
-        self._board, self._run = board, run
-        board.withdraw(run)
-        board.publish(run, RUNNING, "Preparing")
+    def published(
+        self, dataset: Any, run: str, work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Do the work of a run, and tell everybody how far it is and how it ends.
 
-    def finish(self, state: str, label: str) -> None:
-        """Publish how the run ended."""
-        if self._board:
-            self._board.publish(self._run, state, label, self.fraction)
+        Args:
+            dataset: the run's dataset
+            run: its name
+            work: gives the operator's result, with its ``summary``
+        """
+        self._board, self._run = Board(dataset), run
+        self._board.publish(run, RUNNING, "Preparing")
+        state, label = ERROR, ""
+        try:
+            result = work()
+            state, label = DONE, str(result["summary"])
+            return result
+        except BaseException as error:
+            state = STOPPED if isinstance(error, RunStoppedError) else ERROR
+            label = str(error)
+            raise
+        finally:
+            self._board.publish(run, state, label, self.fraction)
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note of photos done; raises :class:`StoppedError` if the run shall stop."""
+        """Take note of photos done; raises `RunStoppedError` if the run shall stop."""
         self.done, self.total = done, total
         if self._stop.is_set():
             raise self._stopped()
@@ -126,13 +123,10 @@ class Progress:
             self.on_report(self)
         if self._board and now - self._looked >= BOARD_INTERVAL:
             self._looked = now
-            if self._board.asked_to_stop(self._run):
-                self._board.withdraw(self._run)
-                raise self._stopped()
             self._board.publish(self._run, RUNNING, str(self), self.fraction)
 
-    def _stopped(self) -> StoppedError:
-        return StoppedError(
+    def _stopped(self) -> RunStoppedError:
+        return RunStoppedError(
             f"run {self._run!r} was stopped at {self.done} of {self.total} photos: "
             "resume it to segment the rest"
         )

@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 import fiftyone as fo
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measuring import Figure, alternate, median_ratio
@@ -107,3 +109,34 @@ def test_results_page_and_plot(tmp_path: Path) -> None:
     assert "| gpu | at least 80 photos/s | not measured | - | no CUDA here |" in text
     assert not re.search(r"/(home|root|work|tmp|Users)\b", text)
     assert 1000 < (tmp_path / "results.png").stat().st_size < 200_000
+
+
+def test_masked_dreambooth_is_compared_with_the_plain_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("diffusers")
+    picture = tmp_path / "samples.png"
+    tiny = "--pictures 8 --vae-steps 2 --base-steps 2 --steps 1 --samples 1 --sample-steps 1"
+    arguments = [*tiny.split(), "--photos", "2", "--repeats", "1", "--picture", str(picture)]
+    figures = run("dreambooth", arguments, tmp_path)
+    assert [figure.name.rpartition(", ")[2] for figure in figures] == [
+        "before training",
+        "without the masks",
+        "with the masks",
+    ]
+    photos = re.search(r"(\d+) % of the training photos' pixels", figures[0].detail)
+    assert photos is not None and 20 < int(photos[1]) < 95
+    assert Image.open(picture).size == (96, 4 * 96)
+    shown = capsys.readouterr().out
+    assert all(f"{figure.name}: {figure.measured}" in shown for figure in figures)
+
+
+def test_sheet_of_a_training_set(tmp_path: Path) -> None:
+    from benchmarks.concept_sheet import main
+    from tests.dreambooth.concepts import write_cat
+
+    folder = write_cat(tmp_path / "cat")
+    assert main([str(folder), str(tmp_path / "sheet.png"), "--columns", "1"]) == 0
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    mask = Image.open(folder / "masks" / "chelsea.png").convert("RGB")
+    assert np.array_equal(sheet[186 : 186 + mask.height, 74 : 74 + mask.width], np.asarray(mask))

@@ -57,6 +57,16 @@ def models_verify(options: Options) -> int:
     return min(failed, 1)
 
 
+def methods_list(options: Options) -> None:
+    """Which methods there are, what they need, and what they can be told."""
+    from ..personalize import list_methods
+
+    for info in list_methods():
+        print(f"{info.name}: {info.title}, {info.help}; from a {' or '.join(info.references)}")
+        for option in info.options:
+            print(f"    {option.name:<20} {option.help} ({option.describe()})")
+
+
 def segment(options: Options) -> int:
     """Segment the photos of a dataset."""
     from .. import curation
@@ -78,7 +88,6 @@ def segment(options: Options) -> int:
         similarity=options.similarity,
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
-        mode=options.mode,
         dtype=options.dtype,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
@@ -87,6 +96,7 @@ def segment(options: Options) -> int:
         device=options.device,
         cache=options.cache,
         backend=options.backend,
+        **_method_options(options),
     )
     print(run.summary())
     return _verdict(run)
@@ -149,6 +159,17 @@ def runs_resume(options: Options) -> int:
     return _verdict(run)
 
 
+def runs_stop(options: Options) -> int:
+    """Stop a run that goes on in another process."""
+    from .. import curation
+
+    if curation.stop_run(_dataset(options), options.run):
+        print(f"{options.run} stops at its next photo")
+        return 0
+    print(f"{options.run} is not being written: there is nothing to stop", file=sys.stderr)
+    return 1
+
+
 def runs_rename(options: Options) -> None:
     """Rename a run."""
     from .. import curation
@@ -199,6 +220,32 @@ def export_album(options: Options) -> None:
     print(f"{count} photos and masks are in {options.folder}")
 
 
+def export_dreambooth(options: Options) -> None:
+    """Write photos, masks and captions for a diffusion model's trainer."""
+    from .. import curation
+
+    count = curation.export_dreambooth(
+        _samples(options),
+        options.run,
+        options.folder,
+        layout=options.layout,
+        crop=options.crop,
+        padding=options.padding,
+        resolution=options.resolution,
+        background=options.background,
+        dilate=options.dilate,
+        feather=options.feather,
+        caption=options.caption,
+        only_accepted=not options.not_only_accepted,
+        min_score=options.min_score,
+        label=options.label,
+        overwrite=options.overwrite,
+    )
+    print(f"{count} photos with masks and captions are in {options.folder}")
+    for reason in count.left_out:
+        print(f"left out: {reason}")
+
+
 def install_plugin(options: Options) -> None:
     """Put the plugin into FiftyOne's folder."""
     from . import plugin
@@ -209,9 +256,9 @@ def install_plugin(options: Options) -> None:
 
 def doctor(options: Options) -> None:
     """Check device, checkpoints, database and versions."""
-    from .doctor import check
+    from . import doctor as checks
 
-    rows = check()
+    rows = checks.doctor()
     width = max(len(row["check"]) for row in rows)
     for row in rows:
         print(f"{row['check']:<{width}}  {row['result']}")
@@ -253,6 +300,25 @@ def _references(options: Options, dataset: Any) -> Any:
             raise PersamError("--label-id belongs to one photo: give one --reference")
         return options.reference[0], options.label_id
     return options.reference or dataset.match_tags(options.reference_tag)
+
+
+def _method_options(options: Options) -> dict[str, Any]:
+    """The values that --option and --mode give to the method's options."""
+    from ..personalize import method_info
+
+    known = {option.name: option for option in method_info(options.method).options}
+    given = [text.partition("=") for text in options.option]
+    if options.mode is not None:
+        given.append(("mode", "=", options.mode))
+    found: dict[str, Any] = {}
+    for name, equals, text in given:
+        if not equals:
+            raise PersamError(f"--option {name} has no value: give --option {name}=VALUE")
+        if name in found:
+            raise PersamError(f"option {name} is given twice: give it once")
+        # What the method does not have is refused by `segment`, with what it has.
+        found[name] = known[name].parse(text) if name in known else text
+    return found
 
 
 def _verdict(run: Any) -> int:

@@ -19,12 +19,12 @@ from ..curation.segmentation.segment import segment
 from ..engine import MemoryCache
 from ..errors import PersamError
 from ..metrics import PerSegScores
+from ..personalize import method_info
 from .demo_picture import draw_picture, save_picture
 
 DATASET = "persam-demo"
-METHODS = {"persam": "PerSAM", "persam_f": "PerSAM-F"}
 PUBLISHED = {"persam": (89.3, 71.7), "persam_f": (95.3, 77.9)}
-"""mIoU and bIoU on PerSeg with ViT-H (Zhang et al. 2023, tables 1 and 4)."""
+"""The demo's methods: mIoU and bIoU on PerSeg with ViT-H (Zhang et al. 2023, tables 1 and 4)."""
 PICTURED = ("cat", "cup", "flower")
 """Objects of the demo's own album in the picture: those whose photos state a free licence."""
 MADE_BY = f"{naming.TOOL} demo"
@@ -87,7 +87,8 @@ def run_demo(
     references = dataset.match(fo.ViewField("role") == "reference")
     cache = MemoryCache()  # the second method needs no encoding
     scores, seconds = {}, {}
-    for method, called in METHODS.items():
+    for method in PUBLISHED:
+        called = method_info(method).title
         say(f"{called}: {len(dataset)} photos, {len(references)} references, {model}, {sam.device}")
         started = time.perf_counter()
         run = segment(
@@ -131,7 +132,7 @@ def format_table(
     names = [row.name for row in first.objects]
     last = ["mean over objects", "mean over photos", "published (ViT-H)", "seconds"]
     width = max(len(name) for name in [*names, *last])
-    head = " " * width + "  photos" + "".join(f"{METHODS[m]:>18}" for m in scores)
+    head = " " * width + "  photos" + "".join(f"{method_info(m).title:>18}" for m in scores)
     under = " " * (width + 8) + "".join(f"{'IoU':>10}{'bIoU':>8}" for _ in scores)
     rule = "-" * len(head)
 
@@ -152,9 +153,9 @@ def format_table(
     if published:
         lines.append(line(last[2], "", [PUBLISHED[method] for method in scores]))
     lines.append(f"{last[3]:<{width + 8}}" + "".join(f"{s:>18.1f}" for s in seconds.values()))
-    shared = " and ".join(METHODS[method] for method in list(seconds)[1:])
-    if shared:
-        lines.append(f"({shared} reused the encoded photos of {METHODS[next(iter(seconds))]})")
+    first_title, *titles = (method_info(method).title for method in seconds)
+    if titles:
+        lines.append(f"({' and '.join(titles)} reused the encoded photos of {first_title})")
     return "\n".join(lines)
 
 

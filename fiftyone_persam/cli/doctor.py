@@ -15,8 +15,8 @@ Row = dict[str, str]
 PACKAGES = ("fiftyone", "torch", "torchvision", "segment-anything", "timm", "safetensors", "numpy")
 
 
-def check() -> list[Row]:
-    """Look at versions, device, checkpoints, database, plugin and disk.
+def doctor() -> list[Row]:
+    """Look at versions, device, checkpoints, database, plugin and disk of this machine.
 
     Returns:
         one row per check: ``check``, ``result`` (begins with "ok", "missing" or "warning") and

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from ..errors import PersamError
+from ..engine.choice import BACKENDS
+from ..errors import PersamError, RunStoppedError
+from ..personalize.registries import METHODS
 from . import commands
 
 
@@ -18,16 +22,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 where it ran but found every photo or a checkpoint bad; 2 where something that was
-        given, or the machine, kept it from running, with one line on stderr; 130 after Ctrl-C.
+        given, or the machine, kept it from running, with one line on stderr; 130 after Ctrl-C or
+        `runs stop`.
     """
     options = build_parser().parse_args(arguments)
     # Where other programs want the processor too, torch's threads would spin while they wait for
     # each other: ten times slower on two busy cores. Read when torch is imported, so set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _heed_interrupts()
     try:
         return int(options.command(options) or 0)
     except KeyboardInterrupt:
         print("stopped: what is finished is kept, see `runs resume`", file=sys.stderr)
+        return 130
+    except RunStoppedError as error:
+        print(f"stopped: {error}", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_expected(error):
@@ -66,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
         action.add_argument("names", nargs="*" if name == "verify" else "+", metavar="MODEL")
         action.set_defaults(command=command)
 
+    methods = subparsers.add_parser("methods", help="list methods and their options")
+    methods.set_defaults(command=commands.methods_list)
+
     segment = subparsers.add_parser("segment", help="segment the photos of a dataset")
     segment.add_argument("dataset", help="a FiftyOne dataset")
     segment.add_argument(
@@ -76,12 +88,15 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
     segment.add_argument("--mask-value", type=_mask_value, help="which value of their masks")
     segment.add_argument("--group-by", metavar="FIELD", help="field that names each object")
-    segment.add_argument("--method", default="persam_f", choices=("persam", "persam_f"))
+    names = tuple(METHODS)
+    segment.add_argument("--method", default=names[0], choices=names, help="see `methods`")
+    segment.add_argument("--mode", help="the method's, such as reference: as the released code")
     segment.add_argument(
-        "--mode",
-        default="corrected",
-        choices=("corrected", "reference"),
-        help="reference: as the authors' released code",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, see `methods`; repeatable",
     )
     segment.add_argument("--out-field", default="persam", help="name of the run and its field")
     segment.add_argument(
@@ -127,12 +142,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_runs(subparsers: Any) -> None:
-    runs = subparsers.add_parser("runs", help="list, resume, rename and delete runs")
+    runs = subparsers.add_parser("runs", help="list, resume, stop, rename and delete runs")
     actions = runs.add_subparsers(required=True, metavar="ACTION")
     for name, command, text in (
         ("list", commands.runs_list, "the runs of a dataset"),
         ("show", commands.runs_show, "counts, timings and failures of a run"),
         ("resume", commands.runs_resume, "go on with a run that was stopped"),
+        ("stop", commands.runs_stop, "stop a run that goes on in another process"),
         ("rename", commands.runs_rename, "rename a run, its fields and its review"),
         ("delete", commands.runs_delete, "delete a run with every field and file it wrote"),
     ):
@@ -177,9 +193,45 @@ def _add_folders(subparsers: Any) -> None:
     exporting.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     _add_view(exporting)
     exporting.set_defaults(command=commands.export_album)
+    _add_dreambooth(subparsers)
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _add_dreambooth(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "export-dreambooth", help="write photos, masks and captions for a diffusion trainer"
+    )
+    parser.add_argument("dataset", help="a FiftyOne dataset")
+    parser.add_argument("run", metavar="RUN_OR_FIELD", help="a run, or a field of masks")
+    parser.add_argument("folder", help="a new or empty folder")
+    parser.add_argument(
+        "--layout", default="diffusers", choices=("diffusers", "kohya", "onetrainer", "rgba")
+    )
+    parser.add_argument("--crop", default="none", choices=("none", "square", "box"))
+    parser.add_argument(
+        "--padding", type=float, default=0.1, help="around the object, share of its longer side"
+    )
+    parser.add_argument("--resolution", type=int, help="sides in pixels; the photos' if left out")
+    parser.add_argument("--background", default="keep", choices=("keep", "white", "gray", "blur"))
+    parser.add_argument("--dilate", type=float, default=0, help="pixels by which masks grow")
+    parser.add_argument("--feather", type=float, default=0, help="width of masks' soft edge")
+    parser.add_argument(
+        "--caption",
+        default="a photo of sks {label}",
+        help="template with {label}, {tags} or {field}, a field of captions, or a text",
+    )
+    parser.add_argument("--label", help="what {label} is; the labels' class if left out")
+    parser.add_argument("--min-score", type=float, help="leave out photos of a lower score")
+    parser.add_argument(
+        "--not-only-accepted",
+        action="store_true",
+        help="also masks of a run that nobody has looked at",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    _add_view(parser)
+    parser.set_defaults(command=commands.export_dreambooth)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +245,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="local",
-        choices=("local", "devices", "ray"),
+        choices=tuple(BACKENDS),
         help="this process, all CUDA devices of this machine, or a Ray cluster (RAY_ADDRESS)",
     )
     parser.add_argument(
@@ -212,6 +264,18 @@ def _add_view(parser: argparse.ArgumentParser) -> None:
 
 def _mask_value(text: str) -> int | str:
     return text if text.startswith("#") else int(text)
+
+
+def _heed_interrupts() -> None:
+    """Let SIGINT end the command, as Ctrl-C does.
+
+    A shell that starts a program in the background, and job runners, have it ignored; the program
+    inherits that, and could only be killed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may change it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_expected(error: Exception) -> bool:

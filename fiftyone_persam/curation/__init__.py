@@ -13,6 +13,7 @@ _HOME = {
     "compare_runs": "evaluation.compare",
     "delete_run": "lifecycle",
     "evaluate": "evaluation.evaluate",
+    "export_dreambooth": "handover.dreambooth",
     "export_masks": "handover.export",
     "import_perseg": "handover.importing",
     "list_runs": "runs.loading",
@@ -28,6 +29,7 @@ _HOME = {
     "segment_again": "segmentation.again",
     "set_presence_threshold": "review.threshold",
     "set_review": "review.decisions",
+    "stop_run": "runs.stopping",
     "undo_review": "review.decisions",
 }
 
@@ -36,6 +38,7 @@ __all__ = [
     "compare_runs",
     "delete_run",
     "evaluate",
+    "export_dreambooth",
     "export_masks",
     "import_perseg",
     "list_runs",
@@ -51,12 +54,14 @@ __all__ = [
     "segment_again",
     "set_presence_threshold",
     "set_review",
+    "stop_run",
     "undo_review",
 ]
 
 if TYPE_CHECKING:
     from .evaluation.compare import compare_runs
     from .evaluation.evaluate import evaluate
+    from .handover.dreambooth import export_dreambooth
     from .handover.export import export_masks
     from .handover.importing import import_perseg
     from .handover.promotion import promote
@@ -66,6 +71,7 @@ if TYPE_CHECKING:
     from .review.table import review_counts, review_queue, review_view
     from .review.threshold import set_presence_threshold
     from .runs.loading import Run, list_runs, load_run
+    from .runs.stopping import stop_run
     from .segmentation.again import segment_again
     from .segmentation.segment import resume_run, segment
 

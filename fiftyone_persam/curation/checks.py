@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,15 +59,15 @@ def check_progress(progress: Any) -> None:
 
 
 def check_mask_value(value: Any) -> None:
-    """Raise PersamError unless this is None, a pixel's value, or a colour."""
+    """Raise PersamError unless this is None, a pixel's value, a colour, or a class's name."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer, str)):
         raise PersamError(
             f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
         )
-    if isinstance(value, str) and not re.fullmatch("#[0-9a-fA-F]{6}", value):
-        raise PersamError(f"mask_value {value!r} is no colour: give an integer, or '#rrggbb'")
+    if isinstance(value, str) and not value.strip():
+        raise PersamError(f"mask_value {value!r} is empty: give a class, an integer, or '#rrggbb'")
 
 
 def check_field_name(argument: str, name: Any) -> None:

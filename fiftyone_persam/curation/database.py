@@ -37,6 +37,20 @@ def photos_of(dataset: Any) -> Any:
     return dataset.select_group_slices(media_type="image")
 
 
+def photo_ids(collection: Any) -> list[str]:
+    """Sample ids of the photos in a dataset or view, in its order.
+
+    Of a view by groups all photos of the groups, of a view of patches the photos they are of.
+    """
+    if isinstance(collection, fo.DatasetView):
+        if fiftyone_api.is_dynamic_groups(collection):
+            collection = collection.flatten()
+        elif fiftyone_api.is_patches(collection):
+            return list(dict.fromkeys(collection.values("sample_id")))
+    found: list[str] = photos_of(collection).values("id")
+    return found
+
+
 def with_retries(action: Callable[[], T]) -> T:
     """Do something in the database; where that went away, wait for it to come back.
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.labels as fol
 import fiftyone.core.odm as odm
 from bson import DBRef, ObjectId, json_util
 from fiftyone.core.evaluation import EvaluationResults
@@ -43,7 +42,6 @@ USED: dict[str, dict[str, str]] = {
     },
     "sample view": {"_view": "the photo behind a patch is found"},
     "Sample": {"_reload_docs": "samples in memory see the decisions about them"},
-    "Segmentation": {"_MEDIA_FIELD": "the files that a label names are found"},
     "EvaluationResults": {"_from_dict": "an evaluation's numbers per object are loaded"},
 }
 
@@ -60,7 +58,6 @@ def missing(dataset: Any) -> list[str]:
         "view": view,
         "sample view": view.first(),
         "Sample": fo.Sample,
-        "Segmentation": fo.Segmentation,
         "EvaluationResults": EvaluationResults,
     }
     return [
@@ -313,9 +310,3 @@ def delete_empty_sidebar_group(dataset: Any, name: str) -> None:
 
 
 # Labels -------------------------------------------------------------------------------------------
-
-
-def media_attribute(kind: type) -> str | None:
-    """In which attribute a kind of label names its file: ``mask_path``; None if it has no file."""
-    # 1.22.1: `_HasMedia` and `_MEDIA_FIELD`. Without them files that old datasets name look free.
-    return kind._MEDIA_FIELD if issubclass(kind, fol._HasMedia) else None  # type: ignore[attr-defined]

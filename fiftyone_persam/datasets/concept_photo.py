@@ -25,6 +25,8 @@ _COLOURS = {"white": 255, "gray": 128}
 # The blur's sigma, as a share of the photo's longer side: shapes go, colours and light stay.
 _BLUR = 0.05
 _LARGEST_SIDE = 8192
+# A stray spot, as a share of the object's largest part: it neither widens the crop nor grows.
+_SPOT = 0.005
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class PhotoOptions:
             side is made this long, but nothing is enlarged. None keeps the photo's own pixels.
         background: "keep", or replace what the mask leaves out by "white", "gray", or a "blur"
             that no pixel of the object takes part in.
-        dilate: pixels, at the written size, by which the mask grows.
+        dilate: pixels, at the written size, by which the mask grows. Stray spots of less than half
+            a percent of the object stay as they are, and do not widen a crop.
         feather: width in pixels, at the written size, of a ramp around the mask on which the
             weight falls to 0. The object itself keeps its full weight.
 
@@ -109,18 +112,20 @@ def prepare_photo(
         )
     if not mask.any():
         raise PersamError("the object is absent: its mask is empty")
-    crop = _crop_of(bounds(mask), mask.shape, options)
+    body = _without_spots(mask.astype(np.uint8))
+    crop = _crop_of(bounds(body), mask.shape, options)
     image = _cut(photo, crop, cv2.BORDER_REPLICATE)
     inside = _cut(mask.astype(np.uint8), crop, cv2.BORDER_CONSTANT)
+    body = _cut(body, crop, cv2.BORDER_CONSTANT)
     size = _size_of(crop, options)
     if size != inside.shape:
         image = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-        inside = _resize_mask(inside, size)
-    weight = _weight(inside, options.dilate, options.feather)
+        inside, body = _resize_mask(inside, size), _resize_mask(body, size)
+    weight = np.maximum(_weight(body, options.dilate, options.feather), inside * np.uint8(255))
     return ConceptPhoto(
         image=_with_background(image, inside, weight, options.background),
         mask=weight,
-        box=bounds(inside),
+        box=bounds(body),
         crop=crop,
     )
 
@@ -142,6 +147,16 @@ def _number(name: str, value: object, top: float) -> float:
     if isinstance(value, (bool, str)) or not 0 <= number <= top:
         raise PersamError(f"{name} {value!r} cannot be used: give a number from 0 to {top:g}")
     return number
+
+
+def _without_spots(mask: Photo) -> Photo:
+    count, parts, facts, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count <= 2:
+        return mask
+    areas = facts[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0  # the background
+    large: NDArray[np.bool_] = areas >= _SPOT * areas.max()
+    return large[parts].astype(np.uint8)
 
 
 def _crop_of(box: Box, size: tuple[int, int], options: PhotoOptions) -> Box:

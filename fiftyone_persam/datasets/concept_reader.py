@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import DatasetLayoutError
+from ..sam.photo_files import open_image
 from .concept_layouts import METADATA
 
 
@@ -94,7 +94,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 def _read(path: Path, mode: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return np.asarray(image.convert(mode))
     except Exception as error:  # Pillow's decoders raise many kinds
         reason = getattr(error, "strerror", None) or "not an image"

@@ -11,8 +11,12 @@ from pathlib import Path
 from ..errors import DatasetLayoutError
 
 IMAGES, ANNOTATIONS = "Images", "Annotations"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-MASK_SUFFIXES = (".png", ".webp", ".bmp", ".tif", ".tiff")
+PHOTO_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"),
+    *(".heic", ".heif", ".jp2", ".ppm", ".pgm", ".tga"),
+)
+MASK_SUFFIXES = PHOTO_SUFFIXES
+"""A mask's file may be of any format too; what a JPEG has blurred is decided at half."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
 import shutil
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,14 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
-from .layout import ANNOTATIONS, IMAGES
-from .mask_files import BoolMask, check_photo, save_jpeg, write_perseg_mask
+from ..sam.masks import fit_mask, mask_of_array, object_in, read_mask_file
+from .layout import ANNOTATIONS, IMAGES, natural_key
+from .mask_files import BoolMask, check_photo, write_perseg_mask
+from .named_files import files_below
+from .photo_copies import copy_as_jpeg
+from .staging import Stage, put_in_place, staging
+
+_FARTHEST = 3.0  # how many of its photo's sides a box may reach beside it
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +40,7 @@ _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGN
 class _Staged:
     """One photo that waits in the staging folder for its number."""
 
+    source: Path
     photo: Path | None
     mask: Path
     is_reference: bool
@@ -44,7 +52,9 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
 
     Each object's reference becomes ``00``, the others ``01``, ``02``, ... in the view's order, so
     the published PerSAM code can read the folder as well as this package. Everything is prepared
-    aside and moved into place at the end: a failed export leaves nothing behind.
+    aside and moved into place at the end: a failed export leaves nothing behind. Photos are copied
+    upright, as they are shown. Files that a dataset of this database names are never replaced or
+    renamed: photos that are in the folder already keep their numbers.
 
     Exported are ``Segmentation`` (whatever is not 0), ``Detection`` and ``Detections`` (instance
     masks united; boxes without one count as filled). Samples without a label are left out, and
@@ -63,7 +73,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
 
     Raises:
         DatasetLayoutError: an object's folder exists already, nothing to export, an object without
-            any mask, or photos of this export are inside the folder that is to be replaced.
+            any mask, or a file that is to be replaced is a dataset's.
         PhotoError: an unreadable photo.
         PersamError: an option that isn't one, or a label without a mask.
     """
@@ -88,8 +98,17 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
         self._rows: dict[str, deque[tuple[Any, Any]]] = {}
         self._folders = _FolderNames()
         self._staged: dict[str, list[_Staged]] = {}
-        self._staging: Path | None = None
+        self.given: Stage | None = None
+        self._stage: Stage | None = None
+        self._resources = ExitStack()
         self._unlabelled = 0
+
+    @classmethod
+    def on_stage(cls, stage: Stage, **options: Any) -> PerSegExporter:
+        """An exporter that prepares an album for somebody else, who puts it in place."""
+        exporter = cls(stage.folder, **options)
+        exporter.given = stage
+        return exporter
 
     @property
     def requires_image_metadata(self) -> bool:
@@ -117,9 +136,13 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             raise DatasetLayoutError(f"{folder} is a file: pass a folder to export to")
         self._rows, self._staged, self._unlabelled = {}, {}, 0
         self._folders = _FolderNames()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that moving is renaming.
-        self._staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        if self.given is not None:
+            self._stage = self.given
+            return
+        old = [path for top in (IMAGES, ANNOTATIONS) for path in files_below(folder / top)]
+        names = [path.relative_to(folder).as_posix() for path in old] if self.overwrite else []
+        self._resources = ExitStack()
+        self._stage = self._resources.enter_context(staging(folder.absolute(), names))
 
     def log_collection(self, sample_collection: fo.core.collections.SampleCollection) -> None:
         """Note every photo's object and role: FiftyOne hands over only photos and labels."""
@@ -136,7 +159,6 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
         for path, name, role in zip(paths, *columns, strict=True):
             rows[path].append((name, role))
         self._rows = rows
-        self._refuse_own_photos(paths)
 
     def export_sample(
         self,
@@ -156,55 +178,63 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
         if label is None:
             self._unlabelled += 1
             return
-        if self._staging is None:
-            raise PersamError("export_sample() needs setup() first: use the exporter in `with`")
         photo = Path(image_or_path)
         size, _ = check_photo(photo)
-        mask = _mask_of(label, size, self.mask_value, photo)
+        self.add(photo, _mask_of(label, size, self.mask_value, photo), name, role)
+
+    def add(self, photo: Path, mask: BoolMask, name: Any = None, role: Any = None) -> None:
+        """Prepare one photo and its mask.
+
+        Args:
+            photo: the file
+            mask: (H, W) of the photo as it is shown
+            name: the object's
+            role: "reference" or anything else
+        """
+        if self._stage is None:
+            raise PersamError("export_sample() needs setup() first: use the exporter in `with`")
         folder = self._folders.of(_DEFAULT_OBJECT if name is None else str(name))
-        staged = self._staged.setdefault(folder, [])
-        stem = self._staging / folder / str(len(staged))
-        stem.parent.mkdir(exist_ok=True)
+        waiting = self._staged.get(folder, [])
+        stem = self._stage.path / ".waiting" / folder / str(len(waiting))
+        stem.parent.mkdir(parents=True, exist_ok=True)
         mask_file = stem.with_suffix(".png")
+        copy = self._stage_photo(photo, stem.with_name(f"{stem.name}-photo"))
         write_perseg_mask(mask, mask_file)
-        staged.append(
-            _Staged(
-                photo=self._stage_photo(photo, stem.with_name(f"{stem.name}-photo")),
-                mask=mask_file,
-                is_reference=role == "reference",
-                has_object=bool(mask.any()),
-            )
-        )
+        waiting.append(_Staged(photo, copy, mask_file, role == "reference", bool(mask.any())))
+        self._staged[folder] = waiting
 
     def close(self, *args: Any) -> None:
         """Number the photos and move them into place, unless an error is on its way."""
+        error = args[1] if len(args) > 1 else None
         try:
-            if not args or args[0] is None:
-                self._finish()
+            with self._resources:
+                if isinstance(error, OSError):
+                    raise error  # the stage says which file is to blame
+                if error is None:
+                    self._finish()
         finally:
-            if self._staging is not None:
-                shutil.rmtree(self._staging, ignore_errors=True)
-                self._staging = None
+            self._stage = None
 
     def _finish(self) -> None:
         if self._unlabelled:
             logger.warning("Left out %d photos without a label", self._unlabelled)
         if not self._staged:
             raise DatasetLayoutError("no photo has a label in the exported field: nothing to write")
+        assert self._stage is not None
         ordered = {name: _reference_first(name, rows) for name, rows in self._staged.items()}
-        root = Path(self.export_dir)
-        if self.overwrite:
-            for top in (IMAGES, ANNOTATIONS):
-                shutil.rmtree(root / top, ignore_errors=True)
-        self._refuse_existing(root)
+        if self.given is None and not self.overwrite:
+            self._refuse_existing(self._stage.folder)
         for name, rows in ordered.items():
-            images, annotations = root / IMAGES / name, root / ANNOTATIONS / name
+            images, annotations = (self._stage.path / top / name for top in (IMAGES, ANNOTATIONS))
             annotations.mkdir(parents=True, exist_ok=True)
-            for number, row in enumerate(rows):
+            for number, row in zip(_numbers(self._stage, name, rows), rows, strict=True):
                 if row.photo is not None:
                     images.mkdir(parents=True, exist_ok=True)
-                    os.replace(row.photo, images / f"{number:02d}{row.photo.suffix}")
-                os.replace(row.mask, annotations / f"{number:02d}.png")
+                    os.replace(row.photo, images / f"{number}{row.photo.suffix}")
+                os.replace(row.mask, annotations / f"{number}.png")
+        shutil.rmtree(self._stage.path / ".waiting")
+        if self.given is None:
+            put_in_place(self._stage)
 
     def _stage_photo(self, photo: Path, stem: Path) -> Path | None:
         if self.export_media is False:
@@ -215,10 +245,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             link.symlink_to(photo.absolute())
             return link
         copy = stem.with_suffix(".jpg")
-        if suffix in (".jpg", ".jpeg"):
-            shutil.copyfile(photo, copy)
-        else:
-            save_jpeg(photo, copy)
+        copy_as_jpeg(photo, copy)
         return copy
 
     def _refuse_existing(self, root: Path) -> None:
@@ -229,17 +256,6 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
                     raise DatasetLayoutError(
                         f"{folder} exists: export to another folder or pass overwrite=True"
                     )
-
-    def _refuse_own_photos(self, paths: Sequence[str]) -> None:
-        if not self.overwrite:
-            return
-        root = Path(self.export_dir).resolve()
-        for path in paths:
-            if Path(path).resolve().is_relative_to(root):
-                raise DatasetLayoutError(
-                    f"{path} is one of the exported photos and would be overwritten: export to "
-                    "another folder"
-                )
 
 
 class _FolderNames:
@@ -285,6 +301,39 @@ def _reference_first(name: str, rows: list[_Staged]) -> list[_Staged]:
     return [chosen, *(row for row in rows if row is not chosen)]
 
 
+def _numbers(stage: Stage, name: str, rows: list[_Staged]) -> list[str]:
+    """A number for each row, the reference's first: 00, 01, ...
+
+    Photos of datasets that are in the folder keep theirs.
+    """
+    images = f"{IMAGES}/{name}/"
+    taken = {Path(one).stem: one for one in stage.named if one.startswith(images)}
+    if rows[0].photo is None:  # masks alone
+        taken = {}
+    kept: dict[int, str] = {}
+    for index, row in enumerate(rows):
+        own = stage.own_name(row.source) or ""
+        stem = Path(own).stem
+        if own.startswith(images) and stem in taken and stem not in kept.values():
+            assert row.photo is not None
+            if stage.fits(f"{images}{stem}{row.photo.suffix}", row.photo):
+                kept[index] = stem
+    left = set(taken) - set(kept.values())
+    if left:
+        raise DatasetLayoutError(
+            f"{stage.folder / taken[min(left)]} is a photo of a dataset, and it is not exported as "
+            "it is: choose another folder"
+        )
+    free = (f"{number:02d}" for number in itertools.count() if f"{number:02d}" not in taken)
+    numbers = [kept[index] if index in kept else next(free) for index in range(len(rows))]
+    if numbers[0] != min(numbers, key=natural_key):
+        raise DatasetLayoutError(
+            f"{stage.folder / taken[min(taken, key=natural_key)]} is a photo of a dataset and not "
+            f"the reference of {name!r}, which comes first: choose another folder"
+        )
+    return numbers
+
+
 def _mask_of(
     label: fo.Label, size: tuple[int, int], mask_value: int | None, photo: Path
 ) -> BoolMask:
@@ -292,6 +341,8 @@ def _mask_of(
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
     if isinstance(label, fo.Detections):
+        for detection in label.detections:
+            _check_box(detection, photo)
         # FiftyOne pastes instance masks into their boxes; boxes without one stay to be filled.
         masked = fo.Detections(detections=[d for d in label.detections if d.has_mask])
         canvas = masked.to_segmentation(frame_size=(size[1], size[0])).get_mask()
@@ -304,22 +355,30 @@ def _mask_of(
         raise PersamError(
             f"the {type(label).__name__} of {photo} has no mask: export a field with masks"
         )
+    where = f"the mask of {photo}"
     try:
-        values = np.asarray(label.get_mask())
-    except OSError:
+        if label.mask is not None:
+            pixels = mask_of_array(np.asarray(label.mask), where)
+        else:
+            pixels = read_mask_file(Path(label.mask_path))
+    except PersamError as error:
         raise PersamError(
-            f"cannot read mask {label.mask_path} of photo {photo}: put the file back, or leave the "
-            "photo out"
+            f"cannot read mask {label.mask_path or 'in the database'} of photo {photo} ({error}): "
+            "put the file back, or leave the photo out"
         ) from None
-    if values.ndim == 3:
-        values = values[..., :3].max(axis=2)
-    mask = np.not_equal(values, 0) if mask_value is None else np.equal(values, mask_value)
-    if mask.shape != size:
+    return fit_mask(object_in(pixels, mask_value, where=where).mask, size, where)
+
+
+def _check_box(detection: Any, photo: Path) -> None:
+    box = detection.bounding_box
+    try:
+        absurd = len(box) != 4 or not np.isfinite(box).all() or np.abs(box).max() > _FARTHEST
+    except (TypeError, ValueError):
+        absurd = True
+    if absurd:
         raise PersamError(
-            f"the mask of {photo} is {mask.shape[1]} x {mask.shape[0]} pixels but the photo is "
-            f"{size[1]} x {size[0]}: make both one size"
+            f"the box {box} of photo {photo} is not shares of its width and height: draw it again"
         )
-    return mask
 
 
 def _fill_box(mask: BoolMask, box: Sequence[float]) -> None:

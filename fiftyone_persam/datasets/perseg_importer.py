@@ -72,8 +72,9 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
     - ``role``: "reference" or "target"
     - ``metadata``: size and type of the photo
 
-    Masks may be 1-bit, grey (0/1 or 0/255), palette or colour images. The object is what is
-    not black; in masks with soft edges, what is brighter than half of the brightest pixel.
+    Masks may be 1-bit, grey (0/1 or 0/255), palette or colour images, also with alpha. The object
+    is what is not black; in masks with soft edges or saved as JPEG, what is brighter than half of
+    the brightest pixel. A mask that is a pixel or two off its photo's size is resized.
     FiftyOne wants them 2-D: all but grey 0/255 PNGs are converted once, into ``mask_dir``.
 
     Args:

@@ -22,7 +22,12 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainSett
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command.
+
+    Returns:
+        0; 2 where something that was given, or the machine, kept it from running, with one line on
+        stderr; 130 after Ctrl-C or SIGTERM, with a checkpoint to go on from.
+    """
     options = vars(build_parser().parse_args(given))
     resume, quiet = options.pop("resume"), options.pop("quiet")
     try:
@@ -34,7 +39,7 @@ def main(given: Sequence[str] | None = None) -> int:
             trained = train(settings, resume, stop=lambda: interrupt.asked, progress=not quiet)
     except PersamError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

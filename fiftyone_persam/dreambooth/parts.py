@@ -30,8 +30,8 @@ def check_extra() -> None:
     missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise PersamError(
-            f"training needs {', '.join(missing)}, which is not installed: "
-            "pip install 'fiftyone-persam[dreambooth]'"
+            f"training needs packages that are not installed: pip install {' '.join(missing)} "
+            "(they are the optional extra 'dreambooth')"
         )
 
 

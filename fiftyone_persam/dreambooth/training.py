@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import PersamError
 from .checkpoints import latest_step, load_checkpoint, save_checkpoint
 from .parts import save_trained
@@ -58,12 +60,17 @@ def train(
         PersamError: something cannot be used, ``output`` is occupied, or the loss is not finite.
     """
     _check_output(settings, resume)
-    trainer = Trainer(settings, say)
-    if resume:
-        trainer.restore(load_checkpoint(settings.output))
-        say(f"resumed after {trainer.step} steps")
     try:
+        trainer = Trainer(settings, say)
+        if resume:
+            trainer.restore(load_checkpoint(settings.output))
+            say(f"resumed after {trainer.step} steps")
         return _run(trainer, say, stop, progress)
+    except torch.OutOfMemoryError:
+        raise PersamError(
+            f"{settings.resolution} pixels in batches of {settings.batch_size} do not fit the "
+            "device's memory: give a smaller batch size or resolution, or gradient checkpointing"
+        ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise PersamError(
@@ -97,14 +104,12 @@ def _run(
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
             if settings.checkpoint_every and trainer.step % settings.checkpoint_every == 0:
-                log.flush()
                 saved = _save(trainer)
             if settings.sample_every and trainer.step % settings.sample_every == 0:
                 _write_samples(trainer)
             if stop():
                 break
         if saved != trainer.step:
-            log.flush()
             _save(trainer)
     if trainer.step < settings.steps:
         say(f"stopped after {trainer.step} of {settings.steps} steps: go on with --resume")
@@ -162,7 +167,7 @@ def _open_log(output: Path, step: int) -> Any:
     part = output / f".{LOG}.part"
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     os.replace(part, path)
-    return path.open("a", encoding="utf-8")
+    return path.open("a", buffering=1, encoding="utf-8")  # line by line, to be watched
 
 
 def _step_of(line: str) -> float:
@@ -174,7 +179,6 @@ def _step_of(line: str) -> float:
 
 def _record(trainer: Trainer) -> None:
     import diffusers
-    import torch
     import transformers
 
     from .. import __version__

@@ -16,12 +16,12 @@ from ..errors import PersamError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..sam import ImageEmbedding, Promptable
+    from ..sam import Contrast, ImageEmbedding, Promptable
 
 logger = logging.getLogger(__name__)
 
 # Part of every key: raise it when photos are read, resized or normalised in another way.
-PREPROCESSING = 1
+PREPROCESSING = 2
 
 
 @runtime_checkable
@@ -37,12 +37,14 @@ class EmbeddingCache(Protocol):
         ...
 
 
-def embedding_key(sam: Promptable, path: str) -> str | None:
-    """Names the embedding of a photo file as it is now.
+def embedding_key(
+    sam: Promptable, path: str, contrast: Contrast | None = None, frame: int | None = None
+) -> str | None:
+    """Names the embedding of a photo file as it is now, or of a frame of a video file.
 
     Made of the file's identity (path, inode, size, time of change), the weights that encode it
-    (those of another backbone for matching included), the model's sizes, the preprocessing and the
-    dtype: whatever could change the embedding changes the key.
+    (those of another backbone for matching included), the model's sizes, the preprocessing,
+    the run's contrast and the dtype: whatever could change the embedding changes the key.
 
     Returns:
         None if there is no such file.
@@ -53,7 +55,9 @@ def embedding_key(sam: Promptable, path: str) -> str | None:
         return None
     model = f"{sam.name}|{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
-    return f"{__version__}|{PREPROCESSING}|{model}|{file}"
+    window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
+    which = "" if frame is None else f"|frame {frame}"
+    return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}{which}"
 
 
 def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
@@ -76,15 +80,18 @@ def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
 
 
 def encode_files(
-    sam: Promptable, paths: Sequence[str], cache: EmbeddingCache
+    sam: Promptable,
+    paths: Sequence[str],
+    cache: EmbeddingCache,
+    contrast: Contrast | None = None,
 ) -> list[ImageEmbedding]:
     """Embeddings of photo files, from the cache where it has them, else computed and kept."""
     found = []
     for path in paths:
-        key = embedding_key(sam, path)
+        key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
         if embedding is None:
-            embedding = sam.encode([path])[0]
+            embedding = sam.encode([path], contrast=contrast)[0]
             if key is not None:
                 keep(cache, key, embedding)
         found.append(embedding)

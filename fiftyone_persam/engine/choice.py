@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PersamError, did_you_mean
-from .job import Backend
+from ..registry import Registry
 
-LOCAL, DEVICES, RAY = "local", "devices", "ray"
-BACKENDS = (LOCAL, DEVICES, RAY)
-_CLASSES = {"LocalBackend": LOCAL, "DevicesBackend": DEVICES, "RayBackend": RAY}
+if TYPE_CHECKING:
+    from .job import Backend
+
+_HERE = __name__.rpartition(".")[0]
+LOCAL = "local"
+
+BACKENDS: Registry[Any] = Registry(
+    "back end",
+    {
+        LOCAL: f"{_HERE}.local:LocalBackend",
+        "devices": f"{_HERE}.devices:DevicesBackend",
+        "ray": f"{_HERE}.ray_backend:RayBackend",
+    },
+    group="fiftyone_persam.backends",
+    required=("run", "help", "available"),
+)
+"""Classes of back ends by name; the first one is the default."""
 
 
 def choose_backend(backend: Any = None, cache: Any = None) -> Backend:
     """The back end that a ``backend`` argument means.
 
     Args:
-        backend: "local": this process; "devices": every CUDA device of this machine; "ray": a Ray
-            cluster; or an object, such as ``DevicesBackend(["cuda:0", "cuda:2"])``. "local" if
-            None.
+        backend: a name in `BACKENDS`: "local" for this process; "devices" for every CUDA device of
+            this machine; "ray" for a Ray cluster; or an object, such as
+            ``DevicesBackend(["cuda:0", "cuda:2"])``. "local" if None.
         cache: the job's, which other processes must be able to use.
 
     Raises:
@@ -29,9 +41,8 @@ def choose_backend(backend: Any = None, cache: Any = None) -> Backend:
     """
     chosen = _choose(backend)
     from .cache import MemoryCache
-    from .local import LocalBackend
 
-    if isinstance(cache, MemoryCache) and not isinstance(chosen, LocalBackend):
+    if isinstance(cache, MemoryCache) and not getattr(chosen, "in_process", False):
         raise PersamError(
             "a MemoryCache belongs to one process: give cache=True or a folder, or backend='local'"
         )
@@ -39,9 +50,9 @@ def choose_backend(backend: Any = None, cache: Any = None) -> Backend:
 
 
 def backend_name(backend: Backend) -> str:
-    """What a run's record says of its back end: one of `BACKENDS`, or the name of its class."""
-    name = type(backend).__name__
-    return _CLASSES.get(name, name)
+    """What a run's record says of its back end: its name, or that of its class."""
+    kind = type(backend)
+    return str(vars(kind).get("name", kind.__name__))
 
 
 def available_backends() -> list[str]:
@@ -49,35 +60,19 @@ def available_backends() -> list[str]:
 
     A cluster counts where RAY_ADDRESS names one; nothing is started or connected to.
     """
-    import torch
-
-    found = [LOCAL]
-    if torch.cuda.device_count() > 1:
-        found.append(DEVICES)
-    if os.environ.get("RAY_ADDRESS") and importlib.util.find_spec("ray") is not None:
-        found.append(RAY)
-    return found
+    return [name for name, backend in BACKENDS.items() if backend.available()]
 
 
 def _choose(backend: Any) -> Backend:
-    if backend is None or backend == LOCAL:
-        from .local import LocalBackend
-
-        return LocalBackend()
-    if backend == DEVICES:
-        from .devices import DevicesBackend
-
-        return DevicesBackend()
-    if backend == RAY:
-        from .ray_backend import RayBackend
-
-        return RayBackend()
+    if backend is None:
+        backend = LOCAL
     if isinstance(backend, str):
-        meant = did_you_mean(backend, BACKENDS)
-        raise PersamError(
-            f"backend {backend!r} is not known: give {', '.join(BACKENDS)}, or an object such as "
-            f"DevicesBackend(['cuda:0']){meant}"
-        )
+        if backend not in BACKENDS:
+            raise PersamError(
+                f"backend {backend!r} is not known: give {', '.join(BACKENDS)}, or an object such "
+                f"as DevicesBackend(['cuda:0']){did_you_mean(backend, BACKENDS)}"
+            )
+        return BACKENDS[backend]()  # type: ignore[no-any-return]
     if isinstance(backend, type) or not callable(getattr(backend, "run", None)):
         raise PersamError(
             f"backend {backend!r} runs no jobs: give {', '.join(BACKENDS)}, or an object such as "

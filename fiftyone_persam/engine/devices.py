@@ -40,6 +40,14 @@ class DevicesBackend:
         PersamError: a device is not there, or the system has no way to share pipes with processes.
     """
 
+    name = "devices"
+    help = "all CUDA devices of this machine"
+
+    @staticmethod
+    def available() -> bool:
+        """Whether there are several CUDA devices."""
+        return torch.cuda.device_count() > 1
+
     def __init__(self, devices: Sequence[str | torch.device] | None = None) -> None:
         if os.name != "posix":
             raise PersamError("backend='devices' needs Linux or macOS: use 'local' or 'ray'")

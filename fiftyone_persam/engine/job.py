@@ -30,17 +30,29 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class PhotoTask:
-    """One photo to segment.
+    """One photo to segment, or one frame of a video.
 
     Attributes:
         id: names the result and its files; letters, digits, "_" and "-" only.
-        path: the photo's file.
+        path: the photo's file, or the video's.
         group: which of the job's predictors to use.
+        frame: number of the frame in a video, from 1 as FiftyOne counts; None for a photo.
+        sequence: what the photo is a frame of. Frames of one sequence and group are given to one
+            `Session`, in their order; their results come in that order. "" for a photo by itself.
+        order: of the frame in its sequence.
     """
 
     id: str
     path: str
     group: str = ""
+    frame: int | None = None
+    sequence: str = ""
+    order: int = 0
+
+    @property
+    def source(self) -> tuple[str, int | None]:
+        """Where the pixels are: file and frame."""
+        return self.path, self.frame
 
 
 @dataclass(frozen=True)
@@ -177,11 +189,17 @@ class Job:
 
 
 class Backend(Protocol):
-    """Where a job runs."""
+    """Where a job runs.
+
+    One that is registered in `BACKENDS` is a class that can be made without arguments, has a
+    ``name``, a ``help`` of one line, and ``available()``, which says whether this machine has what
+    it needs. ``in_process = True`` says that it works in this process, with the job's own objects.
+    """
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
-        """Yield the results of every task exactly once, a few at a time, in any order.
+        """Yield the results of every task exactly once, a few at a time.
 
-        Closing the iterator stops the job. What was yielded is whole: its files are written.
+        Photos come in any order; frames of a sequence in theirs, if no worker dies. Closing the
+        iterator stops the job. What was yielded is whole: its files are written.
         """
         ...

@@ -16,7 +16,7 @@ def load_ahead(
     load: Callable[[Item], Loaded],
     workers: int,
     ahead: int,
-    prepare: Callable[[], object] | None = None,
+    pool: ThreadPoolExecutor | None = None,
 ) -> Iterator[tuple[Item, Loaded | Exception]]:
     """Apply ``load`` to ``items`` in threads, in order.
 
@@ -25,13 +25,13 @@ def load_ahead(
         load: called in a worker thread.
         workers: number of threads.
         ahead: how many items may be loaded, or loading, beyond the one in use.
-        prepare: called in every worker thread before its first item.
+        pool: the threads; ended here. ``workers`` new ones if None.
 
     Yields:
         Each item with what ``load`` returned or the exception it raised, so that one bad item
         costs only itself.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="persam-load", initializer=prepare)
+    threads = pool or ThreadPoolExecutor(workers, thread_name_prefix="persam-load")
     waiting: deque[tuple[Item, Future[Loaded]]] = deque()
 
     def outcome() -> tuple[Item, Loaded | Exception]:
@@ -43,10 +43,10 @@ def load_ahead(
 
     try:
         for item in items:
-            waiting.append((item, pool.submit(load, item)))
+            waiting.append((item, threads.submit(load, item)))
             if len(waiting) > ahead:
                 yield outcome()
         while waiting:
             yield outcome()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        threads.shutdown(wait=True, cancel_futures=True)

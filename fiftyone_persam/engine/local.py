@@ -7,18 +7,20 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import PersamError
+from ..sam.frames import load_frame
 from ..sam.photos import Photo
 from .cache import embedding_key, keep, look_up
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .memory import Room, batch_size_of, is_out_of_memory
 from .rendering import render
+from .sequences import Sessions, arranged
 from .side_by_side import Done, photos_side_by_side, segment_side_by_side
 from .writing import WriteBehind
 
@@ -43,11 +45,22 @@ class _Fresh:
 class LocalBackend:
     """Runs a job in this process, on the device of its model."""
 
+    name = "local"
+    help = "in this process"
+    in_process = True
+
+    @staticmethod
+    def available() -> bool:
+        """It always is."""
+        return True
+
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
         """See `Backend.run`."""
+        job = replace(job, tasks=arranged(job.tasks))
+        sessions = Sessions(job.predictors, job.tasks)
         cores = 1 if job.batch_size else photos_side_by_side(job.sam)
         if cores > 1:
-            yield from _run_side_by_side(job, cores)
+            yield from _run_side_by_side(job, cores, sessions)
             return
         batch_size = job.batch_size or batch_size_of(job.sam)
         room = Room(batch_size)
@@ -58,7 +71,7 @@ class LocalBackend:
         with closing(photos), keepers, writers:  # type: ignore[type-var]
             for batch in _batches(photos, room, job.timings):
                 results: list[PhotoResult] = []
-                for task, outcome in _compute(job, batch, keepers, room):
+                for task, outcome in _compute(job, batch, keepers, room, sessions):
                     with _measure(job.timings, "waiting_for_writers"):
                         results += writers.submit(_finish, job, task, outcome)
                 results += writers.ready()
@@ -68,7 +81,7 @@ class LocalBackend:
             yield rest
 
 
-def _run_side_by_side(job: Job, cores: int) -> Iterator[list[PhotoResult]]:
+def _run_side_by_side(job: Job, cores: int, sessions: Sessions) -> Iterator[list[PhotoResult]]:
     photos = segment_side_by_side(job, cores, _load)
     writers: WriteBehind[PhotoResult] = WriteBehind(
         job.workers or default_workers(), pending=2 * cores
@@ -85,6 +98,9 @@ def _run_side_by_side(job: Job, cores: int) -> Iterator[list[PhotoResult]]:
             outcome: Any = done
             if isinstance(done, Done):
                 outcome = done.prediction
+                if done.frame is not None:
+                    with _measure(timings, "decoding"):
+                        outcome = sessions.step(task, done.frame)
                 timings.encoding += done.encoding / cores
                 timings.decoding += done.decoding / cores
                 timings.photos_encoded += done.embedding is not None
@@ -105,9 +121,14 @@ def default_workers() -> int:
 
 def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
-    key = None if job.cache is None else embedding_key(job.sam, task.path)
+    path, frame = task.source
+    contrast = getattr(job.predictors[task.group], "contrast", None)
+    key = None if job.cache is None else embedding_key(job.sam, path, contrast, frame)
     known = look_up(job.cache, key)
-    return known or _Fresh(*job.sam.load_and_resize(task.path), key)
+    if known is not None:
+        return known
+    photo = path if frame is None else load_frame(path, frame)
+    return _Fresh(*job.sam.load_and_resize(photo, contrast), key)
 
 
 def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[list[Any]]:
@@ -125,18 +146,22 @@ def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[li
         yield batch
 
 
-def _compute(job: Job, batch: Batch, keepers: WriteBehind[None], room: Room) -> Batch:
-    """Predictions of a batch, or the exceptions that kept single photos from one."""
-    bad = [(task, loaded) for task, loaded in batch if isinstance(loaded, Exception)]
+def _compute(
+    job: Job, batch: Batch, keepers: WriteBehind[None], room: Room, sessions: Sessions
+) -> Batch:
+    """Predictions of a batch in its order, or the exceptions that kept photos from one."""
     good = [(task, loaded) for task, loaded in batch if not isinstance(loaded, Exception)]
-    return bad + _compute_good(job, good, keepers, room)
+    computed = dict(_compute_good(job, good, keepers, room, sessions))
+    return [(task, computed.get(task, loaded)) for task, loaded in batch]
 
 
-def _compute_good(job: Job, batch: Batch, keepers: WriteBehind[None], room: Room) -> Batch:
+def _compute_good(
+    job: Job, batch: Batch, keepers: WriteBehind[None], room: Room, sessions: Sessions
+) -> Batch:
     if not batch:
         return []
     try:
-        return _predict(job, batch, keepers)
+        return _predict(job, batch, keepers, sessions)
     except Exception as error:
         full = is_out_of_memory(error)
         if full and len(batch) == 1:
@@ -156,23 +181,27 @@ def _compute_good(job: Job, batch: Batch, keepers: WriteBehind[None], room: Room
     outcomes: Batch = []
     while batch:
         size = min(half, room.size)
-        outcomes += _compute_good(job, batch[:size], keepers, room)
+        outcomes += _compute_good(job, batch[:size], keepers, room, sessions)
         batch = batch[size:]
     return outcomes
 
 
-def _predict(job: Job, batch: Batch, keepers: WriteBehind[None]) -> Batch:
+def _predict(job: Job, batch: Batch, keepers: WriteBehind[None], sessions: Sessions) -> Batch:
     with _measure(job.timings, "encoding"):
         embeddings = _encode(job, batch, keepers)
     groups: dict[str, list[int]] = defaultdict(list)
+    frames: list[int] = []
     for index, (task, _) in enumerate(batch):
-        groups[task.group].append(index)
+        (frames if task.sequence else groups[task.group]).append(index)
     outcomes: dict[int, Any] = {}
     with _measure(job.timings, "decoding"):
         for group, indices in groups.items():
             chosen = [embeddings[index] for index in indices]
             predictions = job.predictors[group].predict_embeddings(chosen)
             outcomes.update(zip(indices, predictions, strict=True))
+        # Last, and without raising: a batch that fails is computed again, a session is not.
+        for index in frames:
+            outcomes[index] = sessions.step(batch[index][0], embeddings[index])
     return [(task, outcomes[index]) for index, (task, _) in enumerate(batch)]
 
 

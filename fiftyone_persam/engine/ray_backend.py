@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import pickle
@@ -47,6 +48,14 @@ class RayBackend:
     Raises:
         PersamError: Ray is not installed, or a number is out of range.
     """
+
+    name = "ray"
+    help = "a Ray cluster (RAY_ADDRESS)"
+
+    @staticmethod
+    def available() -> bool:
+        """Whether RAY_ADDRESS names a cluster and Ray is here; nothing is connected to."""
+        return bool(os.environ.get("RAY_ADDRESS")) and importlib.util.find_spec("ray") is not None
 
     def __init__(
         self,

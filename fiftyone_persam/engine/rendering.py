@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import PersamError
+from ..personalize.threshold import is_absent
 from .job import AUTO, FILE, INLINE_PIXELS, OutputSettings, PhotoResult, StoredInstance, StoredMask
 from .writing import MASK_VALUE, write_mask
 
@@ -73,7 +74,7 @@ def render(photo_id: str, prediction: Prediction, settings: OutputSettings) -> P
         WriteError: a file cannot be written.
     """
     mask: BoolMask = np.ascontiguousarray(prediction.candidate, dtype=np.bool_)
-    absent = prediction.presence < settings.presence_threshold
+    absent = bool(is_absent(prediction.presence, settings.presence_threshold))
     stored = withheld = None
     if settings.whole:
         stored = store_mask(mask, photo_id, settings)

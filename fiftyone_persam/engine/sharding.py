@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import PersamError
 from .job import PhotoResult, PhotoTask
+from .sequences import units
 
 DEATHS_OF_A_PHOTO = 3
 """A photo whose worker died so often is an error of its own: it may be what kills them."""
@@ -18,7 +19,9 @@ class Shards:
     """The photos of a job, in shards of ids, each in the hands of one worker at a time.
 
     Shards are large first and small towards the end, so that all workers end together. What a dead
-    worker had not delivered is handed out again; what two workers delivered counts once.
+    worker had not delivered is handed out again; what two workers delivered counts once. A sequence
+    is never cut: one worker gets it whole and in order, from its first frame on if it has to be
+    handed out again.
 
     Args:
         tasks: photos with different ids.
@@ -33,10 +36,11 @@ class Shards:
         self._workers = max(1, workers)
         self._smallest = max(1, smallest)
         self._largest = max(self._smallest, largest)
-        self._new = deque(tasks)
+        self._new = deque(units(tasks))
+        self._left = len(tasks)
         self._again: deque[list[PhotoTask]] = deque()
         self._open = {task.id for task in tasks}
-        self._deaths: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()  # by the id of a unit's first task
         self._in_a_row = 0
 
     @property
@@ -47,11 +51,15 @@ class Shards:
     def take(self) -> list[PhotoTask]:
         """The next shard; empty if everything left is in somebody's hands."""
         while self._again:
-            if shard := self._without_result(self._again.popleft()):
+            if shard := _tasks(self._unfinished(self._again.popleft())):
                 return shard
-        share = -(-len(self._new) // (2 * self._workers))
-        size = min(self._largest, max(self._smallest, share), len(self._new))
-        return [self._new.popleft() for _ in range(size)]
+        share = -(-self._left // (2 * self._workers))
+        size = min(self._largest, max(self._smallest, share))
+        shard = []
+        while self._new and (not shard or len(shard) + len(self._new[0]) <= size):
+            shard += self._new.popleft()
+        self._left -= len(shard)
+        return shard
 
     def deliver(self, results: Iterable[PhotoResult]) -> list[PhotoResult]:
         """Take results; returns those of photos that had none yet."""
@@ -81,14 +89,14 @@ class Shards:
             PersamError: workers die again and again without any result.
         """
         self._in_a_row += 1
-        left = self._without_result(shard)
-        self._deaths.update(task.id for task in left)
-        hopeless = [task for task in left if self._deaths[task.id] >= DEATHS_OF_A_PHOTO]
-        hopeful = [task for task in left if self._deaths[task.id] < DEATHS_OF_A_PHOTO]
-        if any(self._deaths[task.id] > 1 for task in hopeful):
-            self._again.extend([task] for task in hopeful)
+        left = self._unfinished(shard)
+        self._deaths.update(unit[0].id for unit in left)
+        hopeless = [unit for unit in left if self._deaths[unit[0].id] >= DEATHS_OF_A_PHOTO]
+        hopeful = [unit for unit in left if self._deaths[unit[0].id] < DEATHS_OF_A_PHOTO]
+        if any(self._deaths[unit[0].id] > 1 for unit in hopeful):
+            self._again.extend(hopeful)
         elif hopeful:
-            self._again.append(hopeful)
+            self._again.append(_tasks(hopeful))
         if not hopeless and self._in_a_row > DEATHS_IN_A_ROW * self._workers:
             raise PersamError(
                 f"workers died {self._in_a_row} times in a row ({cause}): "
@@ -99,8 +107,13 @@ class Shards:
                 id=task.id,
                 error=f"its worker died {DEATHS_OF_A_PHOTO} times, the last time: {cause}",
             )
-            for task in hopeless
+            for task in _tasks(hopeless)
         )
 
-    def _without_result(self, shard: Sequence[PhotoTask]) -> list[PhotoTask]:
-        return [task for task in shard if task.id in self._open]
+    def _unfinished(self, shard: Sequence[PhotoTask]) -> list[list[PhotoTask]]:
+        """Photos without a result, and sequences that lack one, whole: their state is lost."""
+        return [unit for unit in units(shard) if any(task.id in self._open for task in unit)]
+
+
+def _tasks(several: Iterable[list[PhotoTask]]) -> list[PhotoTask]:
+    return [task for unit in several for task in unit]

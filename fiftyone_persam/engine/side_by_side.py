@@ -7,9 +7,11 @@ stay with one photo on all cores, which they use well and whose memory is enough
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +34,9 @@ class Done:
     """What one core made of one photo.
 
     Attributes:
-        prediction: of the job's predictor.
+        prediction: of the job's predictor; None for a frame of a sequence, whose turn comes later.
         embedding: of the photo, if it had to be encoded.
+        frame: the embedding of a frame of a sequence, else None.
         key: under which to keep that.
         encoding: seconds.
         decoding: seconds.
@@ -41,6 +44,7 @@ class Done:
 
     prediction: Any
     embedding: ImageEmbedding | None
+    frame: ImageEmbedding | None
     key: str | None
     encoding: float
     decoding: float
@@ -72,26 +76,46 @@ def segment_side_by_side(
         if not known:
             (embedding,) = job.sam.encode_resized([loaded.photo], [loaded.size])
         encoded = time.perf_counter()
-        (prediction,) = job.predictors[task.group].predict_embeddings([embedding])
+        prediction = None
+        if not task.sequence:
+            (prediction,) = job.predictors[task.group].predict_embeddings([embedding])
         return Done(
             prediction,
             None if known else embedding,
+            embedding if task.sequence else None,
             None if known else loaded.key,
             encoded - started,
             time.perf_counter() - encoded,
         )
 
-    # A thread that sets its number of torch threads sets the default of later threads as well.
-    with _threads_restored():
-        photos = load_ahead(job.tasks, segment, count, count + 2, lambda: torch.set_num_threads(1))
-        with closing(photos):  # type: ignore[type-var]
-            yield from photos
+    pool = single_core_threads(count)
+    with closing(load_ahead(job.tasks, segment, count, count + 2, pool)) as photos:  # type: ignore[type-var]
+        yield from photos
 
 
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+_STARTING = threading.Lock()
+
+
+def single_core_threads(count: int) -> ThreadPoolExecutor:
+    """Threads in which torch computes on one core each; every other thread keeps its number.
+
+    ``torch.set_num_threads`` sets the number of the thread that calls it and, besides, the one
+    that threads begin with which have not computed yet. So all threads are started here, and then
+    the latter is set back: two jobs may overlap in one process, in any order.
+    """
+    pool = ThreadPoolExecutor(count, thread_name_prefix="persam-load")
+    everyone = threading.Barrier(count)
+
+    def begin() -> None:
+        torch.get_num_threads()  # or else the thread's first computation would ask anew
+        torch.set_num_threads(1)
+        everyone.wait()  # keeps each thread busy until the last one has started
+
+    with _STARTING:
+        before = torch.get_num_threads()
+        try:
+            for started in [pool.submit(begin) for _ in range(count)]:
+                started.result()
+        finally:
+            torch.set_num_threads(before)
+    return pool

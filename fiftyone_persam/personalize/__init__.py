@@ -23,6 +23,7 @@ _HOME = {
     "Session": "session",
     "TextReference": "reference",
     "Tuning": "tuning",
+    "dtype_for": "precision",
     "is_absent": "threshold",
     "list_methods": "registries",
     "method_info": "registries",
@@ -45,6 +46,7 @@ __all__ = [
     "Session",
     "TextReference",
     "Tuning",
+    "dtype_for",
     "is_absent",
     "list_methods",
     "method_info",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .method import Method
     from .persam import PerSAM
     from .persam_f import PerSAMF
+    from .precision import dtype_for
     from .prediction import Prediction
     from .reference import Reference, TextReference
     from .registries import LOCATION_PRIORS, METHODS, MethodInfo, list_methods, method_info

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..sam import Promptable
+from ..sam import ImageEmbedding, Promptable
 from .cascade import Outcome, PriorBatch
 from .prediction import Prediction
 from .presence import gather, probability
@@ -29,7 +31,7 @@ def assemble(
         threshold: presence below which the object counts as absent.
     """
     valid = valid_cells(batch.embeddings, sam.device)
-    overlap = _overlap(outcome.passes[0].logits, outcome.logits)
+    overlap = _overlap(outcome.passes[0].logits, outcome.logits, batch.embeddings)
     evidence = gather(
         batch.similarity, outcome.logits, valid, levels, outcome.scores, agreement=overlap
     )
@@ -62,9 +64,18 @@ def assemble(
     return results
 
 
-def _overlap(first: Tensor, last: Tensor) -> Tensor:
-    """(B, hm, wm) logits twice -> (B,) IoU of the masks; 1 where both are empty."""
-    a, b = first > 0, last > 0
+def _overlap(first: Tensor, last: Tensor, photos: Sequence[ImageEmbedding]) -> Tensor:
+    """(B, hm, wm) logits twice -> (B,) IoU of the masks inside the photos; 1 if both are empty."""
+    device = first.device
+    sizes = torch.tensor([photo.input_size for photo in photos], device=device)
+    rows, columns = (
+        # A row belongs to the photo if its centre does.
+        (torch.arange(side, device=device) + 0.5) * photos[0].image_size / side
+        < sizes[:, axis, None]
+        for axis, side in enumerate(first.shape[-2:])
+    )
+    inside = rows[:, :, None] & columns[:, None, :]
+    a, b = (first > 0) & inside, (last > 0) & inside
     union = (a | b).sum(dim=(1, 2))
     both = (a & b).sum(dim=(1, 2))
     return torch.where(union > 0, both / union.clamp_min(1), 1.0)

@@ -1,8 +1,9 @@
 """Three decoder passes over a batch of photos, each pass one call for all of them.
 
 Pass 1 starts from the location prior. Pass 2 gets pass 1's logits as mask prompt, pass 3 the box
-of pass 2's mask besides (paper, section 3.2, cascaded post-refinement). An empty mask, which makes
-the released code crash, leaves a photo with its last stage that was not empty.
+of pass 2's mask besides (paper, section 3.2, cascaded post-refinement). An empty mask leaves a
+photo with its last stage that was not empty. The released code crashes where the box of an empty
+mask is asked for (after pass 2, and in PerSAM-F after pass 1), and keeps an empty pass 3.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def run_cascade(
     batch: PriorBatch,
     weights: Tensor | None = None,
     refine: bool = True,
-    exact_boxes: bool = False,
+    exact: bool = False,
 ) -> Outcome:
     """Segment a batch of photos from their location priors.
 
@@ -100,20 +101,21 @@ def run_cascade(
         weights: (3,) of the mask scales: pass 1 is their weighted sum, and pass 2 gets its box
             (PerSAM-F). None takes the single-mask token, and pass 2 gets no box (PerSAM).
         refine: run passes 2 and 3.
-        exact_boxes: measure boxes on masks at the photo's own size, as released; otherwise at the
-            size inside the model's input, which costs the same for every photo.
+        exact: measure boxes on masks at the photo's own size and keep an empty mask of pass 3, as
+            released; otherwise boxes are measured at the size inside the model's input, which costs
+            the same for every photo.
     """
-    return _Cascade(sam, batch, weights, exact_boxes).run(refine)
+    return _Cascade(sam, batch, weights, exact).run(refine)
 
 
 class _Cascade:
     def __init__(
-        self, sam: Promptable, batch: PriorBatch, weights: Tensor | None, exact_boxes: bool
+        self, sam: Promptable, batch: PriorBatch, weights: Tensor | None, exact: bool
     ) -> None:
         self.sam = sam
         self.batch = batch
         self.weights = weights
-        self.exact_boxes = exact_boxes
+        self.exact = exact
         self.scales = np.array([e.scale for e in batch.embeddings])
         self.points = self._to_input(batch.points)
         signs = torch.as_tensor(batch.labels, dtype=torch.float32, device=sam.device)
@@ -187,7 +189,14 @@ class _Cascade:
         outcome.passes.append(Pass(stage, index, chosen, scores, given))
         current[rows] = chosen
         filled, _ = self._measure(chosen, index)
-        kept = torch.as_tensor(filled, device=self.sam.device)
+        if self.exact and stage == THIRD:
+            for slot in np.flatnonzero(~filled):
+                outcome.stages[index[slot]] = EMPTY
+                outcome.boxes[index[slot]] = None if given is None else given[slot]
+            accepted = np.ones_like(filled)
+        else:
+            accepted = filled
+        kept = torch.as_tensor(accepted, device=self.sam.device)
         outcome.logits = outcome.logits.index_copy(0, rows[kept], chosen[kept])
         outcome.scores = outcome.scores.index_copy(0, rows[kept], scores[slots, best][kept])
         for slot in np.flatnonzero(filled):
@@ -200,7 +209,7 @@ class _Cascade:
         """Whether each mask has a pixel, and its tight box (n, 4) in photo pixels."""
         photos = self.batch.embeddings
         chosen = photos if index is None else [photos[i] for i in index]
-        if self.exact_boxes:
+        if self.exact:
             spans = (
                 torch.stack(
                     [

@@ -6,7 +6,9 @@ weights of the mask scales. `PerSAM` leaves them as they are here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from ..errors import BadReferenceError, CheckpointError, PersamError
 from ..options import Option, check_values
-from ..sam import ImageEmbedding, Prompt, PromptableSam, load_sam
+from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import presence as presence_room
 from . import prior
@@ -28,7 +30,7 @@ from .instances import find_instances
 from .location import Guide, LocationPrior, ReferenceView
 from .method import Method
 from .prediction import Prediction
-from .reference import Reference
+from .reference import Reference, perseg_channel
 from .registries import LOCATION_PRIORS
 from .state import PRIOR, FittedState
 
@@ -67,6 +69,10 @@ PriorName = Annotated[
 ]
 
 Self = TypeVar("Self", bound="CascadeMethod")
+CONTRAST = "contrast"  # names the reference's window of values among what is saved
+
+
+logger = logging.getLogger(__name__)
 
 
 class CascadeMethod(Method):
@@ -131,6 +137,12 @@ class CascadeMethod(Method):
         if presence_threshold is None:
             presence_threshold = self.prior.presence_threshold
         self.sam = load_sam(sam)
+        if self.prior.exact and self.sam.dtype != torch.float32:
+            logger.warning(
+                "mode='reference' on a model in %s is not exactly what the released code computes: "
+                "load the model with dtype='float32'",
+                str(self.sam.dtype).removeprefix("torch."),
+            )
         self.mode = mode
         self.negative_prior = negative_prior
         self.guided_attention = guided_attention
@@ -154,6 +166,12 @@ class CascadeMethod(Method):
                 f"{type(self).__name__} knows no object yet: call fit(reference) first"
             )
         return self._state
+
+    @property
+    def contrast(self) -> Contrast | None:
+        """Which values of photos of more than 8 bits become black and white: the reference's."""
+        window = None if self._state is None else self._state.more.get(CONTRAST)
+        return None if window is None else Contrast(*window.tolist())
 
     # What kin do otherwise. -----------------------------------------------------------------------
 
@@ -206,12 +224,23 @@ class CascadeMethod(Method):
                 embeddings = self.sam.encode([r.photo for r in references])
             check_embeddings(embeddings, self.sam, len(references))
             masks = [self._mask_of(r, e) for r, e in zip(references, embeddings, strict=True)]
-            views = [
-                self._view(e, mask, r.mask_value)
-                for e, mask, r in zip(embeddings, masks, references, strict=True)
+            channels = [
+                perseg_channel(mask) if r.channel is None else r.channel
+                for mask, r in zip(masks, references, strict=True)
             ]
+            views = [
+                self._view(e, mask, channel)
+                for e, mask, channel in zip(embeddings, masks, channels, strict=True)
+            ]
+            if self.prior.exact:  # tuning, too, sees the first channel alone
+                masks = [channel > 0 for channel in channels]
             state = self._first_state(views)
-        self._state = self.tune(state, views, masks)
+        state = self.tune(state, views, masks)
+        seen = [r.contrast for r in references if r.contrast is not None]
+        if seen:
+            window = torch.tensor(seen[0], dtype=torch.float64)
+            state = replace(state, more={**state.more, CONTRAST: window})
+        self._state = state
         return self
 
     @torch.inference_mode()
@@ -296,9 +325,12 @@ class CascadeMethod(Method):
         )
 
     def _view(
-        self, embedding: ImageEmbedding, mask: npt.NDArray[np.bool_], value: int
+        self,
+        embedding: ImageEmbedding,
+        mask: npt.NDArray[np.bool_],
+        channel: npt.NDArray[np.uint8],
     ) -> ReferenceView:
-        foreground = self.prior.foreground(self.sam, mask, value, embedding)
+        foreground = self.prior.foreground(self.sam, mask, channel, embedding)
         features = embedding.to_match.to(self.sam.device).float()
         target = self.target_feature(features, foreground)
         return ReferenceView(
@@ -315,7 +347,7 @@ class CascadeMethod(Method):
             batch,
             self.scale_weights(),
             self.post_refinement,
-            exact_boxes=self.prior.exact,
+            exact=self.prior.exact,
         )
 
     def _batch(

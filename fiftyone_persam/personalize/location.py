@@ -59,8 +59,9 @@ class LocationPrior(Protocol):
     Attributes:
         name: what it is called.
         help: one sentence, without a full stop.
-        exact: whether boxes and tuning go by the photo's own resolution, as released; else by the
-            size inside the model's input, which costs the same for every photo.
+        exact: whether all is as released: boxes and tuning go by the photo's own resolution, the
+            object is what is not 0 in the mask's first channel, and an empty last mask stays; else
+            they go by the size inside the model's input, which costs the same for every photo.
         suppresses: whether it can look for a further object in the cells that are left.
         presence_threshold: the default below which an object counts as absent.
     """
@@ -72,14 +73,18 @@ class LocationPrior(Protocol):
     presence_threshold: ClassVar[float]
 
     def foreground(
-        self, sam: Promptable, mask: npt.NDArray[np.bool_], value: int, embedding: ImageEmbedding
+        self,
+        sam: Promptable,
+        mask: npt.NDArray[np.bool_],
+        channel: npt.NDArray[np.uint8],
+        embedding: ImageEmbedding,
     ) -> Tensor:
         """The object's cells in a reference.
 
         Args:
             sam: the model.
             mask: (H, W) bool.
-            value: of the object in the mask's first channel as it was given.
+            channel: (H, W) uint8, the mask's first channel as it was given.
             embedding: the reference's photo.
 
         Returns:
@@ -131,7 +136,11 @@ class AlignedPrior:
     presence_threshold = DEFAULT_THRESHOLD
 
     def foreground(
-        self, sam: Promptable, mask: npt.NDArray[np.bool_], value: int, embedding: ImageEmbedding
+        self,
+        sam: Promptable,
+        mask: npt.NDArray[np.bool_],
+        channel: npt.NDArray[np.uint8],
+        embedding: ImageEmbedding,
     ) -> Tensor:
         """See `LocationPrior.foreground`; never empty."""
         return prior.aligned_foreground(sam, mask, embedding)
@@ -168,10 +177,14 @@ class ReleasedPrior(AlignedPrior):
     presence_threshold = 0.0
 
     def foreground(
-        self, sam: Promptable, mask: npt.NDArray[np.bool_], value: int, embedding: ImageEmbedding
+        self,
+        sam: Promptable,
+        mask: npt.NDArray[np.bool_],
+        channel: npt.NDArray[np.uint8],
+        embedding: ImageEmbedding,
     ) -> Tensor:
         """See `LocationPrior.foreground`; a small object has no cell there."""
-        return prior.released_foreground(sam, mask, value)
+        return prior.released_foreground(sam, channel)
 
     def guide(
         self,

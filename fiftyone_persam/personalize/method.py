@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, PersamError
 from ..options import Option, options_of
-from ..sam import ImageEmbedding, PhotoSource, Promptable, PromptableSam, load_sam
+from ..sam import Contrast, ImageEmbedding, PhotoSource, Promptable, PromptableSam, load_sam
 from .checks import several_photos
 from .prediction import Prediction
 from .reference import VISUAL
@@ -98,6 +98,14 @@ class Method(ABC):
         """The values of the options."""
         return {option.name: getattr(self, option.name) for option in self.options()}
 
+    @property
+    def contrast(self) -> Contrast | None:
+        """Which values of photos of more than 8 bits become black and white: the reference's.
+
+        None for a method that has not seen such a photo, or keeps no note of it.
+        """
+        return None
+
     def session(self) -> Session:
         """A new session for the frames of one sequence; each frame a photo like any other here."""
         return FrameByFrame(self)
@@ -115,7 +123,8 @@ class Method(ABC):
             PhotoError: a photo cannot be read.
         """
         self.state_dict()  # fails before the encoder has worked for nothing
-        return self.predict_embeddings(self.sam.encode(several_photos(images), batch_size))
+        photos = several_photos(images)
+        return self.predict_embeddings(self.sam.encode(photos, batch_size, self.contrast))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Save the fitted object: safetensors, with the settings as JSON in its header.

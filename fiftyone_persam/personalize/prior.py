@@ -21,23 +21,26 @@ from ..sam import ImageEmbedding, Promptable, resize_photo
 FOREGROUND_COVERAGE = 0.5
 
 
-def released_foreground(sam: Promptable, mask: npt.NDArray[np.bool_], value: int) -> Tensor:
-    """(H, W) bool -> (h, w) bool as released: the mask goes through the photos' transform.
+def released_foreground(sam: Promptable, channel: npt.NDArray[np.uint8]) -> Tensor:
+    """(H, W) uint8 -> (h, w) bool as released: the mask goes through the photos' transform.
 
-    The colour mask's first channel is resized and normalised like a photo's, resized to the grid,
-    and everything above zero, which is the mean red of photos, is foreground.
+    The colour mask's first channel, with the values it has (soft edges, several ids), is resized
+    and normalised like a photo's, resized to the grid, and everything above zero, which is the mean
+    red of photos, is foreground.
 
     Raises:
-        BadReferenceError: no cell is above zero (small objects, and all masks of 0 and 1).
+        BadReferenceError: no cell is above zero (small objects, all masks of 0 and 1, and colours
+            without red).
     """
-    colour = np.repeat((mask * np.uint8(value))[:, :, None], 3, axis=2)
+    colour = np.repeat(channel[:, :, None], 3, axis=2)
     normalised = sam.preprocess([resize_photo(colour, sam.image_size)])
     grid = (sam.grid_size, sam.grid_size)
     cells = F.interpolate(normalised, grid, mode="bilinear", align_corners=False)[0, 0] > 0
     if not cells.any():
         raise BadReferenceError(
-            f"mode='reference' finds no foreground cell in a mask of value {value} (as the "
-            "released code, which then returns NaN): use mode='corrected'"
+            "mode='reference' finds no foreground cell in the mask's first channel, whose largest "
+            f"value is {int(channel.max())} (as the released code, which then crashes or returns "
+            "NaN): use mode='corrected'"
         )
     return cells
 
@@ -81,7 +84,10 @@ def peak_mean_feature(features: Tensor, foreground: Tensor) -> Tensor:
 
 
 def similarity_maps(features: Tensor, targets: Tensor) -> Tensor:
-    """Cosine similarity of every cell to every target (eq. 5).
+    """Cosine similarity of every cell to every target.
+
+    The paper has the mean of the similarities to all local features (eq. 5 and 6). This is the
+    similarity to their normalised mean, which the released code computes: one product per photo.
 
     Args:
         features: (B, C, h, w) raw.

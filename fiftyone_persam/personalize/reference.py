@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BadReferenceError
-from ..sam import Photo, PhotoSource, load_photo
+from ..sam import Contrast, Photo, PhotoSource, read_photo
 
 PERSEG_VALUE = 128
 MASK, BOX, POINTS, TEXT = "mask", "box", "points", "text"
@@ -27,12 +27,15 @@ class Reference:
         box: x0, y0, x1, y1 in pixels; SAM makes the mask from it (paper, table 6).
         points: (n, 2) x, y in pixels; SAM makes the mask from them.
         labels: (n,) 1 for points on the object, 0 for points beside it; all 1 if left out.
+        contrast: which values of a photo of more than 8 bits become black and white: that of
+            another reference to the same object, or the photo's own if None.
 
     Attributes:
         photo: (H, W, 3) uint8 RGB.
+        contrast: the window of values that the photo was mapped by; None for 8 bits.
         mask: (H, W) bool or None.
-        mask_value: value of the object in the mask's first channel as given; 128, as PerSeg has
-            it, for bool masks. Only mode="reference" looks at it.
+        channel: (H, W) uint8, the mask's first channel as it was given, for bool masks 128 on the
+            object as PerSeg has it; None without a mask. Only mode="reference" looks at it.
         box: (4,) float64 or None.
         points: (n, 2) float64 or None.
         labels: (n,) int64 or None.
@@ -51,6 +54,7 @@ class Reference:
         box: npt.ArrayLike | None = None,
         points: npt.ArrayLike | None = None,
         labels: npt.ArrayLike | None = None,
+        contrast: Contrast | None = None,
     ) -> None:
         given = [n for n, v in (("mask", mask), ("box", box), ("points", points)) if v is not None]
         if len(given) != 1:
@@ -60,14 +64,16 @@ class Reference:
             )
         if labels is not None and points is None:
             raise BadReferenceError("labels belong to points: give points, or leave labels out")
-        self.photo: Photo = load_photo(image)
+        self.photo: Photo
+        self.contrast: Contrast | None
+        self.photo, self.contrast = read_photo(image, contrast)
         self.mask: npt.NDArray[np.bool_] | None = None
-        self.mask_value = PERSEG_VALUE
+        self.channel: npt.NDArray[np.uint8] | None = None
         self.box: npt.NDArray[np.float64] | None = None
         self.points: npt.NDArray[np.float64] | None = None
         self.labels: npt.NDArray[np.int64] | None = None
         if mask is not None:
-            self.mask, self.mask_value = _check_mask(_array(mask), self.size)
+            self.mask, self.channel = _check_mask(_array(mask), self.size)
         elif box is not None:
             self.box = _check_box(_numbers(box, "box"), self.size)
         elif points is not None:
@@ -129,7 +135,14 @@ class TextReference:
         return hash(self.text)
 
 
-def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDArray[np.bool_], int]:
+def perseg_channel(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """(H, W) bool -> the first channel of PerSeg's colour mask of it: 128 on the object."""
+    return mask * np.uint8(PERSEG_VALUE)
+
+
+def _check_mask(
+    mask: npt.NDArray[Any], size: tuple[int, int]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
     if mask.ndim == 3 and mask.shape[2] == 1:
         mask = mask[:, :, 0]
     if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] != 3):
@@ -153,10 +166,9 @@ def _check_mask(mask: npt.NDArray[Any], size: tuple[int, int]) -> tuple[npt.NDAr
     if not foreground.any():
         raise BadReferenceError("the mask is empty: mark at least one pixel of the object")
     if mask.dtype == np.bool_:
-        return foreground, PERSEG_VALUE
+        return foreground, perseg_channel(mask[:, :, 0] if mask.ndim == 3 else mask)
     first = mask[:, :, 0] if mask.ndim == 3 else mask
-    value = int(np.clip(first.max(), 0, 255))
-    return foreground, value if value > 0 else PERSEG_VALUE
+    return foreground, np.clip(first, 0, 255).astype(np.uint8)
 
 
 def _check_box(box: npt.NDArray[np.float64], size: tuple[int, int]) -> npt.NDArray[np.float64]:

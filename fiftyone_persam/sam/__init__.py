@@ -4,11 +4,12 @@ Imports torch and segment_anything, never fiftyone, and knows nothing of PerSAM.
 """
 
 from .checkpoints import model_zoo_dir
+from .contrast import Contrast
 from .decoding import decode_batch
 from .embedding import Decoded, ImageEmbedding, Prompt
 from .features import FEATURE_SOURCES, FeatureSource, TimmFeatures, feature_source
 from .model import PromptableSam
-from .photos import Photo, PhotoSource, load_photo, photo_size, resize_photo
+from .photos import Photo, PhotoSource, load_photo, photo_size, read_photo, resize_photo
 from .promptable import Adapter, Promptable
 from .registry import (
     MODELS,
@@ -24,6 +25,7 @@ __all__ = [
     "FEATURE_SOURCES",
     "MODELS",
     "Adapter",
+    "Contrast",
     "Decoded",
     "FeatureSource",
     "ImageEmbedding",
@@ -42,6 +44,7 @@ __all__ = [
     "load_sam",
     "model_zoo_dir",
     "photo_size",
+    "read_photo",
     "resize_photo",
     "resolve_device",
     "resolve_dtype",

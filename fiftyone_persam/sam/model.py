@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PersamError
+from .contrast import Contrast
 from .decoding import decode_batch
 from .embedding import Decoded, ImageEmbedding, Prompt
 from .features import FeatureSource
@@ -167,8 +168,14 @@ class PromptableSam:
     def _adapter_names(self, part: str) -> list[str]:
         return [adapter.identity for adapter in self.adapters if adapter.part == part]
 
-    def load_and_resize(self, source: PhotoSource) -> tuple[Photo, tuple[int, int]]:
+    def load_and_resize(
+        self, source: PhotoSource, contrast: Contrast | None = None
+    ) -> tuple[Photo, tuple[int, int]]:
         """The part of encoding that needs no device: read and resize one photo.
+
+        Args:
+            source: see `load_photo`.
+            contrast: of the run, for photos of more than 8 bits; see `load_photo`.
 
         Returns:
             (h, w, 3) uint8 with a long side of ``image_size``, and the photo's own height, width.
@@ -176,7 +183,7 @@ class PromptableSam:
         Raises:
             PhotoError: the photo cannot be read.
         """
-        photo = load_photo(source)
+        photo = load_photo(source, contrast)
         return resize_photo(photo, self.image_size), (photo.shape[0], photo.shape[1])
 
     def preprocess(self, resized: Sequence[Photo]) -> Tensor:
@@ -230,13 +237,17 @@ class PromptableSam:
         ]
 
     def encode(
-        self, images: Sequence[PhotoSource], batch_size: int | None = None
+        self,
+        images: Sequence[PhotoSource],
+        batch_size: int | None = None,
+        contrast: Contrast | None = None,
     ) -> list[ImageEmbedding]:
         """Encode photos of any size and mode.
 
         Args:
             images: paths, PIL images or arrays; see `load_photo`.
             batch_size: photos that go through the encoder at once; by device if None.
+            contrast: of the run, for photos of more than 8 bits; see `load_photo`.
 
         Raises:
             PhotoError: a photo cannot be read.
@@ -244,7 +255,9 @@ class PromptableSam:
         step = _batch_size(batch_size, ENCODE_BATCH, self.device)
         embeddings: list[ImageEmbedding] = []
         for start in range(0, len(images), step):
-            loaded = [self.load_and_resize(image) for image in images[start : start + step]]
+            loaded = [
+                self.load_and_resize(image, contrast) for image in images[start : start + step]
+            ]
             embeddings += self.encode_resized([p for p, _ in loaded], [s for _, s in loaded])
         return embeddings
 

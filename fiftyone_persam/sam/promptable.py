@@ -9,6 +9,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from .contrast import Contrast
 from .embedding import Decoded, ImageEmbedding, Prompt
 from .photos import Photo, PhotoSource
 
@@ -52,7 +53,9 @@ class Promptable(Protocol):
     @property
     def encoder_parameters(self) -> int: ...  # noqa: D102
 
-    def load_and_resize(self, source: PhotoSource) -> tuple[Photo, tuple[int, int]]:
+    def load_and_resize(
+        self, source: PhotoSource, contrast: Contrast | None = None
+    ) -> tuple[Photo, tuple[int, int]]:
         """Read one photo: (h, w, 3) uint8 inside the input's square, and its own height, width."""
         ...
 
@@ -70,7 +73,10 @@ class Promptable(Protocol):
         ...
 
     def encode(
-        self, images: Sequence[PhotoSource], batch_size: int | None = None
+        self,
+        images: Sequence[PhotoSource],
+        batch_size: int | None = None,
+        contrast: Contrast | None = None,
     ) -> list[ImageEmbedding]:
         """Encode photos of any size and mode."""
         ...

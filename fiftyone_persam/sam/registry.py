@@ -65,6 +65,8 @@ class ModelInfo:
         path: where the checkpoint is, or will be, on this machine.
         available: whether it is there (checked by size; `load_sam` checks the hash).
         description: one line.
+        author: of the weights.
+        license: of the weights.
     """
 
     name: str
@@ -74,6 +76,8 @@ class ModelInfo:
     path: Path
     available: bool
     description: str
+    author: str = ""
+    license: str = ""
 
 
 class ModelEntry(Protocol):
@@ -112,12 +116,16 @@ class PublishedSam:
         description: one line.
         build: makes the model with its weights from the checked file.
         image_size: side of its square input in pixels.
+        author: of the weights.
+        license: of the weights.
     """
 
     name: str
     description: str
     build: Callable[[str, Path], Sam]
     image_size: int = 1024
+    author: str = "Alexander Kirillov et al."
+    license: str = "Apache-2.0"
 
     def info(self) -> ModelInfo:
         """See `ModelEntry.info`."""
@@ -125,7 +133,15 @@ class PublishedSam:
         path = file.path
         there = path.is_file() and path.stat().st_size == file.bytes
         return ModelInfo(
-            self.name, file.bytes, self.image_size, file.url, path, there, self.description
+            self.name,
+            file.bytes,
+            self.image_size,
+            file.url,
+            path,
+            there,
+            self.description,
+            self.author,
+            self.license,
         )
 
     def provide(self, download: bool) -> Path:
@@ -154,6 +170,8 @@ class BundledSam:
             BUNDLED_PATH,
             here,
             "comes with the package; for first tries, laptops and closed networks",
+            "fiftyone-persam contributors",
+            "Apache-2.0",
         )
 
     def provide(self, download: bool) -> Path:
@@ -320,7 +338,12 @@ MODELS: Registry[ModelEntry] = Registry(
 
 for _entry in (
     BundledSam(),
-    PublishedSam("mobile_sam", "MobileSAM (TinyViT): light, near ViT-B", _build_mobile),
+    PublishedSam(
+        "mobile_sam",
+        "MobileSAM (TinyViT): light, near ViT-B",
+        _build_mobile,
+        author="Chaoning Zhang et al.",
+    ),
     PublishedSam("sam_vit_b", "Segment Anything ViT-B", _build_vit),
     PublishedSam("sam_vit_l", "Segment Anything ViT-L", _build_vit),
     PublishedSam(

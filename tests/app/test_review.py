@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.review.decisions import set_review
-from fiftyone_persam.curation.review.store import presence_threshold
 from fiftyone_persam.curation.review.table import review_counts, review_view
+from fiftyone_persam.curation.runs.presence import presence_threshold
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .driver import App

@@ -45,9 +45,16 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 Call = Callable[..., tuple[int, str, str]]
 
 
-def spawn(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+def spawn(
+    *arguments: str, on_interrupt: str = "SIG_DFL", **environment: str
+) -> subprocess.Popen[str]:
+    """A command in a process of its own, which is started with SIGINT ignored or not."""
+    start = (
+        f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{on_interrupt});"
+        "os.execv(sys.executable, [sys.executable, '-m', 'fiftyone_persam.cli', *sys.argv[1:]])"
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "fiftyone_persam.cli", *arguments],
+        [sys.executable, "-c", start, *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -99,6 +106,17 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
     assert code == 0 and out.startswith("4 photos and masks are in")
     masks = sorted((tmp_path / "out" / "Annotations").rglob("*.png"))
     assert len(masks) == 4 and all(np.asarray(Image.open(path)).any() for path in masks)
+
+    code, out, _ = run(
+        *("export-dreambooth", NAME, "mine", tmp_path / "set", "--layout", "kohya"),
+        *("--crop", "square", "--resolution", "64", "--dilate", "2", "--not-only-accepted"),
+        *("--caption", "a photo of sks {label}", "--background", "white", "--tag", "show"),
+    )
+    assert code == 0 and out.startswith("2 photos with masks and captions are in")
+    texts = sorted(path.read_text() for path in (tmp_path / "set" / "images").glob("*.txt"))
+    assert texts == ["a photo of sks cat\n", "a photo of sks cup\n"]
+    sizes = {Image.open(path).size for path in (tmp_path / "set").rglob("*.png")}
+    assert sizes == {(64, 64)}
 
 
 def test_demo(
@@ -204,6 +222,8 @@ def test_every_photo_bad(run: Call, photos: fo.Dataset, tmp_path: Path) -> None:
         (["import", "ALBUM", "--name", NAME], "already"),
         (["import", "ALBUM", "--object", "dog"], "dog"),
         (["export", NAME, "x", "/tmp/x"], "no run 'x'"),
+        (["export-dreambooth", NAME, "x", "/tmp/x"], "no run and no field 'x'"),
+        (["export-dreambooth", NAME, "ground_truth", "/tmp/x", "--min-score", "7"], "min_score"),
         (["models", "download", "sam_huge"], "sam_huge"),
         (["demo", "--perseg-dir", "/nowhere"], "/nowhere is no folder"),
         (["install-plugin", "--plugins-dir", "/dev/null/x"], "cannot be put into"),
@@ -232,6 +252,7 @@ def test_errors_are_one_line(
         ["segment", NAME, "--method", "sam"],
         ["segment", NAME, "--mask-value", "red"],
         ["export", NAME, "x", "y", "--format", "zip"],
+        ["export-dreambooth", NAME, "x", "y", "--layout", "zip"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,11 +336,13 @@ def test_a_database_that_is_away_is_one_line() -> None:
     assert "connect" in err.splitlines()[-1] and "Traceback" not in err
 
 
-def test_ctrl_c_leaves_a_run_to_resume(run: Call, photos: fo.Dataset) -> None:
+@pytest.mark.parametrize("on_interrupt", ["SIG_DFL", "SIG_IGN"])  # as shells and job runners start
+def test_ctrl_c_leaves_a_run_to_resume(run: Call, photos: fo.Dataset, on_interrupt: str) -> None:
     paths = photos.values("filepath")
     photos.add_samples([fo.Sample(paths[i % 6]) for i in range(90)])
     with spawn(
         *("segment", NAME, "--reference", reference_of(photos, "cat"), "--batch-size", "1"),
+        on_interrupt=on_interrupt,
         FIFTYONE_SHOW_PROGRESS_BARS="true",
         PYTHONUNBUFFERED="1",
     ) as process:
@@ -346,3 +369,10 @@ def test_as_a_module() -> None:
         [sys.executable, "-m", "fiftyone_persam", "--version"], capture_output=True, text=True
     )
     assert done.returncode == 0 and done.stdout.split()[-1] == fp.__version__
+
+
+def test_stopping_a_run(run: Call, photos: fo.Dataset) -> None:
+    assert run("runs", "stop", NAME, "persam")[0] == 2
+    assert run("segment", NAME, "--reference", reference_of(photos, "cat"))[0] == 0
+    code, _, err = run("runs", "stop", NAME, "persam")
+    assert code == 1 and "nothing to stop" in err

@@ -68,7 +68,7 @@ import fiftyone as fo  # noqa: E402
 import torch  # noqa: E402
 
 import fiftyone_persam as fp  # noqa: E402
-from fiftyone_persam.curation.runs import schema  # noqa: E402
+from fiftyone_persam.curation.runs import schema, stopping  # noqa: E402
 from fiftyone_persam.curation.segmentation.segment import segment  # noqa: E402
 
 from .discs import tiny_sam  # noqa: E402
@@ -137,6 +137,7 @@ def beside_job(name: str, out_field: str, together: Any) -> None:
 
 def held_job(name: str, begun: Any, go_on: Any) -> None:
     """A run that stands still in the middle until it is told to go on."""
+    stopping.INTERVAL = 0  # so that it notices at once if it was told to stop
 
     def hold(done: int, total: int) -> None:
         if done:

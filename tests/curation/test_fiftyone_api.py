@@ -107,5 +107,3 @@ def test_each_function_does_what_it_says(photos: fo.Dataset) -> None:
     assert photos.get_field("a").description == "A" and "a" in api.loaded_fields(photos)
     assert api.run_documents(photos, "runs") == {}
     assert api.stored_document(photos, ["name"])["name"] == photos.name
-    assert api.media_attribute(fo.Segmentation) == "mask_path"
-    assert api.media_attribute(fo.Classification) is None

@@ -100,6 +100,20 @@ def test_dilation_and_ramp_are_distances_to_the_object(dilate, feather) -> None:
     assert made.box == (20, 25, 35, 40)  # of the object, not of the mask
 
 
+def test_stray_spots_neither_widen_the_crop_nor_grow() -> None:
+    mask = block((100, 200), 20, 30, 50, 60)
+    mask[90, 190] = True  # 1 pixel of 901
+    options = PhotoOptions(dilate=3)
+    made = prepare_photo(photo_of(100, 200), mask, options)
+    grown = ndimage.distance_transform_edt(~block((100, 200), 20, 30, 50, 60)) <= 3
+    assert np.array_equal(made.mask > 0, grown | mask) and made.box == (20, 30, 50, 60)
+    cropped = prepare_photo(photo_of(100, 200), mask, PhotoOptions(crop="box", padding=0))
+    assert cropped.crop == (20, 30, 50, 60)
+    two = block((100, 200), 20, 30, 50, 60) | block((100, 200), 100, 30, 103, 33)
+    pair = prepare_photo(photo_of(100, 200), two, PhotoOptions(crop="box", padding=0))
+    assert pair.crop == (20, 30, 103, 60)  # 1 % of the object is a part of it
+
+
 @pytest.mark.parametrize(("background", "value"), [("white", 255), ("gray", 128)])
 def test_plain_backgrounds(background, value) -> None:
     photo, mask = photo_of(40, 60), block((40, 60), 10, 5, 30, 25)

@@ -307,12 +307,29 @@ def test_overwrite_keeps_the_old_album_when_the_export_fails(tmp_path: Path, dat
     assert snapshot(out) == before
 
 
-def test_overwrite_never_deletes_the_photos_it_exports(tmp_path: Path, dataset: Make) -> None:
-    root = make_album(tmp_path / "album", {"cat": 2})
+def test_overwrite_leaves_the_photos_of_datasets_alone(tmp_path: Path, dataset: Make) -> None:
+    root = make_album(tmp_path / "album", {"cat": 3})
     before = snapshot(root)
-    with pytest.raises(fp.DatasetLayoutError, match="would be overwritten"):
-        export(load(dataset, root), root, overwrite=True)
+    samples = load(dataset, root)
+    with pytest.raises(
+        fp.DatasetLayoutError, match=r"02.jpg is a photo of a dataset, and it is not"
+    ):
+        export(samples.limit(2), root, overwrite=True)
     assert snapshot(root) == before
+    samples.set_values("role", ["target", "target", "reference"])
+    with pytest.raises(fp.DatasetLayoutError, match="not the reference of 'cat'"):
+        export(samples, root, overwrite=True)
+    assert snapshot(root) == before
+    # All of them, in another order, and one more: each keeps its number.
+    samples.set_values("role", ["reference", "target", "target"])
+    more = labelled(dataset, tmp_path / "more", 1, object=["cat"]).first()
+    samples.add_sample(fo.Sample(more.filepath, object="cat", ground_truth=more.ground_truth))
+    export(samples.sort_by("filepath", reverse=True), root, overwrite=True)
+    after = snapshot(root)
+    assert {n: b for n, b in after.items() if n in before and n.startswith("Images")} == {
+        n: b for n, b in before.items() if n.startswith("Images")
+    }
+    assert sorted(set(after) - set(before)) == ["Annotations/cat/03.png", "Images/cat/03.jpg"]
 
 
 def test_another_object_may_be_added_to_an_album(tmp_path: Path, dataset: Make) -> None:

@@ -120,7 +120,7 @@ def test_the_loss_falls_on_a_real_photo(settings: Make, method: str, rate: float
         {"method": "lora", "schedule": "cosine", "warmup_steps": 2, "gradient_accumulation": 2},
         {"method": "unet", "train_text_encoder": True, "batch_size": 2},
         {"method": "lora", "train_text_encoder": True, **DREAM},
-        {"method": "lora", "precision": "bf16"},
+        {"precision": "bf16", "sample_every": 2, "sample_steps": 2, "sample_count": 1},
     ],
     ids=["schedule", "unet", "prior", "bf16"],
 )
@@ -246,6 +246,27 @@ def test_a_model_that_predicts_velocity(settings: Make, tmp_path: Path) -> None:
     assert np.isfinite(found).all() and found[0] != found[1]
 
 
+def test_folders_as_they_are_published(settings: Make, model: Path, tmp_path: Path) -> None:
+    """With a safety checker in the index, and weights of half precision under another name."""
+    from diffusers import StableDiffusionPipeline
+
+    published = tmp_path / "published"
+    pipe = StableDiffusionPipeline.from_pretrained(model)
+    pipe.to(torch.float16).save_pretrained(published, variant="fp16")
+    index = json.loads((published / "model_index.json").read_text())
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    (published / "model_index.json").write_text(json.dumps(index))
+    trainer = Trainer(settings(model=published, variant="fp16"))
+    assert trainer.pipe.unet.dtype == trainer.pipe.text_encoder.dtype == torch.float32
+    assert float(trainer.loss(0).detach()) == pytest.approx(
+        float(Trainer(settings()).loss(0).detach()), rel=1e-2
+    )
+    with pytest.raises(PersamError, match="cannot be loaded") as raised:
+        Trainer(settings(model=published))
+    assert "\n" not in str(raised.value)
+
+
 def test_photos_take_turns(settings: Make, tmp_path: Path) -> None:
     data = write_cat(tmp_path / "many", photos=5)
     trainer = Trainer(settings(data=data, batch_size=2))
@@ -315,6 +336,10 @@ def test_models_of_other_kinds_are_refused(settings: Make, model: Path, tmp_path
     weights.unlink()
     with pytest.raises(PersamError, match="safetensors"):
         Trainer(settings(model=tmp_path / "pickled"))
+    weights.write_bytes(b"cut off")
+    with pytest.raises(PersamError, match="cannot be loaded") as raised:
+        Trainer(settings(model=tmp_path / "pickled"))
+    assert "\n" not in str(raised.value)
 
 
 def test_sets_that_cannot_be_trained_on(settings: Make, tmp_path: Path) -> None:

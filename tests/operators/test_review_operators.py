@@ -7,8 +7,8 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_persam.curation.review.decisions import set_review
-from fiftyone_persam.curation.review.store import presence_threshold
 from fiftyone_persam.curation.review.table import review_counts, review_view
+from fiftyone_persam.curation.runs.presence import presence_threshold
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import Form, operator, uris

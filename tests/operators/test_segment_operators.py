@@ -15,6 +15,7 @@ from fiftyone.operators.executor import ExecutionError
 import fiftyone_persam as fp
 from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.curation.review.table import review_counts
+from fiftyone_persam.curation.runs import stopping
 from fiftyone_persam.errors import PersamError
 
 from .context import Form, operator, uris
@@ -229,6 +230,7 @@ def test_a_stopped_run_can_be_resumed(photos, monkeypatch):
     form = picked(photos, params={"out_field": "mine", "evaluate": False})
     streaming = sys.modules[type(form.operator).__module__.rsplit(".", 1)[0] + ".streaming"]
     monkeypatch.setattr(streaming, "BOARD_INTERVAL", 0)
+    monkeypatch.setattr(stopping, "INTERVAL", 0)
     publish, going, asked = streaming.Board.publish, threading.Event(), threading.Event()
 
     def publish_and_wait(board, run, state, label="", fraction=0.0):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fiftyone_persam.personalize import PerSAM, Reference
+from fiftyone_persam.personalize.assembly import _overlap
 from fiftyone_persam.personalize.cascade import STAGES, PriorBatch, _spans, run_cascade
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
 
@@ -68,6 +69,30 @@ def test_an_empty_mask_leaves_the_last_that_was_not(
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(("exact", "stage", "filled"), [(True, "empty", 0), (False, STAGES[1], 1)])
+def test_an_empty_last_pass_stays_in_reference_mode_alone(
+    sam: PromptableSam, batch: PriorBatch, exact: bool, stage: str, filled: int
+) -> None:
+    scripted = Scripted(sam, [9, 9, -9])
+    outcome = run_cascade(scripted, batch, exact=exact)  # type: ignore[arg-type]
+    assert outcome.stages == [stage] * 4
+    assert ((outcome.logits > 0).flatten(1).any(1) == filled).all()
+
+
+@torch.inference_mode()
+def test_agreement_is_about_the_photo_without_its_padding(
+    sam: PromptableSam, batch: PriorBatch
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    first, last = torch.randn(2, 4, 48, 48, generator=generator)
+    found = _overlap(first, last, batch.embeddings)
+    for k, photo in enumerate(batch.embeddings):
+        rows, columns = (int(np.ceil(s * 48 / sam.image_size - 0.5)) for s in photo.input_size)
+        a, b = first[k, :rows, :columns].numpy() > 0, last[k, :rows, :columns].numpy() > 0
+        assert found[k].item() == pytest.approx((a & b).sum() / (a | b).sum())
+
+
+@torch.inference_mode()
 def test_what_each_pass_is_prompted_with(sam: PromptableSam, batch: PriorBatch) -> None:
     scripted = Scripted(sam, [9, 9, 9])
     run_cascade(scripted, batch)  # type: ignore[arg-type]
@@ -95,7 +120,7 @@ def test_without_refinement_there_is_one_pass(sam: PromptableSam, batch: PriorBa
 def test_a_batch_is_its_photos_one_by_one(
     sam: PromptableSam, batch: PriorBatch, weights: torch.Tensor | None, exact: bool
 ) -> None:
-    together = run_cascade(sam, batch, weights, exact_boxes=exact)
+    together = run_cascade(sam, batch, weights, exact=exact)
     assert batch.attention_bias is not None and batch.token_offset is not None
     for k in range(4):
         alone = run_cascade(
@@ -110,7 +135,7 @@ def test_a_batch_is_its_photos_one_by_one(
                 token_offset=batch.token_offset[k : k + 1],
             ),
             weights,
-            exact_boxes=exact,
+            exact=exact,
         )
         torch.testing.assert_close(together.logits[k], alone.logits[0], atol=1e-3, rtol=0)
         assert together.stages[k] == alone.stages[0]
@@ -121,7 +146,7 @@ def test_a_batch_is_its_photos_one_by_one(
 def test_quick_boxes_are_the_exact_ones_within_a_pixel_of_the_input(
     sam: PromptableSam, batch: PriorBatch
 ) -> None:
-    exact, quick = (run_cascade(sam, batch, exact_boxes=flag) for flag in (True, False))
+    exact, quick = (run_cascade(sam, batch, exact=flag) for flag in (True, False))
     for k, one in enumerate(batch.embeddings):
         a, b = exact.passes[2].boxes, quick.passes[2].boxes
         assert a is not None and b is not None

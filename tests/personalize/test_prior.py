@@ -10,6 +10,7 @@ import torch
 
 from fiftyone_persam.errors import BadReferenceError
 from fiftyone_persam.personalize import prior
+from fiftyone_persam.personalize.reference import perseg_channel
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
 
 Array = np.ndarray[Any, Any]
@@ -67,21 +68,21 @@ def test_a_small_object_keeps_its_best_covered_cell(sam: PromptableSam) -> None:
     cells = prior.aligned_foreground(sam, mask, one)
     assert cells.sum() == 1 and cells[1, 1]
     with pytest.raises(BadReferenceError, match="corrected"):
-        prior.released_foreground(sam, mask, 128)
+        prior.released_foreground(sam, perseg_channel(mask))
 
 
 def test_released_foreground_of_a_mask_of_ones_is_nothing(sam: PromptableSam) -> None:
     whole = np.ones((192, 192), bool)
     with pytest.raises(BadReferenceError, match="NaN"):
-        prior.released_foreground(sam, whole, 1)
-    assert prior.released_foreground(sam, whole, 128).all()
+        prior.released_foreground(sam, whole.astype(np.uint8))
+    assert prior.released_foreground(sam, perseg_channel(whole)).all()
 
 
 def test_released_foreground_is_eroded(sam: PromptableSam) -> None:
     mask = np.zeros((192, 192), bool)
     mask[40:120, 40:120] = True
-    eroded = prior.released_foreground(sam, mask, 128)
-    wider = prior.released_foreground(sam, mask, 255)
+    eroded = prior.released_foreground(sam, perseg_channel(mask))
+    wider = prior.released_foreground(sam, mask * np.uint8(255))
     assert 0 < eroded.sum() < wider.sum()
     assert not (eroded & ~wider).any()
 

@@ -19,7 +19,7 @@ INF = float("inf")
 
 
 @pytest.mark.parametrize(
-    ("given", "mask_value"),
+    ("given", "largest"),
     [
         (MASK, 128),
         (MASK.astype(np.uint8), 1),
@@ -28,16 +28,17 @@ INF = float("inf")
         (MASK.astype(np.int64) * 1000, 255),
         (MASK[:, :, None], 128),
         (np.stack([MASK * 128, MASK * 0, MASK * 0], 2).astype(np.uint8), 128),
-        (np.stack([MASK * 0, MASK * 7, MASK * 0], 2).astype(np.uint8), 128),
+        (np.stack([MASK * 0, MASK * 7, MASK * 0], 2).astype(np.uint8), 0),
         (MASK.tolist(), 128),
     ],
     ids=["bool", "0/1", "0/255", "float", "int64", "one channel", "PerSeg", "green", "list"],
 )
-def test_mask_of_any_kind(given: Any, mask_value: int) -> None:
+def test_mask_of_any_kind(given: Any, largest: int) -> None:
     reference = Reference(PHOTO, mask=given)
     assert reference.mask is not None and reference.mask.dtype == np.bool_
     np.testing.assert_array_equal(reference.mask, MASK)
-    assert reference.mask_value == mask_value
+    assert reference.channel is not None and reference.channel.dtype == np.uint8
+    np.testing.assert_array_equal(reference.channel, MASK * np.uint8(largest))
     assert reference.box is None and reference.points is None and reference.labels is None
     assert reference.size == (H, W)
 

@@ -26,6 +26,7 @@ from ..checks import (
 )
 from ..database import photos_of
 from ..fiftyone_api import is_dynamic_groups, is_frames, is_patches, rename_evaluation
+from ..labels.pixels import plain_value
 from ..runs import journal, naming, schema
 from ..runs.lease import Lease
 from ..runs.loading import done_ids
@@ -61,7 +62,8 @@ def evaluate(
         gt_field: Segmentation or Detections. Photos without ground truth are left out.
         eval_key: the evaluation's name; nothing is stored if None.
         group_by: field that names each photo's object; all photos show one object if None.
-        mask_value: which value of the ground truth's masks is the object; all above 0 if None.
+        mask_value: which value, "#rrggbb" or class of the ground truth's masks is the object; all
+            but the background if None.
         dilation_ratio: width of the contour band as a share of the photo's diagonal.
         include_references: count the photos too that the run learnt the object from: those that it
             recorded, and those with ``role == "reference"``. The protocol leaves them out.
@@ -79,6 +81,7 @@ def evaluate(
     if group_by is not None:
         check_group_by(samples, group_by)
     check_mask_value(mask_value)
+    mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
     check_progress(progress)
     if is_patches(samples) or is_frames(samples):

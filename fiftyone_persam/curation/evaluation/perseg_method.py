@@ -192,7 +192,11 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         truth_label, predicted_label = sample[config.gt_field], sample[config.pred_field]
         where = f"{{}} of {sample.filepath}"
         truth = label_mask(
-            sample, truth_label, where.format(config.gt_field), value=config.mask_value
+            sample,
+            truth_label,
+            where.format(config.gt_field),
+            value=config.mask_value,
+            field=config.gt_field,
         )
         try:
             predicted = label_mask(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
 from bson import ObjectId
+from cachetools import LRUCache
 
 from ...errors import PersamError
+from ...sam.masks import classes_in
 from .. import database
 from ..database import photos_of
 from ..fiftyone_api import dataset_id, dataset_of_sample
+from ..labels.pixels import mask_pixels, targets_of
 from ..labels.references import resolve_references
 from ..labels.shapes import label_prompt
 from ..runs.naming import run_names
@@ -66,15 +69,16 @@ def mask_values(sample: Any, field: str) -> dict[int, str]:
     Empty for other labels, for colour masks, and for masks that cannot be read.
     """
     label = sample[field] if sample.has_field(field) else None
-    if not isinstance(label, fo.Segmentation) or problem_with(sample, field):
+    if not isinstance(label, fo.Segmentation):
         return {}
-    mask = np.asarray(label.get_mask())
-    if mask.ndim != 2 or mask.dtype.kind == "b":
+    try:
+        pixels = mask_pixels(label, field)
+    except PersamError:
         return {}
-    dataset = dataset_of_sample(sample)
-    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
-    values = [int(v) for v in np.unique(mask) if v > 0]
-    return {v: str(targets.get(v) or f"value {v}") for v in values}
+    if pixels is None or pixels.values is None or pixels.values.dtype.kind == "b":
+        return {}
+    found = classes_in(pixels, targets_of(dataset_of_sample(sample), field))
+    return {value: found[value] for value in sorted(v for v in found if isinstance(v, int))}
 
 
 def learnt_value(dataset: Any, run: str, field: str) -> int | str | None:
@@ -131,7 +135,8 @@ def problem_with_references(
 
 
 # What was asked -> the groups that have a reference. Faults are not kept: files can come back.
-_FOUND: dict[tuple[Any, ...], set[str]] = {}
+_FOUND: LRUCache[tuple[Any, ...], set[str]] = LRUCache(REMEMBERED)
+_LOCK = threading.Lock()  # the App's server resolves several forms at once
 
 
 def _groups(
@@ -150,9 +155,11 @@ def _groups(
             resolve_references(dataset, reference, label_field, group_by, mask_value)  # raises
     changed = photos_of(dataset).select(ids).values("last_modified_at") if ids else []
     asked = (dataset_id(dataset), label_field, group_by, mask_value, chosen, *ids, *changed)
-    if asked not in _FOUND:
+    with _LOCK:
+        groups = _FOUND.get(asked)
+    if groups is None:
         found = resolve_references(dataset, reference, label_field, group_by, mask_value)
-        while len(_FOUND) >= REMEMBERED:
-            _FOUND.pop(next(iter(_FOUND)))
-        _FOUND[asked] = {one.group for one in found}
-    return _FOUND[asked]
+        groups = {one.group for one in found}
+        with _LOCK:
+            _FOUND[asked] = groups
+    return groups

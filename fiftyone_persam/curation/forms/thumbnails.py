@@ -38,7 +38,7 @@ def reference_thumbnail(
         BadReferenceError: the label is no reference, see :func:`problem_with`
         PhotoError: the photo cannot be read
     """
-    prompt, _ = label_prompt(sample, field, label_id, mask_value)
+    prompt, _ = label_prompt(sample, field, label_id, mask_value, several=True)
     return thumbnail(load_photo(sample.filepath), _drawn(prompt, sample.filepath), side)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fiftyone as fo
@@ -14,14 +12,15 @@ import numpy as np
 
 from ...engine.writing import MASK_VALUE
 from ...errors import PersamError, RunConflictError
-from ..checks import check_field_name, check_states, check_switches, check_text, folder_path
-from ..database import photos_of
-from ..fiftyone_api import root_dataset
+from ..checks import check_field_name, check_states, check_switches, check_text
+from ..database import photos_of, with_retries, write_samples
+from ..fiftyone_api import new_field
 from ..labels.masks import shown_mask
-from ..review.editing import corrected_fields, latest_label
-from ..review.table import ACCEPTED, REJECTED, STATES, Collection, review_table
-from ..runs.folders import check_writable, read_mark
+from ..review.table import ACCEPTED, REJECTED, STATES, Collection
 from ..runs.naming import owner_of
+from ..runs.schema import add_fields, check_unlocked, name_values
+from .chosen import CHUNK, Chosen, choose_photos
+from .promoted_files import Batch, NewFiles, batch_of, clear, promoting
 
 PROVENANCE = {
     "persam_run": fo.StringField,
@@ -29,7 +28,6 @@ PROVENANCE = {
     "persam_presence": fo.FloatField,
     "persam_review": fo.StringField,
 }
-CHUNK = 128
 
 
 @dataclass
@@ -95,53 +93,43 @@ def promote(
         PersamError: for an unknown run or kind, or a field of another label type, or of colours
         RunConflictError: if the field, or the folder, belongs to a run
     """
-    table = review_table(collection, run)
-    dataset = root_dataset(collection)
     check_states(states, STATES)
     check_text("label", label)
     check_switches(overwrite=overwrite)
-    folder = None if masks_dir is None else _masks_folder(masks_dir)
+    chosen = choose_photos(collection, run, states)
+    dataset = chosen.dataset
     target = check_label_field(dataset, run, label_field, kind)
-    states_of = dict(zip(table.ids, table.states.tolist(), strict=True))
-    chosen = table.of_state(*states)
+    check_unlocked(dataset, [label_field], f"promoting into {label_field!r}")
+    files = NewFiles(dataset, label_field, masks_dir)
+    chosen = chosen.with_labels()
     result = Promotion(label_field)
-    pixel = 0
-    if chosen and target is fo.Segmentation:
-        pixel = _object_value(dataset, run, label_field, label)
-    if dataset.has_field(label_field):
-        others = {i: s for i, s in states_of.items() if s not in states}
-        result.withdrawn = _withdraw(dataset, run, label_field, others)
-    if not chosen:
+    if not overwrite:
+        there = _labelled(dataset, run, label_field, chosen.ids, target)
+        result.kept = [i for i in chosen.ids if i in there]
+        chosen = replace(chosen, ids=[i for i in chosen.ids if i not in there])
+    others = {i: s for i, s in chosen.states.items() if s not in states}
+    withdrawn = _withdrawn(dataset, run, label_field, others)
+    result.promoted, result.withdrawn = list(chosen.ids), list(withdrawn)
+    if not chosen.ids and not withdrawn:
         return result
-    corrected = corrected_fields(dataset, run)
-    _declare(dataset, label_field, target)
+    chosen.check_mask_files()
+    pixel, targets = _object_value(dataset, run, label_field, label)
+    written = _Labels(chosen, target, label_field, label, pixel)
+    sources = written.files()
+    files.prepare(sources.values())
+    written.check(sources)
 
-    photos = photos_of(dataset)
-    for start in range(0, len(chosen), CHUNK):
-        values: dict[str, Any] = {}
-        for sample in photos.select(chosen[start : start + CHUNK], ordered=True):
-            provenance = {
-                "persam_run": run,
-                "persam_score": sample.get_field(f"{run}_score"),
-                "persam_presence": sample.get_field(f"{run}_presence"),
-                "persam_review": states_of[sample.id],
-            }
-            source, present = latest_label(sample, run, corrected), sample[label_field]
-            if source is None:
-                continue
-            if not overwrite and _has_label(present, run):
-                result.kept.append(sample.id)
-                continue
-            if target is fo.Detections:
-                objects = _detections(sample, run, source, label, provenance)
-                foreign = [d for d in _objects(present) if _run_of(d) != run]
-                values[sample.id] = fo.Detections(detections=[*foreign, *objects])
-            else:
-                values[sample.id] = _segmentation(
-                    sample, run, source, label_field, folder, pixel, provenance
-                )
-            result.promoted.append(sample.id)
-        dataset.set_values(label_field, values, key_field="id")
+    replaced = _batches(dataset, label_field, [*chosen.ids, *withdrawn], target)
+    with promoting(dataset, label_field, files, replaced):
+        copies = {i: files.copy(i, source) for i, source in sources.items()}
+        if withdrawn:
+            write_samples(dataset, {i: {label_field: v} for i, v in withdrawn.items()})
+        if chosen.ids:
+            _declare(dataset, label_field, target)
+            if target is fo.Segmentation and targets:
+                name_values(dataset, label_field, targets)
+        for values in written.chunks(copies):
+            with_retries(lambda values=values: write_samples(dataset, values))  # type: ignore[misc]
     return result
 
 
@@ -188,33 +176,49 @@ def has_labels_of(dataset: Any, run: str, label_field: str) -> bool:
     return any(run in photos_of(dataset).distinct(path) for path in known)
 
 
-def _masks_folder(masks_dir: Any) -> Path:
-    folder = folder_path("masks_dir", masks_dir)
-    check_writable(folder)
-    if (mark := read_mark(folder)) is not None:
-        raise RunConflictError(
-            f"folder {folder} belongs to run {mark.get('run')!r} of dataset "
-            f"{mark.get('dataset')!r}: choose another masks_dir"
-        )
-    return folder
+def _labelled(dataset: Any, run: str, label_field: str, ids: list[str], target: Any) -> set[str]:
+    """The photos that have a label already; in a field of detections, one of this run."""
+    if not dataset.has_field(label_field):
+        return set()
+    photos = photos_of(dataset)
+    if target is fo.Segmentation:
+        return set(photos.exists(label_field).values("id")) & set(ids)
+    path = f"{label_field}.detections.persam_run"
+    if dataset.get_field(path) is None:
+        return set()
+    runs = zip(*photos.values(["id", path]), strict=True)
+    return {i for i, names in runs if run in (names or ())} & set(ids)
 
 
-def _withdraw(dataset: Any, run: str, label_field: str, states: dict[str, str]) -> list[str]:
-    """Drop labels of the run from photos whose decision is another one now; their ids."""
+def _withdrawn(dataset: Any, run: str, label_field: str, states: dict[str, str]) -> dict[str, Any]:
+    """Sample id -> what is left of a label of the run whose decision is another one now."""
+    if not has_labels_of(dataset, run, label_field):
+        return {}
     values: dict[str, Any] = {}
-    labelled = photos_of(dataset).select(list(states)).exists(label_field)
-    for sample in labelled.select_fields(label_field):
-        label, now = sample[label_field], states[sample.id]
-        if not isinstance(label, fo.Detections):
-            if _is_withdrawn(label, run, now):
-                values[sample.id] = None
-            continue
-        left = [d for d in label.detections if not _is_withdrawn(d, run, now)]
-        if len(left) < len(label.detections):
-            values[sample.id] = fo.Detections(detections=left) if left else None
-    if values:
-        dataset.set_values(label_field, values, key_field="id")
-    return list(values)
+    labelled = photos_of(dataset).exists(label_field)
+    ids = [i for i in labelled.values("id") if i in states]
+    for start in range(0, len(ids), CHUNK):
+        for sample in labelled.select(ids[start : start + CHUNK]).select_fields(label_field):
+            label, now = sample[label_field], states[sample.id]
+            if not isinstance(label, fo.Detections):
+                if _is_withdrawn(label, run, now):
+                    values[sample.id] = None
+                continue
+            left = [d for d in label.detections if not _is_withdrawn(d, run, now)]
+            if len(left) < len(label.detections):
+                values[sample.id] = fo.Detections(detections=left) if left else None
+    return values
+
+
+def _batches(dataset: Any, label_field: str, ids: list[str], target: Any) -> set[Batch]:
+    """The earlier promotions whose files labels of these photos name."""
+    paths = [f"{label_field}.{name}" for name in ("mask_path", "persam_run")]
+    if target is not fo.Segmentation or any(dataset.get_field(path) is None for path in paths):
+        return set()
+    wanted = set(ids)
+    rows = zip(*photos_of(dataset).values(["id", *paths]), strict=True)
+    found = {batch_of(i, path, run) for i, path, run in rows if i in wanted}
+    return {batch for batch in found if batch is not None}
 
 
 def _is_withdrawn(label: Any, run: str, now: str) -> bool:
@@ -224,46 +228,83 @@ def _is_withdrawn(label: Any, run: str, now: str) -> bool:
     return then in (ACCEPTED, REJECTED) or now == REJECTED
 
 
-def _object_value(dataset: Any, run: str, label_field: str, label: str) -> int:
-    """The value of the object in masks of a field; the field's mask targets name it."""
+def _object_value(
+    dataset: Any, run: str, label_field: str, label: str
+) -> tuple[int, dict[int, str]]:
+    """The value of the object in masks of a field, and the mask targets that name it."""
     targets = dict(dataset.mask_targets.get(label_field) or {})
     if not targets and dataset.has_field(label_field):
         targets = dict(dataset.default_mask_targets)
     if not targets:
-        if dataset.mask_targets.get(run):
-            dataset.mask_targets[label_field] = dataset.mask_targets[run]
-            dataset.save()
-        return MASK_VALUE
+        return MASK_VALUE, dict(dataset.mask_targets.get(run) or {})
     own = dict(dataset.mask_targets.get(run) or {}).get(MASK_VALUE)
     for name in (label, own):
         for value, known in targets.items():
             if known == name:
-                return int(value)
+                return int(value), {}
     free = [value for value in range(MASK_VALUE, 0, -1) if value not in targets]
     if not free:
         raise PersamError(f"mask targets of field {label_field!r} leave no value for {label!r}")
-    dataset.mask_targets[label_field] = {**targets, free[0]: label}
-    dataset.save()
-    return free[0]
+    return free[0], {**targets, free[0]: label}
 
 
 def _declare(dataset: Any, label_field: str, target: Any) -> None:
     if not dataset.has_field(label_field):
-        dataset.add_sample_field(label_field, fo.EmbeddedDocumentField, embedded_doc_type=target)
+        made = new_field(label_field, fo.EmbeddedDocumentField, embedded_doc_type=target)
+        add_fields(dataset, {label_field: made})
     path = f"{label_field}.detections" if target is fo.Detections else label_field
-    for name, ftype in PROVENANCE.items():
-        if dataset.get_field(f"{path}.{name}") is None:
-            dataset.add_sample_field(f"{path}.{name}", ftype)
+    add_fields(dataset, {f"{path}.{n}": new_field(n, kind) for n, kind in PROVENANCE.items()})
+
+
+class _Labels:
+    """The labels that a promotion writes."""
+
+    def __init__(
+        self, chosen: Chosen, target: Any, label_field: str, label: str, pixel: int
+    ) -> None:
+        self._chosen, self._target, self._pixel = chosen, target, pixel
+        self._field, self._label = label_field, label
+
+    def files(self) -> dict[str, str]:
+        """Sample id -> the mask file that is copied as it is."""
+        plain = self._target is fo.Segmentation and self._pixel == MASK_VALUE
+        return self._chosen.mask_paths() if plain else {}
+
+    def check(self, copied: Mapping[str, str]) -> None:
+        """Raise PersamError if a mask that is not copied as it is cannot be read."""
+        ids = [i for i in self._chosen.ids if i not in copied]
+        for sample in replace(self._chosen, ids=ids).samples():
+            self._made(sample, None)
+
+    def chunks(self, copies: Mapping[str, str]) -> Iterator[dict[str, dict[str, Any]]]:
+        """Sample id -> field -> label, some photos at a time."""
+        for samples in self._chosen.chunks():
+            yield {s.id: {self._field: self._made(s, copies.get(s.id))} for s in samples}
+
+    def _made(self, sample: Any, copy: str | None) -> Any:
+        run = self._chosen.run
+        provenance = {
+            "persam_run": run,
+            "persam_score": sample.get_field(f"{run}_score"),
+            "persam_presence": sample.get_field(f"{run}_presence"),
+            "persam_review": self._chosen.states[sample.id],
+        }
+        source = self._chosen.label_of(sample)
+        if self._target is fo.Detections:
+            objects = _detections(sample, run, source, self._label, provenance)
+            present = sample[self._field] if sample.has_field(self._field) else None
+            foreign = [d for d in _objects(present) if _run_of(d) != run]
+            return fo.Detections(detections=[*foreign, *objects])
+        if copy is not None:
+            return fo.Segmentation(mask_path=copy, **provenance)
+        if isinstance(source, fo.Segmentation) and self._pixel == MASK_VALUE:
+            return fo.Segmentation(mask=source.mask, **provenance)
+        mask = shown_mask(sample, run, source)
+        return fo.Segmentation(mask=np.where(mask, self._pixel, 0).astype(np.uint8), **provenance)
 
 
 def _run_of(label: Any) -> str | None:
     return getattr(label, "persam_run", None)
-
-
-def _has_label(present: Any, run: str) -> bool:
-    if isinstance(present, fo.Detections):
-        return any(_run_of(d) == run for d in present.detections)
-    return present is not None
 
 
 def _objects(label: Any) -> list[Any]:
@@ -290,36 +331,5 @@ def _detections(
     return [fo.Detection.from_mask(mask, label=label, **provenance)] if mask.any() else []
 
 
-def _segmentation(
-    sample: Any,
-    run: str,
-    source: Any,
-    label_field: str,
-    folder: Path | None,
-    pixel: int,
-    provenance: dict[str, Any],
-) -> Any:
-    if pixel != MASK_VALUE:
-        mask = shown_mask(sample, run, source)
-        return fo.Segmentation(mask=np.where(mask, pixel, 0).astype(np.uint8), **provenance)
-    if isinstance(source, fo.Segmentation) and source.mask_path:
-        source_path = Path(source.mask_path)
-        folder = folder or source_path.parent.parent / f"{label_field}_masks"
-        copied = _copy(source_path, folder / f"{sample.id}{source_path.suffix}")
-        return fo.Segmentation(mask_path=str(copied), **provenance)
-    if isinstance(source, fo.Segmentation):
-        return fo.Segmentation(mask=source.mask, **provenance)
-    mask = shown_mask(sample, run, source)
-    return fo.Segmentation(mask=np.where(mask, 255, 0).astype(np.uint8), **provenance)
-
-
-def _copy(source: Path, destination: Path) -> Path:
-    """Copy a file so that the destination is either whole or not there."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    part = destination.with_name(f".{destination.name}.part")
-    try:
-        shutil.copyfile(source, part)
-        os.replace(part, destination)
-    finally:
-        part.unlink(missing_ok=True)
-    return destination
+FINISH = {"promote": clear}
+"""What `journal.settle` does after a process that was killed."""

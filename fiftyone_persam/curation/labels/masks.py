@@ -9,8 +9,9 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import PersamError, PhotoError
-from .shapes import fit_mask, paste_instance
+from ...errors import PersamError
+from .pixels import found_object
+from .shapes import fit_mask, lay_instance
 from .sizes import photo_size
 
 _FIELD = object()
@@ -26,15 +27,15 @@ def union_mask(label: Any, size: tuple[int, int], where: str = "the mask") -> np
         where: how messages call the label
 
     Raises:
-        PersamError: for another label type, or a mask that fits another photo only
-        PhotoError: if the mask's file cannot be read
+        PersamError: for another label type, a mask that cannot be read or fits another photo only,
+            or a box that is absurd
     """
     union = np.zeros(size, np.bool_)
     if label is None:
         return union
     if isinstance(label, fo.Segmentation):
-        mask = _read(label)
-        return union if mask is None else fit_mask(mask, size, where)
+        found = found_object(label, where)
+        return union if found is None else fit_mask(found.mask, size, where)
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
     if not isinstance(label, fo.Detections):
@@ -42,12 +43,8 @@ def union_mask(label: Any, size: tuple[int, int], where: str = "the mask") -> np
             f"{where} is a {type(label).__name__}, which has none: "
             "choose a field of Segmentation or Detections"
         )
-    height, width = size
-    for found in label.detections:
-        x, y, w, h = found.bounding_box
-        box = (x * width, y * height, (x + w) * width, (y + h) * height)
-        mask = _read(found) if found.has_mask else None
-        paste_instance(union, np.ones((1, 1), np.bool_) if mask is None else mask, box)
+    for instance in label.detections:
+        lay_instance(union, instance, where)
     return union
 
 
@@ -66,15 +63,3 @@ def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.b
     label = sample[field] if label is _FIELD else label
     where = f"the mask of {Path(sample.filepath).name} in {field!r}"
     return union_mask(label, photo_size(sample.filepath), where)
-
-
-def _read(label: Any) -> npt.NDArray[np.bool_] | None:
-    try:
-        mask = label.get_mask()
-    except Exception as error:  # OpenCV, storage and zlib each raise their own
-        raise PhotoError(f"{label.mask_path}: cannot be read as a mask ({error})") from error
-    if mask is None:
-        return None
-    array = np.asarray(mask)
-    hit = array.any(axis=2) if array.ndim == 3 else array > 0
-    return np.asarray(hit, dtype=np.bool_)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ...errors import BadReferenceError, PersamError
-from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
+from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
 
 if TYPE_CHECKING:
     from ...personalize import Reference
+    from ...sam import Contrast
 
 _PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
 _HOW = "give a sample, its id, a (sample, label id) pair, or a view of labelled samples"
@@ -32,7 +33,7 @@ class SampleReference:
         sample_id: the sample.
         label_field: where its label is.
         label_id: which label, where the field holds several.
-        mask_value: which value of a segmentation mask; None for all above 0.
+        mask_value: which value, "#rrggbb" or class of a segmentation mask; None for all of it.
         filepath: the photo.
         name: what the label calls the object, or None.
         prompt: the label's shape.
@@ -49,17 +50,23 @@ class SampleReference:
     name: str | None
     prompt: LabelPrompt
 
-    def load(self) -> Reference:
-        """The photo and the shape, for `PerSAM.fit`."""
+    def load(self, contrast: Contrast | None = None) -> Reference:
+        """The photo and the shape, for `PerSAM.fit`.
+
+        Args:
+            contrast: of the object's first reference, for photos of more than 8 bits.
+        """
         from ...personalize import Reference
 
-        image = load_photo(self.filepath)
         prompt = self.prompt
-        if prompt.mask is not None:
-            return Reference(image, mask=prompt.mask)
-        if prompt.box is not None:
-            return Reference(image, box=prompt.box)
-        return Reference(image, points=prompt.points, labels=prompt.labels)
+        return Reference(
+            self.filepath,
+            mask=prompt.mask,
+            box=prompt.box,
+            points=prompt.points,
+            labels=prompt.labels,
+            contrast=contrast,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
@@ -71,6 +78,7 @@ class SampleReference:
             "label_field": self.label_field,
             "label_id": self.label_id,
             "mask_value": self.mask_value,
+            "mask_threshold": self.prompt.threshold,
             "filepath": self.filepath,
             "name": self.name,
             "kind": self.prompt.kind,
@@ -93,8 +101,9 @@ def resolve_references(
             labelled samples, what an earlier call returned, or a list of any of these.
         label_field: the samples' label field.
         group_by: field that names each sample's object.
-        mask_value: which value of segmentation masks is the object: an integer, or "#rrggbb" for
-            colour masks; None for everything that is not background.
+        mask_value: which value of segmentation masks is the object: an integer, "#rrggbb" for
+            colours, or a class's name in ``mask_targets``; None for everything that is not
+            background, where that is one class.
 
     Returns:
         At least one, in the given order.
@@ -214,6 +223,4 @@ def _name_of(sample: Any, label: Any, field: str, value: int | str | None) -> st
     if value is None:
         return None
     dataset = dataset_of_sample(sample)
-    targets = dataset.mask_targets.get(field) or dataset.default_mask_targets or {}
-    named = targets.get(value)
-    return None if named is None else str(named)
+    return targets_of(dataset, field).get(plain_value(dataset, field, value))

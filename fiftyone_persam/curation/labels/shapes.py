@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ...errors import BadReferenceError, PersamError, did_you_mean
+from ...sam.masks import fit_mask as fit_to_photo
 from ...sam.photos import load_photo
+from ..fiftyone_api import dataset_of_sample
+from .pixels import found_object, targets_of
 from .sizes import photo_size
 
 BoolMask = npt.NDArray[np.bool_]
+FARTHEST = 3.0
+"""How many of its photo's sides a label may reach beside it; farther are pixels, not shares."""
 
 _LISTS = {
     fo.Detections: "detections",
@@ -34,12 +38,14 @@ class LabelPrompt:
         box: x0, y0, x1, y1.
         points: (n, 2) x, y.
         labels: (n,) 1 or 0, with ``points``.
+        threshold: value above which a pixel of a soft ``mask`` counts; None if it was not soft.
     """
 
     mask: BoolMask | None = None
     box: tuple[float, float, float, float] | None = None
     points: npt.NDArray[np.float64] | None = None
     labels: npt.NDArray[np.int64] | None = None
+    threshold: float | None = None
 
     @property
     def kind(self) -> str:
@@ -59,13 +65,18 @@ class LabelPrompt:
 
 
 def label_prompt(
-    sample: Any, label_field: str, label_id: str | None = None, mask_value: int | str | None = None
+    sample: Any,
+    label_field: str,
+    label_id: str | None = None,
+    mask_value: int | str | None = None,
+    several: bool = False,
 ) -> tuple[LabelPrompt, Any]:
     """The shape that a sample's label stands for, and the label itself.
 
     A `fo.Segmentation` gives a mask, a `fo.Detection` its instance mask or else its box, a
     `fo.Polyline` the area it surrounds, a `fo.Keypoint` points; its ``sam_labels``, if it has any,
-    say which of them are not on the object (0).
+    say which of them are not on the object (0). Several classes in a segmentation's mask are asked
+    about unless ``mask_value`` chooses one, or ``several`` takes them all.
 
     Raises:
         BadReferenceError: see `resolve_references`.
@@ -75,14 +86,20 @@ def label_prompt(
     label = _one_label(sample, label_field, label_id, name)
     where = f"the label of {name} in {label_field!r}"
     height, width = load_photo(sample.filepath).shape[:2]
-    if isinstance(label, fo.Segmentation):
-        mask = _segmentation_mask(label, (height, width), mask_value, where)
-        return LabelPrompt(mask=mask), label
-    if isinstance(label, fo.Detection):
-        return _detection_prompt(label, (height, width), where), label
-    if isinstance(label, fo.Polyline):
-        return LabelPrompt(mask=_polyline_mask(label, (height, width), where)), label
-    return _keypoint_prompt(label, (height, width), where), label
+    size = (height, width)
+    try:
+        if isinstance(label, fo.Segmentation):
+            targets = targets_of(dataset_of_sample(sample), label_field)
+            return _segmentation_prompt(label, size, mask_value, targets, where, several), label
+        if isinstance(label, fo.Detection):
+            return _detection_prompt(label, size, where), label
+        if isinstance(label, fo.Polyline):
+            return LabelPrompt(mask=_polyline_mask(label, size, where)), label
+        return _keypoint_prompt(label, size, where), label
+    except BadReferenceError:
+        raise
+    except PersamError as error:
+        raise BadReferenceError(str(error)) from None
 
 
 def label_mask(
@@ -91,6 +108,7 @@ def label_mask(
     where: str,
     value: int | str | None = None,
     size: tuple[int, ...] | None = None,
+    field: str | None = None,
 ) -> BoolMask:
     """The (H, W) mask of everything a label covers; empty for no label.
 
@@ -98,15 +116,17 @@ def label_mask(
         sample: the label's photo.
         label: a Segmentation, Detection or Detections; boxes without a mask count as full.
         where: how a message calls the label.
-        value: which value of a segmentation mask counts; all above 0 if None.
+        value: which value, colour or class of a segmentation mask counts; all but the background
+            if None.
         size: (H, W) to scale the mask to; a segmentation keeps its own if None.
+        field: the label's field, whose ``mask_targets`` name classes.
 
     Raises:
         PersamError: the mask cannot be read, or has other proportions than ``size``.
         PhotoError: the size is needed and the photo cannot be read.
     """
     try:
-        return _label_mask(sample, label, where, value, size)
+        return _label_mask(sample, label, where, value, size, field)
     except BadReferenceError as error:  # here it is no reference
         raise PersamError(str(error)) from error
 
@@ -115,18 +135,24 @@ def label_mask(
 
 
 def _label_mask(
-    sample: Any, label: Any, where: str, value: int | str | None, size: tuple[int, ...] | None
+    sample: Any,
+    label: Any,
+    where: str,
+    value: int | str | None,
+    size: tuple[int, ...] | None,
+    field: str | None,
 ) -> BoolMask:
-    raw = _read(label, where) if isinstance(label, fo.Segmentation) else None
-    if raw is not None:
-        mask = foreground_of(raw, value, where)
-        return mask if size is None else fit_mask(mask, (size[0], size[1]), where)
+    if isinstance(label, fo.Segmentation):
+        targets = None if field is None else targets_of(dataset_of_sample(sample), field)
+        found = found_object(label, where, value, targets)
+        if found is not None:
+            return found.mask if size is None else fit_mask(found.mask, (size[0], size[1]), where)
     height, width = size if size is not None else photo_size(sample.filepath)
     mask = np.zeros((height, width), np.bool_)
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
     for instance in label.detections if isinstance(label, fo.Detections) else ():
-        mask |= _instance_mask(instance, (height, width), where)
+        lay_instance(mask, instance, where)
     return mask
 
 
@@ -164,48 +190,23 @@ def _one_label(sample: Any, field: str, label_id: str | None, name: str) -> Any:
     return instances[0]
 
 
-def _segmentation_mask(
-    label: Any, size: tuple[int, int], value: int | str | None, where: str
-) -> BoolMask:
-    raw = _read(label, where)
-    if raw is None:
+def _segmentation_prompt(
+    label: Any,
+    size: tuple[int, int],
+    value: int | str | None,
+    targets: dict[Any, str],
+    where: str,
+    several: bool,
+) -> LabelPrompt:
+    found = found_object(label, where, value, targets, several)
+    if found is None:
         raise BadReferenceError(f"{where} has no mask: draw one or choose another photo")
-    mask = foreground_of(raw, value, where)
-    if not mask.any():
+    if not found.mask.any():
         what = "is empty" if value is None else f"has no pixel of value {value!r}"
+        if found.threshold is not None:
+            what = f"has no pixel above {found.threshold:g}"
         raise BadReferenceError(f"{where} {what}: choose another label or photo")
-    return fit_mask(mask, size, where)
-
-
-def foreground_of(raw: npt.NDArray[Any], value: int | str | None, where: str) -> BoolMask:
-    """The (H, W) foreground of a mask as FiftyOne has it, (H, W) or (H, W, 3).
-
-    Args:
-        raw: the mask.
-        value: which value is foreground, "#rrggbb" in colour masks; all but 0 if None.
-        where: how a message calls it.
-    """
-    if raw.ndim == 3:
-        return _colour_mask(raw, value, where)
-    if isinstance(value, str):
-        raise BadReferenceError(f"{where} is no colour mask: mask_value is an integer, not a text")
-    hit: BoolMask = np.asarray(raw > 0 if value is None else raw == value)
-    return hit
-
-
-def _colour_mask(raw: npt.NDArray[Any], value: int | str | None, where: str) -> BoolMask:
-    colours = raw[..., :3].astype(np.int64)
-    packed = (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]
-    if value is None:
-        return packed > 0
-    if isinstance(value, str):
-        try:
-            value = int(value.removeprefix("#"), 16)
-        except ValueError:
-            raise BadReferenceError(
-                f"{where} is a colour mask: mask_value {value!r} is no colour like '#ff0000'"
-            ) from None
-    return packed == value
+    return LabelPrompt(mask=fit_mask(found.mask, size, where), threshold=found.threshold)
 
 
 def fit_mask(mask: BoolMask, size: tuple[int, int], where: str) -> BoolMask:
@@ -215,19 +216,10 @@ def fit_mask(mask: BoolMask, size: tuple[int, int], where: str) -> BoolMask:
         BadReferenceError: the mask has other proportions, so it belongs to another photo, or to
             this one before it was turned.
     """
-    if mask.shape == size:
-        return mask
-    # Each side may be off by the rounding of one pixel of the smaller picture.
-    scale_y, scale_x = mask.shape[0] / size[0], mask.shape[1] / size[1]
-    slack = 1 / min(*mask.shape, *size)
-    if abs(scale_y / scale_x - 1) > slack:
-        raise BadReferenceError(
-            f"{where} is {mask.shape[1]} x {mask.shape[0]} pixels but its photo is "
-            f"{size[1]} x {size[0]} as it is shown: make both one size"
-        )
-    resized = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    fitted: BoolMask = np.asarray(resized, dtype=np.bool_)
-    return fitted
+    try:
+        return fit_to_photo(mask, size, where, scaled=True)
+    except PersamError as error:
+        raise BadReferenceError(str(error)) from None
 
 
 def _detection_prompt(label: Any, size: tuple[int, int], where: str) -> LabelPrompt:
@@ -235,14 +227,15 @@ def _detection_prompt(label: Any, size: tuple[int, int], where: str) -> LabelPro
     box = _pixel_box(label, size, where)
     x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
     x1, y1 = min(box[2], float(width)), min(box[3], float(height))
-    if not (x1 > x0 and y1 > y0 and np.isfinite(box).all()):
+    if not (x1 > x0 and y1 > y0):
         raise BadReferenceError(f"{where} has a box without area: draw it again")
     if not label.has_mask:
         return LabelPrompt(box=(x0, y0, x1, y1))
-    mask = _instance_mask(label, size, where)
+    mask = np.zeros(size, np.bool_)
+    threshold = lay_instance(mask, label, where)
     if not mask.any():
         raise BadReferenceError(f"{where} has an empty mask: draw it again")
-    return LabelPrompt(mask=mask)
+    return LabelPrompt(mask=mask, threshold=threshold)
 
 
 def _pixel_box(label: Any, size: tuple[int, int], where: str) -> tuple[float, float, float, float]:
@@ -250,35 +243,84 @@ def _pixel_box(label: Any, size: tuple[int, int], where: str) -> tuple[float, fl
         x, y, w, h = (float(value) for value in label.bounding_box)
     except (TypeError, ValueError):
         raise BadReferenceError(f"{where} has no box: draw one or choose another label") from None
+    _check_relative((x, y, x + w, y + h), where, f"the box {list(label.bounding_box)}")
     return x * size[1], y * size[0], (x + w) * size[1], (y + h) * size[0]
 
 
-def _instance_mask(label: Any, size: tuple[int, int], where: str) -> BoolMask:
-    mask = np.zeros(size, np.bool_)
-    box = _pixel_box(label, size, where)
-    crop = _read(label, where) if label.has_mask else np.ones((1, 1), np.bool_)
-    if crop is not None and crop.size:
-        paste_instance(mask, np.asarray(crop.any(axis=2) if crop.ndim == 3 else crop > 0), box)
-    return mask
+def _check_relative(values: Any, where: str, what: str) -> None:
+    """Raise unless these are shares of the photo's sides, give or take what lies beside it."""
+    numbers = np.asarray(values, np.float64)
+    if not np.isfinite(numbers).all():
+        raise BadReferenceError(f"{where} has {what} with NaN or infinity: draw it again")
+    if np.abs(numbers).max(initial=0) > FARTHEST:
+        raise BadReferenceError(
+            f"{where} has {what}, far outside of its photo: FiftyOne's coordinates are shares of "
+            "the photo's width and height, so divide by them"
+        )
+
+
+def lay_instance(mask: BoolMask, label: Any, where: str) -> float | None:
+    """Lay a detection over a (H, W) mask, in place; without a mask of its own, all of its box.
+
+    Returns:
+        The threshold that its own mask had, if that was soft.
+
+    Raises:
+        PersamError: it has no box, an absurd one, or a mask that cannot be read.
+    """
+    box = _pixel_box(label, (mask.shape[0], mask.shape[1]), where)
+    found = found_object(label, where)
+    paste_instance(mask, np.ones((1, 1), np.bool_) if found is None else found.mask, box)
+    return None if found is None else found.threshold
 
 
 def paste_instance(mask: BoolMask, crop: BoolMask, box: tuple[float, float, float, float]) -> None:
     """Lay an instance mask over ``box`` (x0, y0, x1, y1 in pixels) of a (H, W) mask, in place."""
-    left, top = round(box[0]), round(box[1])
-    width, height = max(1, round(box[2]) - left), max(1, round(box[3]) - top)
+    rows = _placed(crop.shape[0], box[1], box[3], mask.shape[0])
+    columns = _placed(crop.shape[1], box[0], box[2], mask.shape[1])
     # A mask cropped at whole pixels may differ from its box by a rounding: keep its pixels.
-    if abs(crop.shape[0] - height) > 1 or abs(crop.shape[1] - width) > 1:
-        scaled = Image.fromarray(crop).resize((width, height), Image.Resampling.NEAREST)
-        crop = np.asarray(scaled, dtype=np.bool_)
-    crop = crop[max(0, -top) :, max(0, -left) :]
-    top, left = max(0, top), max(0, left)
-    crop = crop[: max(0, mask.shape[0] - top), : max(0, mask.shape[1] - left)]
-    mask[top : top + crop.shape[0], left : left + crop.shape[1]] |= crop
+    fits = rows.kept and columns.kept
+    ys, xs = (rows.own, columns.own) if fits else (rows.scaled, columns.scaled)
+    area = mask[rows.start : rows.start + len(ys), columns.start : columns.start + len(xs)]
+    area |= crop[np.ix_(ys, xs)]
+
+
+class _Placed(NamedTuple):
+    """Where the rows, or columns, of a crop come to lie.
+
+    Attributes:
+        start: first row of the mask that is covered.
+        own: row of the crop for each row from there on, unscaled.
+        scaled: the same with the crop scaled to the box.
+        kept: whether the crop fits the box but for a rounding.
+    """
+
+    start: int
+    own: npt.NDArray[np.int64]
+    scaled: npt.NDArray[np.int64]
+    kept: bool
+
+
+def _placed(length: int, low: float, high: float, limit: int) -> _Placed:
+    first = round(low)
+    extent = max(1, round(high) - first)
+    start = max(0, first)
+    # Only what is seen is made, however far the box reaches.
+    own = np.arange(start - first, min(length, limit - first))
+    seen = np.arange(start - first, min(extent, limit - first))
+    scaled = ((seen + 0.5) * (length / extent)).astype(np.int64)
+    return _Placed(start, own, np.minimum(scaled, length - 1), abs(length - extent) <= 1)
 
 
 def _polyline_mask(label: Any, size: tuple[int, int], where: str) -> BoolMask:
     outline = label.copy()
-    outline.points = [shape for shape in label.points or [] if len(shape) >= 3]
+    try:
+        shapes = [np.asarray(shape, np.float64).reshape(-1, 2) for shape in label.points or []]
+    except (TypeError, ValueError):
+        raise BadReferenceError(f"{where} has points that are no x, y: draw it again") from None
+    for shape in shapes:
+        _check_relative(shape, where, "a point")
+    outline.points = [shape.tolist() for shape in shapes if len(shape) >= 3]
     if not outline.points:
         raise BadReferenceError(f"{where} surrounds no area: an outline has three points or more")
     outline.filled = outline.closed = True
@@ -290,9 +332,15 @@ def _polyline_mask(label: Any, size: tuple[int, int], where: str) -> BoolMask:
 
 
 def _keypoint_prompt(label: Any, size: tuple[int, int], where: str) -> LabelPrompt:
-    relative = np.asarray(label.points or [], np.float64).reshape(-1, 2)
+    try:
+        relative = np.asarray(label.points or [], np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        raise BadReferenceError(f"{where} has points that are no x, y: set them again") from None
     signs = label["sam_labels"] if label.has_field("sam_labels") else None
-    labels = np.ones(len(relative), np.int64) if signs is None else np.asarray(signs, np.int64)
+    try:
+        labels = np.ones(len(relative), np.int64) if signs is None else np.asarray(signs, np.int64)
+    except (TypeError, ValueError, OverflowError):
+        labels = np.empty(0, np.int64)
     if labels.shape != (len(relative),) or not np.isin(labels, (0, 1)).all():
         raise BadReferenceError(f"{where} needs one sam_labels entry, 0 or 1, for each point")
     known = np.isfinite(relative).all(axis=1)  # FiftyOne's missing keypoints are NaN
@@ -303,13 +351,3 @@ def _keypoint_prompt(label: Any, size: tuple[int, int], where: str) -> LabelProm
     if (points < 0).any() or (points >= (size[1], size[0])).any():
         raise BadReferenceError(f"{where} has a point outside of its photo: move it")
     return LabelPrompt(points=points, labels=labels)
-
-
-def _read(label: Any, where: str) -> npt.NDArray[Any] | None:
-    try:
-        mask = label.get_mask()
-    except Exception as error:  # OpenCV, storage and zlib each raise their own
-        raise BadReferenceError(
-            f"{where} cannot be read ({' '.join(str(error).split())}): check its file"
-        ) from None
-    return None if mask is None else np.asarray(mask)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import BinaryIO
+
 from PIL import Image
 
-from ...errors import PhotoError
+from ...sam.deep_files import tiff_size
+from ...sam.photo_files import SWAPS_SIDES, shown_size, use_image
 
-EXIF_ORIENTATION = 0x0112
-TURNED = (5, 6, 7, 8)
+TURNED = SWAPS_SIDES
+"""EXIF orientations that exchange width and height."""
 
 
 def photo_size(filepath: str) -> tuple[int, int]:
@@ -18,10 +22,8 @@ def photo_size(filepath: str) -> tuple[int, int]:
     Raises:
         PhotoError: if the file cannot be read
     """
-    try:
-        with Image.open(filepath) as photo:
-            width, height = photo.size
-            turned = photo.getexif().get(EXIF_ORIENTATION, 1) in TURNED
-    except Exception as error:  # Pillow's decoders raise many kinds
-        raise PhotoError(f"{filepath}: cannot be read as a photo ({error})") from error
-    return (width, height) if turned else (height, width)
+
+    def size(image: Image.Image | None, file: BinaryIO) -> tuple[int, int]:
+        return tiff_size(file) if image is None else shown_size(image)
+
+    return use_image(Path(filepath), size)

@@ -8,17 +8,16 @@ from typing import Any
 from fiftyone.operators import ExecutionStore
 
 from ..database import make_durable, with_retries
-from ..fiftyone_api import dataset_id, root_dataset
-from ..runs.record import read_record
+from ..fiftyone_api import dataset_id
+from ..runs.presence import REVIEW_STORE
 
-STORE = "fiftyone-persam-review"
 UNDO_STEPS = 100
 UNDO_PHOTOS = 50_000
 
 
 def review_store(dataset: Any) -> Any:
     """Where undo steps and thresholds are kept, by run."""
-    return ExecutionStore.create(STORE, dataset_id(dataset))
+    return ExecutionStore.create(REVIEW_STORE, dataset_id(dataset))
 
 
 def review_record(dataset: Any, run: str) -> dict[str, Any]:
@@ -67,15 +66,6 @@ def remember(dataset: Any, run: str, step: dict[str, Any], **changes: Any) -> No
         return {**record, **changes, "undo": steps}
 
     change_review(dataset, run, add)
-
-
-def presence_threshold(collection: Any, run: str) -> float:
-    """The presence below which photos count as absent: the reviewer's, else the run's own."""
-    dataset = root_dataset(collection)
-    chosen = review_record(dataset, run)["threshold"]
-    if chosen is not None:
-        return float(chosen)
-    return float(read_record(dataset, run).parameters.presence_threshold or 0.0)
 
 
 def _record(stored: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ state     meaning
 accepted  somebody looked and said yes (``x_review`` is ``"accepted"``)
 rejected  somebody looked and said no (``x_review`` is ``"rejected"``)
 failed    not segmented; ``x_error`` says why
-absent    the object's presence is below the run's threshold; its mask is empty
+absent    the object's presence is below the threshold in force; its mask is empty
 todo      has a mask that nobody has looked at
 ========  ==========================================================================
 """
@@ -27,7 +27,7 @@ from ..checks import check_states
 from ..database import photos_of, root
 from ..fiftyone_api import root_dataset
 from ..runs.naming import require, review_field
-from .store import presence_threshold
+from ..runs.presence import is_absent, presence_threshold
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 
@@ -106,7 +106,7 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     Args:
         collection: a dataset or view
         run: the run's name
-        threshold: presence below which an object counts as absent; default: the run's own
+        threshold: presence below which an object counts as absent; default: the one in force
 
     Raises:
         PersamError: if ``collection`` has no such run
@@ -129,7 +129,7 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     error, review = (np.array(columns.get(name, blank), dtype=object) for name in suffixes[3:])
 
     states = np.full(len(ids), TODO, dtype="<U8")
-    states[presence < threshold] = ABSENT
+    states[is_absent(presence, threshold)] = ABSENT
     states[error != None] = FAILED  # noqa: E711  (elementwise)
     states[review == ACCEPTED] = ACCEPTED
     states[review == REJECTED] = REJECTED

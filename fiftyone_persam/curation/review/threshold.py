@@ -14,9 +14,10 @@ from ..runs import folders, journal, schema
 from ..runs.fields import WITHHELD, fields_of, paths_of
 from ..runs.lease import Lease
 from ..runs.naming import require
+from ..runs.presence import presence_threshold
 from ..runs.record import read_record, update_record
 from ..runs.writing import withhold
-from .store import UNDO_STEPS, change_review, presence_threshold
+from .store import UNDO_STEPS, change_review
 from .table import ABSENT, TODO, Collection, review_table
 
 

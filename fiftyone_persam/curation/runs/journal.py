@@ -36,6 +36,7 @@ _HOMES = {
     "overwrite": "segmentation.execution",
     "threshold": "review.threshold",
     "evaluate": "evaluation.evaluate",
+    "promote": "handover.promotion",
 }
 
 Finish = Callable[[Any, dict[str, Any]], Any]

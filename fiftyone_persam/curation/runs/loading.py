@@ -17,6 +17,7 @@ from .fields import RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
 from .naming import require, run_names
+from .presence import is_absent, presence_threshold
 from .record import (
     FAILED,
     INTERRUPTED,
@@ -173,7 +174,7 @@ def load(dataset: Any, name: str) -> Run:
         record=record,
         config=record.to_config(info.config),
         started=info.timestamp,
-        counts=count(dataset, fields, ids, record.parameters.presence_threshold),
+        counts=count(dataset, fields, ids, presence_threshold(dataset, name)),
         timings=outcome.timings,
         errors=errors_of(dataset, fields),
     )
@@ -202,21 +203,19 @@ def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     return dict(zip(ids, reasons, strict=True))
 
 
-def count(
-    dataset: Any, fields: RunFields, ids: list[str], threshold: float | None
-) -> dict[str, int]:
+def count(dataset: Any, fields: RunFields, ids: list[str], threshold: float) -> dict[str, int]:
     """How many photos are in which state; see `Run.counts`."""
     if not dataset.has_field(fields.run):
         return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
     photos = database.photos_of(dataset)
     done = photos.exists(fields.run)
     failed = photos.exists(f"{fields.run}_error")
-    presence = [p for p in done.values(f"{fields.run}_presence") if p is not None]
+    presence = done.values(f"{fields.run}_presence")
     ended = set(done.values("id")) | set(failed.values("id"))
     living = set(photos.select(ids).values("id")) if ids else set()
     return {
         "segmented": len(done),
-        "absent": sum(p < threshold for p in presence) if threshold else 0,
+        "absent": sum(is_absent(p, threshold) for p in presence),
         "failed": len(failed),
         "remaining": len(living - ended),
     }

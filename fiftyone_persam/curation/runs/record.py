@@ -61,6 +61,7 @@ class ReferenceRecord:
 
     Attributes:
         dataset_id: None in records of earlier versions, which have only the dataset's name.
+        mask_threshold: value above which a pixel of a soft mask counted; None for other masks.
         kind: which prompt the label was: "mask", "box" or "points".
         fingerprint: tells whether the label has changed since.
     """
@@ -71,6 +72,7 @@ class ReferenceRecord:
     group: str = ""
     label_id: str | None = None
     mask_value: int | str | None = None
+    mask_threshold: float | None = None
     dataset: str | None = None
     dataset_id: str | None = None
     name: str | None = None

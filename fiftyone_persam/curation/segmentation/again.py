@@ -11,10 +11,10 @@ from ..database import photos_of, refresh, root
 from ..labels.references import SampleReference, resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
-from ..review.store import presence_threshold
 from ..review.table import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table
 from ..runs.loading import Run, load_run
 from ..runs.naming import require
+from ..runs.presence import presence_threshold
 from ..runs.record import ReferenceRecord, read_record
 from .plan import choose_cache
 

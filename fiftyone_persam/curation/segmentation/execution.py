@@ -13,12 +13,13 @@ from bson import ObjectId
 from ...engine.cache import weights_sha256
 from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
-from ...errors import PersamError, RunConflictError
+from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
 from ..database import clear_samples, make_durable, with_retries
 from ..fiftyone_api import drop_unlisted_runs, put_run_results, replace_run_results, use_run_results
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_steps
+from ..review.visibility import adopt_threshold
 from ..runs import fields as run_fields
 from ..runs import folders, journal, loading, naming, schema, writing
 from ..runs.lease import Lease
@@ -34,6 +35,7 @@ from ..runs.record import (
     read_record,
     write_record,
 )
+from ..runs.stopping import StopRequests
 from .plan import Plan, versions
 
 FLUSH_PHOTOS = 64
@@ -82,7 +84,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
         except StoppedError as stopped:
             state = INTERRUPTED
             raise stopped.cause from None
-        except (KeyboardInterrupt, SystemExit):
+        except (RunStoppedError, KeyboardInterrupt, SystemExit):
             state = INTERRUPTED
             raise
         except BaseException as error:
@@ -119,9 +121,6 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         else:
             write_record(dataset, plan.name, record)
             _save_results(plan, ids=plan.ids, timings={})
-        if plan.overwrite or old.state != DONE:  # a killed process has left files behind
-            named = run_fields.paths_of(dataset, plan.fields)
-            folders.sweep(plan.masks_dir, dataset, plan.run_id, named)
     else:
         drop_unlisted_runs(dataset, plan.name)
         # On the photos of the call, so that a run that is killed right now can still be resumed.
@@ -130,6 +129,11 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
     run_fields.declare(dataset, plan.fields, target)
+    if plan.exists:
+        adopt_threshold(dataset, plan.name)
+        if plan.overwrite or old.state != DONE:  # a killed process has left files behind
+            named = run_fields.paths_of(dataset, plan.fields)
+            folders.sweep(plan.masks_dir, dataset, plan.run_id, named)
     return record
 
 
@@ -186,12 +190,13 @@ class _Saver:
     """Collects results and writes them in bulk.
 
     Attributes:
+        plan: the run.
         saved: how many photos are in the database.
     """
 
     def __init__(self, plan: Plan, lease: Lease) -> None:
         self.saved = 0
-        self._plan = plan
+        self.plan = plan
         self._lease = lease
         self._groups = {task.id: task.group for task in plan.tasks}
         self._waiting: list[PhotoResult] = []
@@ -213,25 +218,28 @@ class _Saver:
         """Write what is waiting."""
         if self._waiting:
             self._lease.check()
-            writing.write(self._plan.dataset, self._plan.fields, self._waiting, self._name)
+            writing.write(self.plan.dataset, self.plan.fields, self._waiting, self._name)
             self.saved += len(self._waiting)
             self._waiting = []
         self._flushed = time.monotonic()
 
     def _name(self, sample_id: str) -> str:
-        return self._plan.object_name(self._groups[sample_id])
+        return self.plan.object_name(self._groups[sample_id])
 
 
 def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:
-    results = backend.run(job)
-    with reporting(progress, len(job.tasks)) as report, closing(results):  # type: ignore[type-var]
+    results, total = backend.run(job), len(job.tasks)
+    requests = StopRequests(saver.plan.dataset, saver.plan.name)
+    with reporting(progress, total) as report, closing(results):  # type: ignore[type-var]
         try:
             report(0)
             for chunk in results:
                 saver.add(chunk)
                 report(saver.finished)
+                if saver.finished < total:
+                    requests.check(saver.finished, total)
             saver.flush()
-        except (StoppedError, KeyboardInterrupt):
+        except (StoppedError, RunStoppedError, KeyboardInterrupt):
             saver.flush()  # what is finished is kept
             raise
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import logging
 import os
 import uuid
@@ -16,6 +15,8 @@ import fiftyone as fo
 
 from ...engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
 from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
+from ...options import check_values
+from ...personalize.registries import METHODS, method_info
 from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from ...engine import EmbeddingCache
     from ...sam import PromptableSam
 
-METHODS = ("persam", "persam_f")
+THRESHOLD = "presence_threshold"
+"""An argument of `segment` itself, which methods that look at it have as an option."""
 OBJECT = "object"
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class Plan:
         samples: the photos of the call, as they were given.
         name: the run's name.
         exists: whether the run is there already and goes on.
-        method: "persam" or "persam_f".
+        method: a name in `METHODS`.
         sam: the model.
         parameters: see `Parameters`.
         references: at least one per group.
@@ -232,24 +234,31 @@ def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> No
         )
 
 
-def method_class(method: str) -> Any:
-    """The class behind a method's name."""
-    check_choice("method", method, METHODS)
-    from ...personalize import PerSAM, PerSAMF
-
-    return {"persam": PerSAM, "persam_f": PerSAMF}[method]
-
-
 def check_options(method: str, options: dict[str, Any]) -> None:
-    """Raise PersamError for options that a method does not have."""
-    known = inspect.signature(method_class(method)).parameters
-    names = [n for n in known if n not in ("sam", "presence_threshold")]
+    """Raise PersamError unless a method is there and can have these options."""
+    check_choice("method", method, tuple(METHODS))
+    known = method_info(method).options
+    names = [option.name for option in known if option.name != THRESHOLD]
     for option in options:
         if option not in names:
+            listed = f"its options are {', '.join(names)}" if names else "it has no options"
             raise PersamError(
                 f"{option!r} is no argument of segment() and no option of {method}: "
-                f"its options are {', '.join(names)}{did_you_mean(option, names)}"
+                f"{listed}{did_you_mean(option, names)}"
             )
+    check_values(known, options)
+
+
+def check_texts(method: str, reference: Any) -> None:
+    """Raise BadReferenceError for words given to a method that takes none; str means an id."""
+    from ...personalize import TextReference
+    from ...personalize.checks import several_references_of
+
+    given = reference if isinstance(reference, (list, tuple)) else [reference]
+    info = method_info(method)
+    for one in given:
+        if isinstance(one, TextReference):
+            several_references_of(one, info.references, info.title)
 
 
 def choose_cache(cache: Any) -> EmbeddingCache | None:
@@ -277,24 +286,23 @@ def fit(
     """One fitted predictor per group, and the parameters with all of the method's defaults."""
     from ...engine import encode_files
 
-    build = method_class(method)
+    build: Any = METHODS[method]
+    options = dict(parameters.options)
+    if any(option.name == THRESHOLD for option in build.options()):
+        options[THRESHOLD] = parameters.presence_threshold
     fitted: dict[str, Predictor] = {}
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
-        loaded = [one.load() for one in chosen]
+        first = chosen[0].load()
+        loaded = [first, *(one.load(first.contrast) for one in chosen[1:])]
         encoded = None
         if cache is not None:
-            encoded = encode_files(sam, [one.filepath for one in chosen], cache)
-        try:
-            predictor = build(
-                sam, presence_threshold=parameters.presence_threshold, **parameters.options
-            )
-        except TypeError as error:
-            raise PersamError(f"{method} cannot be set up: {error}") from error
+            encoded = encode_files(sam, [one.filepath for one in chosen], cache, first.contrast)
+        predictor = build(sam, **options)
         fitted[group] = predictor.fit(loaded, encoded)
-        settings = predictor.settings
-    threshold = settings.pop("presence_threshold")
+        settings = dict(predictor.settings)
+    threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 

@@ -15,7 +15,7 @@ from .. import checks, database
 from ..fiftyone_api import dataset_name
 from ..labels.references import resolve_references
 from ..progress import Progress
-from ..runs import loading
+from ..runs import loading, presence, stopping
 from ..runs.fields import RunFields
 from ..runs.record import DONE, ReferenceRecord, RunRecord
 from . import plan as planning
@@ -68,7 +68,8 @@ def segment(
             object are used together.
         label_field: the references' label field: Segmentation, Detection(s) with or without
             masks, Polyline(s) or Keypoint(s).
-        method: "persam_f", which tunes two numbers to the reference, or "persam", which tunes none.
+        method: "persam_f", which tunes two numbers to the reference, "persam", which tunes none, or
+            another of `list_methods`.
         model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own.
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
@@ -83,14 +84,16 @@ def segment(
         similarity: write similarity maps into ``x_similarity``.
         prompts: write the prompt points into ``x_prompts``.
         presence_threshold: presence below which the object counts as absent: the photo gets an
-            empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; the method's
-            own if None.
+            empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
+            what the run's reviewer has chosen, or else the method's own. It counts for all photos
+            of the run, those too that keep their masks.
         skip_existing: go on with a run of this name: only photos without a mask.
         overwrite: do these photos of a run of this name again; its other photos stay.
         batch_size: photos encoded at once; by device if None.
         num_workers: threads that load photos, and as many that write; by machine if None.
         device: "auto", "cuda", "mps", "cpu", ...
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere), "float32", "bfloat16" or "float16".
+        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
+            "bfloat16" or "float16".
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
@@ -99,7 +102,7 @@ def segment(
             `DevicesBackend` or `RayBackend` with settings of your own.
         progress: True or False for FiftyOne's progress bar, None for its own setting, or a function
             that is called with photos done and their total; what that raises stops the run.
-        **options: of the method, such as ``mode="reference"``; see `PerSAM` and `PerSAMF`.
+        **options: of the method, such as ``mode="reference"``; see `list_methods`.
 
     Returns:
         The run, with ``counts``, ``timings``, ``errors`` and a ``summary()``.
@@ -112,8 +115,8 @@ def segment(
     """
     dataset = planning.check_photos(samples)
     database.refresh(dataset)
-    checks.check_choice("method", method, planning.METHODS)
     planning.check_options(method, options)
+    planning.check_texts(method, reference)
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
@@ -139,6 +142,10 @@ def segment(
     checks.check_backend(backend, embeddings)
     fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
+    stopping.withdraw_stop(dataset, out_field)
+    if exists and presence_threshold is None:  # what the reviewer has chosen stays
+        chosen = presence.chosen_threshold(dataset, out_field)
+        parameters = replace(parameters, presence_threshold=chosen)
     tasks = planning.choose_photos(samples, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
@@ -149,9 +156,10 @@ def segment(
         if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
             return ended
 
+    from ...personalize import dtype_for
     from ...sam import load_sam
 
-    sam = load_sam(model, device=device, dtype=dtype)
+    sam = load_sam(model, device=device, dtype=dtype_for(dtype, options))
     started = time.perf_counter()
     predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(
@@ -211,12 +219,15 @@ def resume_run(
     """
     run = loading.load_run(samples, name)
     dataset, record = run.dataset, run.record
+    stopping.withdraw_stop(dataset, name)
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
-    parameters = record.parameters
+    parameters = replace(
+        record.parameters, presence_threshold=presence.presence_threshold(dataset, name)
+    )
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import fiftyone as fo
 import fiftyone.core.models as fom
@@ -22,18 +22,15 @@ import numpy as np
 from ...engine.rendering import tight_box
 from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError
-from ...personalize import PerSAM, PerSAMF, Prediction, Reference
-from ...sam import Photo, load_photo, load_sam, resize_photo
-from ...sam.checkpoints import ensure
-from ...sam.registry import BUNDLED, BUNDLED_PATH, CHECKPOINTS
+from ...personalize import Method, Prediction, Reference, dtype_for
+from ...sam import Contrast, Photo, load_photo, load_sam, resize_photo
+from ...sam.registry import MODELS
 from ..checks import check_choice
 from ..labels.references import SampleReference, resolve_references
 from ..runs.fields import DETECTIONS, SEGMENTATION
 from ..segmentation.plan import Parameters, check_options, check_parameters, fit
 
 logger = logging.getLogger(__name__)
-
-Method: TypeAlias = PerSAM | PerSAMF
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,14 @@ class LoadedPhoto:
 class PhotoLoader(fout.GetItem):  # type: ignore[misc]
     """Reads photos in the workers of FiftyOne's data loader; a bad one costs only itself."""
 
-    def __init__(self, image_size: int, field_mapping: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        field_mapping: dict[str, str] | None = None,
+        contrast: Contrast | None = None,
+    ) -> None:
         self.image_size = image_size
+        self.contrast = contrast
         super().__init__(field_mapping=field_mapping)
 
     @property
@@ -67,7 +70,7 @@ class PhotoLoader(fout.GetItem):  # type: ignore[misc]
 
     def __call__(self, values: dict[str, str]) -> LoadedPhoto:  # noqa: D102
         try:
-            photo = load_photo(values["filepath"])
+            photo = load_photo(values["filepath"], self.contrast)
         except PersamError as error:
             return LoadedPhoto(values["id"], error=str(error))
         size = (photo.shape[0], photo.shape[1])
@@ -83,7 +86,7 @@ class PersamModelConfig:
 
 
 class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type: ignore[misc]
-    """A fitted `PerSAM` or `PerSAMF` as a :class:`fiftyone.core.models.Model`.
+    """A fitted `Method` as a :class:`fiftyone.core.models.Model`.
 
     Photos get a :class:`fiftyone.core.labels.Segmentation` with the object at 255 and the
     attributes ``score``, ``presence`` and ``stage``, or :class:`fiftyone.core.labels.Detections`
@@ -133,7 +136,7 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
 
     def build_get_item(self, field_mapping: dict[str, str] | None = None) -> PhotoLoader:
         """How FiftyOne's data loader reads photos for this model."""
-        return PhotoLoader(self.predictor.sam.image_size, field_mapping)
+        return PhotoLoader(self.predictor.sam.image_size, field_mapping, self.predictor.contrast)
 
     @staticmethod
     def collate_fn(batch: list[LoadedPhoto]) -> list[LoadedPhoto]:
@@ -147,7 +150,9 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
     def predict_all(self, args: Sequence[Any]) -> list[fo.Label | None]:
         """Segment photos in one batch; None for those that could not be read."""
         sam = self.predictor.sam
-        loaded = [arg if isinstance(arg, LoadedPhoto) else _loaded(arg, sam) for arg in args]
+        loaded = [
+            arg if isinstance(arg, LoadedPhoto) else _loaded(arg, self.predictor) for arg in args
+        ]
         for photo in loaded:
             if photo.error is not None:
                 self.errors[photo.id] = photo.error
@@ -195,7 +200,9 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
             return
         before = [reference.prompt.fingerprint() for reference in self.references]
         if [reference.prompt.fingerprint() for reference in now] != before:
-            self.predictor.fit([reference.load() for reference in now])
+            first = now[0].load()
+            rest = [reference.load(first.contrast) for reference in now[1:]]
+            self.predictor.fit([first, *rest])
             self.references = now
 
 
@@ -222,7 +229,7 @@ def load_zoo_model(
         label_field: where the reference's label is.
         dataset: the dataset, or its name, that ids are looked up in.
         mask_value: which value of a segmentation mask is the object; None for all above 0.
-        method: "persam" or "persam_f".
+        method: a name of `list_methods`.
         label_type: "segmentation" or "detections".
         presence_threshold: presence below which a photo counts as without the object; None for the
             method's own, 0 for never.
@@ -257,7 +264,8 @@ def load_zoo_model(
     found = resolve_references(
         _dataset(dataset, reference), reference, label_field, mask_value=mask_value
     )
-    predictors, _ = fit(method, load_sam(model, device, dtype), parameters, found)
+    sam = load_sam(model, device, dtype_for(dtype, options))
+    predictors, _ = fit(method, sam, parameters, found)
     name = next((one.name for one in found if one.name), "object")
     return PersamModel(cast(Method, predictors[""]), label_type, name, found)
 
@@ -268,10 +276,7 @@ def provide_checkpoint(model: str, path: Path) -> None:
     FiftyOne takes a model for downloaded if the file is there; `load_sam` reads, and checks, the
     one it links to.
     """
-    if model != BUNDLED and model not in CHECKPOINTS:
-        known = ", ".join((BUNDLED, *CHECKPOINTS))
-        raise PersamError(f"model {model!r} is not known: choose one of {known}")
-    source = BUNDLED_PATH if model == BUNDLED else ensure(CHECKPOINTS[model], allow_download=True)
+    source = MODELS[model].provide(download=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     try:
@@ -283,8 +288,8 @@ def provide_checkpoint(model: str, path: Path) -> None:
             shutil.copyfile(source, path)
 
 
-def _loaded(photo: Any, sam: Any) -> LoadedPhoto:
-    pixels, size = sam.load_and_resize(photo)
+def _loaded(photo: Any, predictor: Method) -> LoadedPhoto:
+    pixels, size = predictor.sam.load_and_resize(photo, predictor.contrast)
     return LoadedPhoto("", pixels, size)
 
 

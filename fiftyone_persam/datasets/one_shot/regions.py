@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ...errors import DatasetLayoutError, PhotoError
 from ...sam import load_photo
+from ...sam.photo_files import open_image
 from .records import Box, Example, Region
 
 BoolMask = npt.NDArray[np.bool_]
@@ -64,8 +64,10 @@ def photo_size(path: Path) -> tuple[int, int]:
         PhotoError: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.height, image.width
+    except PhotoError:
+        raise
     except Exception as error:  # Pillow's decoders raise many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PhotoError(f"photo {path} cannot be read ({reason})") from None
@@ -170,11 +172,12 @@ def _region_mask(region: Region, size: tuple[int, int], example: Example) -> Boo
 
 def _file_mask(path: Path, example: Example) -> BoolMask:
     try:
-        with Image.open(path) as image:
+        with open_image(path, "mask") as image:
             # Palette files hold ids; their colours say nothing.
             ids = np.asarray(image if image.mode in ("L", "P", "I", "I;16") else image.convert("L"))
-    except FileNotFoundError:
-        raise DatasetLayoutError(f"mask {path} is missing") from None
+    except PhotoError as error:
+        missing = f"mask {path} is missing"
+        raise DatasetLayoutError(str(error) if path.exists() else missing) from None
     except Exception as error:  # Pillow's decoders raise many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetLayoutError(f"mask {path} cannot be read ({reason})") from None

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import base64
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
 import pytest
+from cachetools import LRUCache
 from PIL import Image
 
 from fiftyone_persam.curation.forms import references, runs, thumbnails
@@ -52,7 +55,7 @@ def test_only_fields_of_labels_are_offered(sample):
 @pytest.mark.parametrize(
     ("field", "problem"),
     [
-        ("mask", None),
+        ("mask", "several classes, 1 (cup), 2 (spoon): choose one"),
         ("one", None),
         ("outline", None),
         ("dots", None),
@@ -176,3 +179,28 @@ def test_estimate_by_the_newest_run_that_encoded_its_photos(dataset, tmp_path):
     found = runs.estimate(album, "sam_lite", "persam", 60)
     assert (found.run, found.seconds, found.device) == ("first", 30.0, "cpu")
     assert runs.estimate(album, "vit_h", "persam_f", 60) is None
+
+
+class _Slow(str):
+    """A text that lets another thread go first whenever it is looked up."""
+
+    def __hash__(self) -> int:
+        time.sleep(1e-4)
+        return super().__hash__()
+
+
+def test_what_is_remembered_bears_two_forms_at_once(sample, monkeypatch):
+    """Two browsers fill in forms: neither takes away what the other is about to read."""
+    monkeypatch.setattr(references, "_FOUND", LRUCache(1))
+    album = sample._dataset
+    fields = [("mask", 1), ("one", None), ("outline", None)]
+
+    def ask(field: str, value: int | None) -> list[str | None]:
+        return [
+            references.problem_with_references(album, [sample.id], _Slow(field), mask_value=value)
+            for _ in range(20)
+        ]
+
+    with ThreadPoolExecutor(len(fields)) as pool:
+        answers = [pool.submit(ask, *one) for one in fields]
+    assert all(answer.result() == [None] * 20 for answer in answers)

@@ -13,9 +13,9 @@ from fiftyone_persam.curation.review.decisions import (
     undo_review,
     undo_steps,
 )
-from fiftyone_persam.curation.review.store import presence_threshold
 from fiftyone_persam.curation.review.table import review_counts, review_queue, review_view
 from fiftyone_persam.curation.review.threshold import presence_changes, set_presence_threshold
+from fiftyone_persam.curation.runs.presence import presence_threshold
 from fiftyone_persam.errors import PersamError
 
 from ..reviewed_run import RUN, THRESHOLD, ids_of, photos_of, reviewed_run

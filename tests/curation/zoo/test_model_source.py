@@ -18,7 +18,9 @@ from fiftyone.operators.executor import ExecutionContext, Executor
 import fiftyone_persam as fp
 from fiftyone_persam.curation.handover.importing import import_perseg
 from fiftyone_persam.curation.zoo import model as source
+from fiftyone_persam.curation.zoo.manifest import manifest_text
 from fiftyone_persam.curation.zoo.persam_model import PersamModel, provide_checkpoint
+from fiftyone_persam.personalize import METHODS
 from fiftyone_persam.sam.registry import BUNDLED_PATH, CHECKPOINTS
 
 MODEL = "fiftyone-persam/sam_lite"
@@ -53,15 +55,26 @@ def test_source_lists_every_model(registered: str) -> None:
     assert {path.name for path in folder.iterdir()} == {"manifest.json", "__init__.py"}
 
 
-def test_manifest_agrees_with_the_registry() -> None:
-    manifest = json.loads(Path(source.__file__).with_name("manifest.json").read_text())
-    for entry in manifest["models"]:
-        name = entry["base_name"].removeprefix("fiftyone-persam/")
-        if name == "sam_lite":
-            assert entry["base_filename"] == BUNDLED_PATH.name
-        else:
-            assert entry["base_filename"] == CHECKPOINTS[name].file
-            assert entry["size_bytes"] == CHECKPOINTS[name].bytes
+def test_manifest_is_what_the_registries_say() -> None:
+    """If this fails: python -m fiftyone_persam.curation.zoo.manifest."""
+    written = Path(source.__file__).with_name("manifest.json").read_text()
+    assert written == manifest_text()
+    by_name = {entry["base_name"]: entry for entry in json.loads(written)["models"]}
+    assert by_name["fiftyone-persam/sam_lite"]["base_filename"] == BUNDLED_PATH.name
+    for name, file in CHECKPOINTS.items():
+        entry = by_name[f"fiftyone-persam/{name}"]
+        assert (entry["base_filename"], entry["size_bytes"]) == (file.file, file.bytes)
+
+
+def test_the_form_offers_the_methods_there_are(cats: fo.Dataset) -> None:
+    class Context:
+        selected = ()
+        dataset = cats
+
+    form = source.resolve_input(MODEL, Context()).type.properties["method"]
+    assert form.type.values == list(METHODS) and form.default == "persam_f"
+    labels = [choice.label for choice in form.view.choices]
+    assert labels == [info.title for info in fp.list_methods()]
 
 
 def test_applied_model_gives_the_masks_of_a_run(registered: str, cats: fo.Dataset) -> None:

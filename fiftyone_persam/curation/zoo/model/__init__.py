@@ -38,6 +38,9 @@ def resolve_input(model_name: str, ctx: Any) -> Any:
     import fiftyone as fo
     from fiftyone.operators import types
 
+    _find_library()
+    from fiftyone_persam.personalize import list_methods
+
     inputs = types.Object()
     selected = ctx.selected[0] if len(ctx.selected) == 1 else None
     inputs.str(
@@ -58,12 +61,11 @@ def resolve_input(model_name: str, ctx: Any) -> Any:
         label="Label field",
         description="Where the reference's label is",
     )
+    methods = types.DropdownView()
+    for info in list_methods():
+        methods.add_choice(info.name, label=info.title, description=info.help)
     inputs.enum(
-        "method",
-        ["persam_f", "persam"],
-        default="persam_f",
-        label="Method",
-        description="persam_f learns from the reference which scale of mask to trust",
+        "method", methods.values(), default=methods.values()[0], label="Method", view=methods
     )
     inputs.enum(
         "label_type", ["segmentation", "detections"], default="segmentation", label="Write as"

@@ -7,9 +7,8 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 
-from fiftyone_persam.curation.named_files import named_below, named_files, remove_unnamed
-
-from .discs import Make
+from fiftyone_persam.datasets.named_files import named_below, named_files, remove_unnamed
+from tests.curation.discs import Make
 
 
 def write(folder: Path, *names: str) -> list[Path]:

@@ -1,0 +1,106 @@
+"""The photos whose masks are handed over: of the whole dataset or of a view, by their review."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import fiftyone as fo
+
+from ...errors import PersamError
+from ..database import photo_ids, photos_of, refresh, root, with_retries
+from ..review.editing import corrected_fields, latest_field
+from ..review.table import Collection, review_table
+
+CHUNK = 128
+_MOST_SELECTED = 10_000
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Photos of a run that are in some states of its review.
+
+    Attributes:
+        dataset: theirs, as it is now in the database.
+        run: the run's name.
+        ids: of the photos, in the view's order.
+        states: what was decided, of all photos of the view that the run has touched.
+        corrected: fields in which masks may have been corrected by hand, latest first.
+    """
+
+    dataset: Any
+    run: str
+    ids: list[str]
+    states: dict[str, str]
+    corrected: list[str]
+
+    def chunks(self) -> Iterator[list[Any]]:
+        """The photos with all their fields, whatever a view hides, some at a time."""
+        photos = photos_of(self.dataset)
+        for start in range(0, len(self.ids), CHUNK):
+            view = photos.select(self.ids[start : start + CHUNK], ordered=True)
+            yield with_retries(lambda view=view: list(view))  # type: ignore[misc]
+
+    def samples(self) -> Iterator[Any]:
+        """The photos with all their fields."""
+        for chunk in self.chunks():
+            yield from chunk
+
+    def label_of(self, sample: Any) -> Any:
+        """A photo's mask as it is now: corrected by hand, or the run's."""
+        return sample[latest_field(sample, self.run, self.corrected)]
+
+    def with_labels(self) -> Chosen:
+        """Those that have a mask, absent or not: failed photos have none."""
+        done = set(photos_of(self.dataset).exists(self.run).values("id"))
+        return replace(self, ids=[one for one in self.ids if one in done])
+
+    def mask_paths(self) -> dict[str, str]:
+        """Sample id -> the file of its mask, of photos whose mask is in a file of the run."""
+        if self.dataset.get_field(self.run).document_type is not fo.Segmentation:
+            return {}
+        found: dict[str, str] = {}
+        for start in range(0, len(self.ids), _MOST_SELECTED):
+            view = photos_of(self.dataset).select(self.ids[start : start + _MOST_SELECTED])
+            for name in self.corrected:
+                view = view.exists(name, bool=False)
+            rows = zip(*view.values(["id", f"{self.run}.mask_path"]), strict=True)
+            found.update((i, path) for i, path in rows if path)
+        return found
+
+    def check_mask_files(self) -> None:
+        """Raise PersamError if files of masks are gone, naming them."""
+        gone = [path for path in self.mask_paths().values() if not os.path.isfile(path)]
+        if gone:
+            more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+            raise PersamError(
+                f"{len(gone)} mask files of run {self.run!r} are gone and cannot be read "
+                f"({', '.join(gone[:_SHOWN])}{more}): put them back, or make them again with "
+                f"resume_run(dataset, {self.run!r})"
+            )
+
+
+def choose_photos(collection: Collection, run: str, states: Sequence[str]) -> Chosen:
+    """The photos of a dataset or view whose masks of a run are in one of ``states``.
+
+    Fields are looked up on the dataset, as it is in the database now: a view may hide some, and
+    other processes may have added runs.
+
+    Raises:
+        PersamError: there is no such run.
+    """
+    dataset = root(collection)
+    ids = None if isinstance(collection, fo.Dataset) else photo_ids(collection)
+    refresh(dataset)
+    photos = photos_of(dataset)
+    if ids is not None and len(ids) <= _MOST_SELECTED:
+        photos = photos.select(ids)
+    table = review_table(photos, run)
+    found = dict(zip(table.ids, table.states.tolist(), strict=True))
+    order = table.ids if ids is None else ids
+    known = {one: found[one] for one in order if one in found}
+    chosen = [one for one, state in known.items() if state in states]
+    return Chosen(dataset, run, chosen, known, corrected_fields(dataset, run))

@@ -1,0 +1,149 @@
+"""Exports of photos with masks beside them: COCO's JSON, or a folder of mask PNGs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from ...datasets.mask_files import write_mask
+from ...datasets.named_files import folded
+from ...datasets.photo_copies import copy_upright
+from ...datasets.staging import Stage
+from ...errors import PhotoError
+from ..labels.masks import union_mask
+from .formats import Export, register_format
+
+PHOTOS, MASKS = "data", "labels"
+
+
+def coco_annotation(
+    mask: npt.NDArray[np.bool_], image_id: int, annotation_id: int, category_id: int
+) -> dict[str, Any]:
+    """One COCO annotation: the exact mask as compressed RLE, its area, and its box x, y, w, h.
+
+    Args:
+        mask: (H, W) bool, not empty
+        image_id: id of the photo's entry in ``images``
+        annotation_id: this annotation's own id
+        category_id: id of the object's entry in ``categories``
+    """
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
+        "area": int(coco_mask.area(rle)),
+        "bbox": [float(v) for v in coco_mask.toBbox(rle)],
+        "iscrowd": 0,
+    }
+
+
+def _write_coco(export: Export) -> None:
+    chosen, stage, group_by = export.chosen, export.stage, export.group_by
+    names = _FileNames(stage)
+    categories: dict[str, int] = {}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for sample in chosen.samples():
+        try:
+            size = names.copy(sample.filepath)
+        except PhotoError as error:
+            export.left_out.append(str(error))
+            continue
+        name = names.take(sample.filepath)
+        export.count += 1
+        height, width = size
+        images.append({"id": export.count, "file_name": name, "height": height, "width": width})
+        label = chosen.label_of(sample)
+        instances = list(label.detections) if isinstance(label, fo.Detections) else [label]
+        for instance in instances:
+            mask = union_mask(instance, size, _where(sample, chosen.run))
+            if not mask.any():
+                continue
+            named = sample[group_by] if group_by else getattr(instance, "label", None)
+            category = categories.setdefault(str(named or "object"), len(categories) + 1)
+            annotation = coco_annotation(mask, export.count, len(annotations) + 1, category)
+            score = sample.get_field(f"{chosen.run}_score")
+            annotations.append(annotation if score is None else {**annotation, "score": score})
+    content = {
+        "info": {"description": f"masks of run {chosen.run}", "version": "1.0"},
+        "licenses": [],
+        "categories": [{"id": i, "name": n} for n, i in categories.items()],
+        "images": images,
+        "annotations": annotations,
+    }
+    (stage.path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _write_masks(export: Export) -> None:
+    names = _FileNames(export.stage, masks=True)
+    for sample in export.chosen.samples():
+        try:
+            size = names.copy(sample.filepath)
+        except PhotoError as error:
+            export.left_out.append(str(error))
+            continue
+        label = export.chosen.label_of(sample)
+        write_mask(union_mask(label, size, _where(sample, export.chosen.run)), names.mask)
+        names.take(sample.filepath)
+        export.count += 1
+
+
+def _where(sample: Any, run: str) -> str:
+    return f"the mask of {Path(sample.filepath).name} in {run!r}"
+
+
+class _FileNames:
+    """File names for photos from several folders: unique stems, so that masks stay unique too.
+
+    Unique also where a file system ignores case. Photos of datasets that are in the exported folder
+    keep their names, and no other file gets one of theirs.
+    """
+
+    def __init__(self, stage: Stage, masks: bool = False) -> None:
+        self._stage = stage
+        self._stems: set[str] = set()
+        self._photo = stage.path / f".{PHOTOS}"
+        self.mask = stage.path / f".{MASKS}.png"
+        self._masks = masks
+        for folder in (PHOTOS, *([MASKS] if masks else [])):
+            (stage.path / folder).mkdir()
+
+    def copy(self, filepath: str) -> tuple[int, int]:
+        """Copy a photo aside; its (H, W)."""
+        return copy_upright(Path(filepath), self._photo)
+
+    def take(self, filepath: str) -> str:
+        """Give the photo, and its mask, their names; the photo's."""
+        own = self._stage.own_name(filepath) or ""
+        path = Path(own if own.startswith(f"{PHOTOS}/") else filepath)
+        further = (f"{path.stem}-{number}" for number in itertools.count(2))
+        stems = itertools.chain([path.stem], further)
+        stem = next(one for one in stems if self._is_free(one, path.suffix))
+        self._stems.add(folded(stem))
+        name = stem + path.suffix
+        os.replace(self._photo, self._stage.path / PHOTOS / name)
+        if self._masks:
+            os.replace(self.mask, self._stage.path / MASKS / f"{stem}.png")
+        return name
+
+    def _is_free(self, stem: str, suffix: str) -> bool:
+        fits = self._stage.fits
+        return (
+            folded(stem) not in self._stems
+            and fits(f"{PHOTOS}/{stem}{suffix}", self._photo)
+            and (not self._masks or fits(f"{MASKS}/{stem}.png", self.mask))
+        )
+
+
+register_format("coco", "COCO JSON with run-length encoded masks", _write_coco)
+register_format("masks", "folder of photos and folder of mask PNGs", _write_masks)

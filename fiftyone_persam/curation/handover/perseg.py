@@ -1,0 +1,38 @@
+"""Export in PerSeg's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...datasets import PerSegExporter
+from ...errors import PhotoError
+from ..labels.masks import union_mask
+from ..labels.sizes import photo_size
+from .formats import Export, register_format
+
+
+def _write(export: Export) -> None:
+    chosen = export.chosen
+    schema = chosen.dataset.get_field_schema()
+    known = [name if name in schema else None for name in (export.group_by or "object", "role")]
+    with PerSegExporter.on_stage(export.stage) as exporter:
+        for sample in chosen.samples():
+            photo = Path(sample.filepath)
+            named, role = (None if name is None else sample[name] for name in known)
+            where = f"the mask of {photo.name} in {chosen.run!r}"
+            try:
+                size = photo_size(sample.filepath)
+            except PhotoError as error:
+                export.left_out.append(str(error))
+                continue
+            mask = union_mask(chosen.label_of(sample), size, where)
+            try:
+                exporter.add(photo, mask, named, role)
+            except PhotoError as error:
+                export.left_out.append(str(error))
+                continue
+            export.count += 1
+        export.check_count()
+
+
+register_format("perseg", "PerSeg layout (Images/<object>/, Annotations/<object>/)", _write)

@@ -1,0 +1,76 @@
+"""The method and its options in a form, as the method itself says them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from .base import Context, choose
+
+OPTION = "option_"
+"""Begins the names of the inputs that are options of the method."""
+
+
+def method_inputs(ctx: Context, inputs: Any) -> None:
+    """Which method."""
+    from fiftyone_persam.personalize import list_methods
+
+    methods = {info.name: f"{info.title}: {info.help}" for info in list_methods()}
+    choose(inputs, "method", methods, "Method", default=next(iter(methods)), radio=True)
+
+
+def chosen_method(ctx: Context) -> str:
+    """The method's name; the default one where none was chosen."""
+    from fiftyone_persam.personalize import METHODS
+
+    return str(ctx.params.get("method") or next(iter(METHODS)))
+
+
+def option_inputs(ctx: Context, inputs: Any) -> None:
+    """What the chosen method can be told; nothing of other methods."""
+    for option in _options(ctx):
+        name, label = OPTION + option.name, sentence(option.name.replace("_", " "))
+        about = {"label": label, "description": sentence(option.help), "default": option.default}
+        if option.choices:
+            choose(
+                inputs,
+                name,
+                list(option.choices),
+                label,
+                default=option.default,
+                description=sentence(option.help),
+                required=not option.optional,
+            )
+        elif option.kind is bool:
+            inputs.bool(name, view=types.CheckboxView(), **about)
+        elif option.kind is int:
+            inputs.int(name, min=option.low, max=option.high, **about)
+        elif option.kind is float:
+            inputs.float(name, min=option.low, max=option.high, **about)
+        elif option.kind is str:
+            inputs.str(name, **about)
+
+
+def chosen_options(ctx: Context) -> dict[str, Any]:
+    """The options that were given to the chosen method; what is left of another one's is not."""
+    given = {option.name: ctx.params.get(OPTION + option.name) for option in _options(ctx)}
+    if ctx.params.get("literal"):  # a call in Python means every word: `segment` refuses the rest
+        given |= {
+            name.removeprefix(OPTION): value
+            for name, value in ctx.params.items()
+            if name.startswith(OPTION)
+        }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def _options(ctx: Context) -> tuple[Any, ...]:
+    from fiftyone_persam.personalize import METHODS, method_info
+
+    method = chosen_method(ctx)
+    return method_info(method).options if method in METHODS else ()

@@ -1,0 +1,62 @@
+"""Stopping a run that goes on elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import fiftyone as fo
+import pytest
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation.runs import stopping
+
+from ..discs import Make, make_photos, tiny_sam
+from ..jobs import context, finish, held_job, run_on, start
+
+
+@pytest.fixture
+def photos(dataset: Make, tmp_path: Path) -> fo.Dataset:
+    return dataset(make_photos(tmp_path, 6))
+
+
+def test_a_run_of_another_thread_stops_at_its_next_photo(
+    photos: fo.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "INTERVAL", 0)
+    asked: list[bool] = []
+
+    def ask(done: int, total: int) -> None:
+        if done and not asked:
+            thread = threading.Thread(target=lambda: asked.append(fp.stop_run(photos.view(), "x")))
+            thread.start()
+            thread.join()
+
+    with pytest.raises(fp.RunStoppedError, match=r"'x' was stopped at \d of 6 photos: resume it"):
+        run_on(photos, batch_size=1, progress=ask, presence_threshold=0)
+    assert asked == [True]
+    run = fp.load_run(photos, "x")
+    assert run.state == "interrupted" and run.counts["remaining"] > 0
+    assert run.counts["segmented"] == photos.count("x") > 0
+    resumed = fp.resume_run(photos, "x", model=tiny_sam())  # the request was for one call
+    assert resumed.state == "done" and resumed.counts["segmented"] == 6
+
+
+def test_a_run_of_another_process_stops(photos: fo.Dataset) -> None:
+    begun, go_on = context().Event(), context().Event()
+    process = start(held_job, photos.name, begun, go_on)
+    assert begun.wait(120)
+    assert fp.stop_run(photos, "x")
+    go_on.set()
+    assert finish(process) == 1  # the error of a stopped run
+    assert fp.load_run(photos, "x").state == "interrupted"
+
+
+def test_nothing_to_stop(photos: fo.Dataset) -> None:
+    with pytest.raises(fp.PersamError, match="no run 'x'"):
+        fp.stop_run(photos, "x")
+    run_on(photos)
+    assert fp.stop_run(photos, "x") is False
+    # What was asked of a run that is over, by a form that knew no better, is for nobody.
+    stopping.request_stop(photos, "x")
+    assert run_on(photos, overwrite=True).state == "done"
