@@ -1,6 +1,6 @@
 """How well photos of more than 8 bits are segmented, next to the same photos in 8 bits.
 
-    python benchmarks/deep_photos.py ../shared/data/perseg_dev
+    python -m benchmarks.deep_photos ALBUM
 
 Every photo of the album is written in the formats that cameras, thermal cameras and scientific
 instruments use, the reference too, and segmented with the bundled model. Printed is the mIoU of
@@ -22,10 +22,7 @@ import tifffile
 import fiftyone_persam as fp
 from fiftyone_persam.sam import load_sam
 
-if __package__:
-    from .album import Photo, read_album
-else:
-    from album import Photo, read_album  # type: ignore[import-not-found, no-redef]
+from .album import Photo, read_album
 
 Array = npt.NDArray[Any]
 
@@ -128,18 +125,19 @@ def measure(
             yield name, float(np.mean(list(found.values()))), float(np.mean(change)), min(change)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("album", type=Path, help="folder in PerSeg's layout")
     parser.add_argument("--model", default="sam_lite")
     parser.add_argument("--only", default="", help="formats whose name has this in it")
     parser.add_argument("--objects", nargs="*", help="these only")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     album = list(read_album(options.album, options.objects))
     print(f"{'format':38} {'mIoU':>7} {'change':>8} {'worst':>8}")
     for name, miou, change, worst in measure(album, options.model, options.only):
         print(f"{name:38} {100 * miou:7.2f} {100 * change:+8.2f} {100 * worst:+8.2f}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

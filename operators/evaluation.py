@@ -129,10 +129,12 @@ class CompareRuns(PersamOperator):
         choose(inputs, "run_a", names, "Run", default=first)
         rest = [n for n in names if n != first]
         choose(inputs, "run_b", rest, "Compare with", default=rest[-1])
-        fields = [f for f in mask_fields(ctx.dataset) if f not in names]
+        fields = truth_fields(ctx.dataset)
         truth = {NONE: "none", **{f: f for f in fields}}
-        choose(inputs, "gt_field", truth, "Ground truth", default=NONE, required=False)
-        if ctx.params.get("gt_field"):
+        likely = fields[0] if len(fields) == 1 else NONE
+        likely = "ground_truth" if "ground_truth" in fields else likely
+        choose(inputs, "gt_field", truth, "Ground truth", default=likely, required=False)
+        if ctx.params.get("gt_field", likely):
             inputs.bool(
                 "by_gain",
                 default=True,
@@ -198,6 +200,13 @@ def mask_fields(dataset: Any) -> list[str]:
 
     schema = dataset.get_field_schema()
     return [name for name, f in schema.items() if getattr(f, "document_type", None) in MASKS]
+
+
+def truth_fields(dataset: Any) -> list[str]:
+    """Those of `mask_fields` that no run has written: what can be ground truth."""
+    from fiftyone_persam.curation.runs.naming import owner_of
+
+    return [name for name in mask_fields(dataset) if owner_of(dataset, name) is None]
 
 
 def chosen_samples(ctx: Context) -> Any:

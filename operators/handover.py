@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, choose, notice, refuse, show_fields
-from .evaluation import group_input
+from .evaluation import chosen_samples, group_input
 from .importing import folder_of
 from .runs import choose_run
 from .streaming import Progress
@@ -18,27 +18,28 @@ STATES = {"accepted": "accepted", "todo": "not looked at", "rejected": "rejected
 
 
 def state_inputs(ctx: Context, inputs: Any, run: str, required: bool = True) -> list[str]:
-    """Which review states to take; returns the choice, and refuses one without masks."""
-    from fiftyone_persam.curation.review.table import review_counts
+    """Which review states to take; returns the choice, and refuses one without masks here."""
+    from fiftyone_persam.curation.handover.chosen import choose_photos
 
-    counts = review_counts(ctx.dataset, run)
+    found = list(choose_photos(chosen_samples(ctx), run, ()).states.values())
+    counts = {state: found.count(state) for state in STATES}
     view = types.DropdownView(multiple=True)
     for state, text in STATES.items():
-        view.add_choice(state, label=f"{text} ({getattr(counts, state)})")
+        view.add_choice(state, label=f"{text} ({counts[state]})")
     inputs.list(
         "states", types.String(), default=["accepted"], required=True, label="Masks", view=view
     )
     states = [s for s in ctx.params.get("states") or ["accepted"] if s in STATES]
-    amount = sum(getattr(counts, state) for state in states)
+    amount = sum(counts[state] for state in states)
     if not amount and required:
         refuse(
             inputs,
-            f"Run {run!r} has no mask that is {' or '.join(STATES[s] for s in states)}.",
+            f"Run {run!r} has no mask that is {' or '.join(STATES[s] for s in states)} here.",
             "Accept some in the review panel first, or choose other masks.",
             name="no_masks",
         )
     else:
-        notice(inputs, "amount", f"{amount} masks.")
+        notice(inputs, "amount", f"{amount} photos.")
     return states
 
 
@@ -50,6 +51,7 @@ class PromoteMasks(PersamOperator):
     description = "Copy reviewed masks into a label field, with run, score and decision"
     icon = "verified"
     delegable = True
+    view_target = True
     submit = "Promote"
 
     def form(self, ctx: Context, inputs: Any) -> None:
@@ -96,13 +98,14 @@ class PromoteMasks(PersamOperator):
                 description="Off: photos that have a label in this field keep it. Labels of masks "
                 "that were accepted and are not any more go in any case",
             )
+        inputs.view_target(ctx, action_description="Promote", default_target="CURRENT_VIEW")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Promote."""
         from fiftyone_persam.curation.handover.promotion import promote
 
         promotion = promote(
-            ctx.dataset,
+            chosen_samples(ctx),
             ctx.params["run"],
             ctx.params["label_field"],
             states=ctx.params.get("states") or ["accepted"],
@@ -160,7 +163,7 @@ def _problem_with_field(ctx: Context, run: str, name: Any, taken: set[str]) -> s
 
 
 def _problem_with_folder(folder: Path, overwrite: Any) -> str | None:
-    from fiftyone_persam.curation.handover.export import check_folder
+    from fiftyone_persam.datasets.staging import check_folder
     from fiftyone_persam.errors import problem_of
 
     return problem_of(check_folder, folder, bool(overwrite))
@@ -180,17 +183,19 @@ class ExportMasks(PersamOperator):
     description = "Write reviewed masks as PerSeg, COCO (exact RLE), mask PNGs or FiftyOneDataset"
     icon = "file_download"
     delegable = True
+    view_target = True
     submit = "Export"
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Run, states, format, folder."""
-        from fiftyone_persam.curation.handover.export import FORMATS
+        from fiftyone_persam.curation.handover.formats import EXPORTERS
 
         run = choose_run(ctx, inputs)
         if run is None:
             return
         state_inputs(ctx, inputs, run)
-        choose(inputs, "format", FORMATS, "Format", default="perseg", radio=True)
+        formats = {name: one.help for name, one in EXPORTERS.items()}
+        choose(inputs, "format", formats, "Format", default="perseg", radio=True)
         inputs.file(
             "export_dir",
             required=True,
@@ -209,6 +214,7 @@ class ExportMasks(PersamOperator):
         if folder and (problem := _problem_with_folder(folder, ctx.params.get("overwrite"))):
             refuse(inputs, problem, name="occupied")
         group_input(ctx, inputs, "The object's folder in PerSeg's layout, its category in COCO")
+        inputs.view_target(ctx, action_description="Export", default_target="CURRENT_VIEW")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Export."""
@@ -217,7 +223,7 @@ class ExportMasks(PersamOperator):
         folder = folder_of(ctx.params["export_dir"])
         assert folder is not None  # the form requires it
         count = export_masks(
-            ctx.dataset,
+            chosen_samples(ctx),
             ctx.params["run"],
             folder,
             format=ctx.params.get("format", "perseg"),

@@ -78,6 +78,7 @@ def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
     from fiftyone_persam.curation.database import photos_of
     from fiftyone_persam.curation.evaluation.histograms import histogram_of
     from fiftyone_persam.curation.evaluation.scores import evaluations_of, object_table
+    from fiftyone_persam.curation.runs.colours import colour_of
 
     keys = evaluations_of(ctx.dataset, run)
     key = wanted if wanted in keys else (keys[-1] if keys else None)
@@ -95,7 +96,7 @@ def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
         values = np.array(evaluated.values(f"{key}_{what}"), np.float64)
         histogram = histogram_of(values)
         state[f"{what}_edges"] = [float(e) for e in histogram.edges]
-        state[f"eval_plots.{what}_plot"] = bars(histogram, PLOTS[what])
+        state[f"eval_plots.{what}_plot"] = bars(histogram, PLOTS[what], colour_of(ctx.dataset, run))
     return state
 
 

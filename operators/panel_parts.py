@@ -7,9 +7,10 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from . import panel_current
 from .base import Context
 from .reviewing import decisions_from_thumbs
-from .streaming import Board
+from .streaming import ProgressStore
 
 STATES = {
     "todo": "To do",
@@ -18,7 +19,6 @@ STATES = {
     "absent": "Absent",
     "failed": "Failed",
 }
-COLOUR = "#FF6D04"
 EVALUATION = "evaluation"
 
 
@@ -27,6 +27,7 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
     from fiftyone_persam.curation.evaluation.histograms import histogram_of
     from fiftyone_persam.curation.review.decisions import undo_steps
     from fiftyone_persam.curation.review.table import review_table
+    from fiftyone_persam.curation.runs.colours import colour_of
     from fiftyone_persam.curation.runs.presence import presence_threshold
 
     table = review_table(ctx.dataset, run)
@@ -43,30 +44,34 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
         "up": len(thumbs["accepted"]),
         "down": len(thumbs["rejected"]),
         "photo": _photo(ctx, run, table),
+        "colour": colour_of(ctx.dataset, run),
     }
     if ctx.current_sample and state["photo"]:
-        state["preview"] = _preview(ctx, run)
+        state["preview"] = panel_current.preview(ctx, run, ctx.current_sample)
+    if not ctx.current_sample:
+        state |= panel_current.read(ctx, run, table)
     for what, values in (("score", table.score), ("presence", table.presence)):
         histogram = histogram_of(values)
         state[f"{what}_edges"] = [float(e) for e in histogram.edges]
-        state[f"plots.{what}_plot"] = bars(histogram, what)
+        state[f"plots.{what}_plot"] = bars(histogram, what, state["colour"])
     state["header.run_choice"] = run
     return state
 
 
 def running(ctx: Context) -> dict[str, str]:
     """The runs in progress on the dataset, and how far they are."""
-    return {run: entry["label"] for run, entry in Board(ctx.dataset).running().items()}
+    return {run: entry["label"] for run, entry in ProgressStore(ctx.dataset).running().items()}
 
 
 def resumable(ctx: Context, run: str) -> str | None:
     """Why a run can be resumed, in a few words; None where nothing is left to do."""
-    from fiftyone_persam.curation.runs.loading import FAILED, INTERRUPTED, load_run
+    from fiftyone_persam.curation.runs.loading import load_run
+    from fiftyone_persam.curation.runs.record import RunState
 
     found = load_run(ctx.dataset, run)
-    if found.state not in (INTERRUPTED, FAILED):
+    if found.state not in (RunState.INTERRUPTED, RunState.FAILED):
         return None
-    how = "Ended by an error" if found.state == FAILED else "Stopped"
+    how = "Ended by an error" if found.state == RunState.FAILED else "Stopped"
     left = found.counts["remaining"]
     return f"{how}: {left} photo{'' if left == 1 else 's'} left"
 
@@ -118,7 +123,7 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
     up, down = state.up or 0, state.down or 0
     row.btn(
         "save",
-        label=f"Save {up} yes, {down} no",
+        label=f"Save {up} accepted, {down} rejected" if up + down else "Save thumbs",
         icon="save",
         on_click=owner.save_thumbs,
         variant="contained",
@@ -126,6 +131,7 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
     )
     _undo(row, owner, state)
 
+    panel_current.current(panel, owner, state)
     _plots(panel, owner)
     _threshold(panel, owner, state)
     _next_steps(panel, owner, counts)
@@ -250,9 +256,9 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         default=state.saved_threshold,
         min=low,
         max=high,
-        label="Absent below this presence",
+        label="Absent below this presence (0 to 1; 0 keeps every mask)",
         view=types.SliderView(
-            min=low, max=high, value_precision=3, label_position="top", value_label_display="off"
+            min=low, max=high, value_precision=2, label_position="top", value_label_display="auto"
         ),
         on_change=owner.move_threshold,
     )
@@ -260,7 +266,7 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
     value, count = state.threshold or 0.0, state.changes or 0
     row.btn(
         "save_threshold",
-        label=f"Apply {value:.2f}: {count} change" if changed else f"Now {value:.2f}",
+        label=f"Apply {value:.2f}: {count} photos change" if changed else f"Now {value:.2f}",
         on_click=owner.save_threshold,
         variant="outlined",
         disabled=not changed,
@@ -313,23 +319,7 @@ def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
     }
 
 
-def _preview(ctx: Context, run: str) -> str | None:
-    """The opened photo with its mask, so that the panel need not be split to see both."""
-    from fiftyone_persam.curation.forms.thumbnails import mask_thumbnail
-    from fiftyone_persam.curation.review.editing import corrected_fields, latest_field
-    from fiftyone_persam.errors import PersamError
-
-    sample = ctx.dataset[ctx.current_sample]
-    field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
-    if sample[field] is None:
-        return None
-    try:
-        return mask_thumbnail(sample, field, side=520)
-    except PersamError:
-        return None
-
-
-def bars(histogram: Any, what: str) -> list[dict[str, Any]]:
+def bars(histogram: Any, what: str, colour: str) -> list[dict[str, Any]]:
     """A histogram as Plotly's traces."""
     edges = histogram.edges
     if not len(histogram.counts):
@@ -340,7 +330,7 @@ def bars(histogram: Any, what: str) -> list[dict[str, Any]]:
             "x": [float(v) for v in (edges[:-1] + edges[1:]) / 2],
             "y": [int(c) for c in histogram.counts],
             "width": float(edges[1] - edges[0]) * 0.95,
-            "marker": {"color": COLOUR},
+            "marker": {"color": colour},
             "hovertemplate": f"{what} %{{x:.3f}}: %{{y}} photos<extra></extra>",
         }
     ]

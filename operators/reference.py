@@ -13,19 +13,24 @@ from fiftyone import ViewField as F
 
 from fiftyone_persam.curation.fiftyone_api import is_patches
 
-from .base import Context, choose, refuse
+from .base import Context, choose, notice, refuse
+from .marking import box_inputs, write_box
 
 ROLE, REFERENCE = "role", "reference"
+FIELD = "reference"
+"""The field that takes objects marked in a form; see `mark_reference`."""
 
 
 @dataclass(frozen=True)
-class Picked:
+class ChosenReference:
     """The reference that a form's values stand for."""
 
     sample: Any
     label_field: str
     label_id: str | None = None
     mask_value: int | None = None
+    marked: bool = False
+    """Whether the form marks the object by a box: the label is written when the operator runs."""
 
 
 def candidates(ctx: Context) -> list[str]:
@@ -55,7 +60,9 @@ def _patches(ctx: Context) -> dict[str, dict[str, str]]:
     }
 
 
-def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -> Picked | None:
+def reference_inputs(
+    ctx: Context, inputs: Any, preferred: Sequence[str] = ()
+) -> ChosenReference | None:
     """Add the inputs for one reference photo. None if the form cannot go on without a choice.
 
     Args:
@@ -101,6 +108,11 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     sample = samples[chosen]
 
     fields = label_fields(ctx.dataset)
+    if not fields and not ctx.params.get("literal"):
+        notice(inputs, "no_labels", "This dataset has no labels: mark the object here.")
+        return (
+            ChosenReference(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
+        )
     if not fields:
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
@@ -132,19 +144,38 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     if len(instances) > 1 and label_id not in instances:
         name = Path(sample.filepath).name
         problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."
+    if problem and not instances and not ctx.params.get("literal"):
+        inputs.bool(
+            "mark_here",
+            default=False,
+            label="Mark the object in this photo with a box",
+            description=problem,
+            view=types.CheckboxView(),
+        )
+        if ctx.params.get("mark_here"):
+            return (
+                ChosenReference(sample, FIELD, marked=True)
+                if box_inputs(ctx, inputs, sample)
+                else None
+            )
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
-    picked = Picked(sample, field, label_id, int(value) if value else None)
-    _thumbnail(inputs, picked)
-    return picked
+    chosen = ChosenReference(sample, field, label_id, int(value) if value else None)
+    _thumbnail(inputs, chosen)
+    return chosen
 
 
-def picked_from(ctx: Context) -> Picked:
+def chosen_reference(ctx: Context) -> ChosenReference:
     """The reference that was chosen, when the operator runs."""
+    from fiftyone_persam.curation.forms.references import label_fields
+
     sample = ctx.dataset[ctx.params["reference"]]
+    unlabelled = ctx.params.get("mark_here") or not label_fields(ctx.dataset)
+    if unlabelled and not ctx.params.get("literal"):
+        return ChosenReference(sample, *write_box(ctx, sample))
     value = ctx.params.get("mask_value")
-    return Picked(
+    return ChosenReference(
         sample,
         ctx.params.get("label_field", "ground_truth"),
         ctx.params.get("label_id"),
@@ -174,13 +205,13 @@ def _likely_field(ctx: Context, sample: Any, fields: list[str], preferred: Seque
     return ordered[0]
 
 
-def _thumbnail(inputs: Any, picked: Picked) -> None:
+def _thumbnail(inputs: Any, chosen: ChosenReference) -> None:
     from fiftyone_persam.curation.forms.thumbnails import reference_thumbnail
     from fiftyone_persam.errors import PersamError
 
     try:
         uri = reference_thumbnail(
-            picked.sample, picked.label_field, picked.label_id, picked.mask_value
+            chosen.sample, chosen.label_field, chosen.label_id, chosen.mask_value
         )
     except PersamError as error:
         refuse(inputs, str(error), name="photo_problem")

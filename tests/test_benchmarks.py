@@ -116,17 +116,18 @@ def test_masked_dreambooth_is_compared_with_the_plain_one(
 ) -> None:
     pytest.importorskip("diffusers")
     picture = tmp_path / "samples.png"
-    tiny = "--pictures 8 --vae-steps 2 --base-steps 2 --steps 1 --samples 1 --sample-steps 1"
+    tiny = "--pictures 8 --base-steps 2 --steps 1 --samples 1 --sample-steps 1"
     arguments = [*tiny.split(), "--photos", "2", "--repeats", "1", "--picture", str(picture)]
     figures = run("dreambooth", arguments, tmp_path)
     assert [figure.name.rpartition(", ")[2] for figure in figures] == [
         "before training",
         "without the masks",
         "with the masks",
+        "with the masks and class images",
     ]
     photos = re.search(r"(\d+) % of the training photos' pixels", figures[0].detail)
     assert photos is not None and 20 < int(photos[1]) < 95
-    assert Image.open(picture).size == (96, 4 * 96)
+    assert Image.open(picture).size == (72, 5 * 72)
     shown = capsys.readouterr().out
     assert all(f"{figure.name}: {figure.measured}" in shown for figure in figures)
 
@@ -140,3 +141,18 @@ def test_sheet_of_a_training_set(tmp_path: Path) -> None:
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     mask = Image.open(folder / "masks" / "chelsea.png").convert("RGB")
     assert np.array_equal(sheet[186 : 186 + mask.height, 74 : 74 + mask.width], np.asarray(mask))
+
+
+def test_the_benchmark_s_vae_averages(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from benchmarks.tiny_diffusion import build_pipeline, make_averaging
+
+    vae = build_pipeline(tmp_path, vae_widths=(8, 8), vae_groups=1, size=12).vae
+    make_averaging(vae)
+    photo = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    means = photo.reshape(1, 3, 12, 2, 12, 2).mean(dim=(3, 5))
+    with torch.no_grad():
+        found = vae.encode(photo).latent_dist
+        decoded = vae.decode(found.mean).sample
+    assert torch.allclose(found.mean[:, :3], means, atol=2e-3) and found.std.max() < 1e-4
+    assert torch.allclose(decoded[..., ::2, ::2], means, atol=2e-3)

@@ -17,7 +17,7 @@ import pytest
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import export_masks
-from fiftyone_persam.curation.labels.sizes import photo_size
+from fiftyone_persam.curation.labels.sizes import read_shown_size
 from fiftyone_persam.curation.runs.fields import read_fields
 from fiftyone_persam.datasets.mask_files import check_photo, read_mask
 from fiftyone_persam.engine import DiskCache
@@ -93,6 +93,28 @@ def test_no_source_runs_what_it_reads(path: Path) -> None:
     assert set(dangers(path.read_text(encoding="utf-8"))) == allowed
 
 
+# Where Pillow itself opens files: the one reader, what it does with bytes it has read, and pictures
+# that come with packages.
+OPENS_IMAGES = {
+    "sam/photo_files.py",
+    "sam/mending.py",
+    "sam/deep_files.py",
+    "datasets/compositing.py",
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_pictures_are_opened_by_one_reader(path: Path) -> None:
+    """It takes regular files of known formats; Pillow and OpenCV take pipes and PostScript."""
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    if path.relative_to(ROOT).as_posix().removeprefix("fiftyone_persam/") not in OPENS_IMAGES:
+        assert not calls & {"Image.open", "cv2.imread", "imageio.imread", "skimage.io.imread"}
+
+
 def test_addresses_are_https() -> None:
     """Those that are opened; others are names, such as XML's."""
     for model in fp.list_models():
@@ -152,7 +174,7 @@ def bomb(path: Path, side: int = 60_000) -> Path:
     return path
 
 
-@pytest.mark.parametrize("read", [load_photo, check_photo, read_mask, photo_size])
+@pytest.mark.parametrize("read", [load_photo, check_photo, read_mask, read_shown_size])
 def test_pictures_that_claim_to_be_huge_are_refused(read: Any, tmp_path: Path) -> None:
     with pytest.raises(PersamError) as refused:
         read(bomb(tmp_path / "bomb.png"))

@@ -1,4 +1,4 @@
-"""A method, a model and a back end as another package would bring them: nothing here is private."""
+"""A method, a model, a back end, an exporter and an importer as another package brings them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import fiftyone as fo
+import fiftyone.utils.data as foud
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
 from fiftyone_persam import Method, ModelInfo, PersamError, Prediction, PromptableSam, load_sam
+from fiftyone_persam.curation.handover.formats import EXPORTERS, Export, ExportFormat
+from fiftyone_persam.datasets import IMPORTERS
 from fiftyone_persam.engine import BACKENDS, Job, LocalBackend
 from fiftyone_persam.options import Option, check_values
 from fiftyone_persam.personalize import METHODS
@@ -113,15 +117,57 @@ class ToyBackend:
         return LocalBackend().run(replace(job, tasks=list(job.tasks)[::-1]))
 
 
+def _write_list(export: Export) -> None:
+    paths = [Path(sample.filepath) for sample in export.chosen.samples()]
+    (export.stage.path / "photos.txt").write_text("\n".join(path.name for path in paths))
+    export.count = len(paths)
+
+
+class ToyImporter(foud.UnlabeledImageDatasetImporter):  # type: ignore[misc]
+    """Photos by their paths, one in a line."""
+
+    def setup(self) -> None:
+        self._paths = (Path(self.dataset_dir) / "photos.txt").read_text().split()
+
+    def __iter__(self) -> ToyImporter:
+        self._left = iter(self._paths)
+        return self
+
+    def __next__(self) -> tuple[str, None]:
+        return next(self._left), None
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def has_dataset_info(self) -> bool:
+        return False
+
+    @property
+    def has_image_metadata(self) -> bool:
+        return False
+
+
+class ToyDataset(fo.types.Dataset):  # type: ignore[misc]
+    name = "toy_list"
+
+    def get_dataset_importer_cls(self) -> type[ToyImporter]:
+        return ToyImporter
+
+
 @contextmanager
 def registered() -> Iterator[None]:
     """All of that, by one registration each."""
     METHODS.register(ToyMethod)
     MODELS.register(ToyModel())
     BACKENDS.register(ToyBackend)
+    EXPORTERS.register(ExportFormat("toy_list", "names of photos, one in a line", _write_list))
+    IMPORTERS.register(ToyDataset)
     try:
         yield
     finally:
         METHODS.unregister(ToyMethod.name)
         MODELS.unregister(ToyModel.name)
         BACKENDS.unregister(ToyBackend.name)
+        EXPORTERS.unregister("toy_list")
+        IMPORTERS.unregister("toy_list")

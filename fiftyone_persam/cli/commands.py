@@ -89,6 +89,7 @@ def segment(options: Options) -> int:
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
         dtype=options.dtype,
+        features=options.features,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
         batch_size=options.batch_size,
@@ -187,19 +188,24 @@ def runs_delete(options: Options) -> None:
 
 def import_album(options: Options) -> None:
     """Make a dataset of a folder in PerSeg's layout."""
-    from ..curation.handover.importing import import_perseg
+    from ..curation.handover.importing import import_folder
 
     name = options.name or Path(options.folder).expanduser().absolute().name
-    dataset = import_perseg(
+    given = {
+        "objects": options.object,
+        "reference": options.reference,
+        "max_samples": options.max_samples,
+        "on_error": "skip" if options.skip_faulty else None,
+    }
+    dataset = import_folder(
         options.folder,
         name,
-        objects=options.object,
-        reference=options.reference,
-        max_samples=options.max_samples,
-        on_error="skip" if options.skip_faulty else "raise",
+        options.layout,
+        **{option: value for option, value in given.items() if value is not None},
     )
-    objects = dataset.distinct("object")
-    print(f"{name}: {len(dataset)} photos of {len(objects)} objects ({', '.join(objects[:10])})")
+    objects = dataset.distinct("object") if dataset.has_field("object") else []
+    named = f" of {len(objects)} objects ({', '.join(objects[:10])})" if objects else ""
+    print(f"{name}: {len(dataset)} photos{named}")
     if skipped := dataset.info.get("skipped"):
         print(f"left out: {len(skipped)}, see the dataset's info")
 

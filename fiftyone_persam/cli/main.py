@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
+from ..curation.handover.formats import EXPORTERS
+from ..datasets.importers import IMPORTERS
 from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
 from ..personalize.registries import METHODS
@@ -87,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
     segment.add_argument("--mask-value", type=_mask_value, help="which value of their masks")
+    _add_mask_class(segment)
     segment.add_argument("--group-by", metavar="FIELD", help="field that names each object")
     names = tuple(METHODS)
     segment.add_argument("--method", default=names[0], choices=names, help="see `methods`")
@@ -114,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_view(segment)
     _add_model(segment)
+    _add_features(segment)
     _add_engine(segment)
     segment.set_defaults(command=commands.segment)
 
@@ -124,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--eval-key", help="store it under this name")
     evaluate.add_argument("--group-by", metavar="FIELD", help="field that names each object")
     evaluate.add_argument("--mask-value", type=_mask_value, help="which value of the true masks")
+    _add_mask_class(evaluate)
     evaluate.add_argument("--include-references", action="store_true")
     _add_view(evaluate)
     evaluate.set_defaults(command=commands.evaluate)
@@ -166,9 +171,10 @@ def _add_runs(subparsers: Any) -> None:
 
 def _add_folders(subparsers: Any) -> None:
     importing = subparsers.add_parser(
-        "import", help="make a dataset of a folder in PerSeg's layout"
+        "import", help="make a dataset of a folder in PerSeg's or another known layout"
     )
-    importing.add_argument("folder", help="the one that holds Images and Annotations")
+    importing.add_argument("folder", help="for PerSeg, the one that holds Images and Annotations")
+    importing.add_argument("--layout", default="perseg", choices=tuple(IMPORTERS))
     importing.add_argument("--name", help="of the new dataset; the folder's if left out")
     importing.add_argument("--object", action="append", help="only this object; repeatable")
     importing.add_argument("--reference", help="file name of every object's reference photo")
@@ -180,9 +186,7 @@ def _add_folders(subparsers: Any) -> None:
     exporting.add_argument("dataset", help="a FiftyOne dataset")
     exporting.add_argument("run", help="a run's name")
     exporting.add_argument("folder", help="a new or empty folder")
-    exporting.add_argument(
-        "--format", default="perseg", choices=("perseg", "coco", "masks", "fiftyone")
-    )
+    exporting.add_argument("--format", default="perseg", choices=tuple(EXPORTERS))
     exporting.add_argument(
         "--state",
         action="append",
@@ -239,6 +243,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
 
 
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--features", metavar="SOURCE", help="another backbone to find the object by: timm/<model>"
+    )
+
+
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="photos encoded at once")
     parser.add_argument("--num-workers", type=int, help="threads that load photos")
@@ -260,6 +270,15 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 def _add_view(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", help="only samples with this tag; repeatable")
     parser.add_argument("--view", help="only samples of this saved view")
+
+
+def _add_mask_class(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mask-class",
+        dest="mask_value",
+        metavar="NAME",
+        help="or which class, by its name in the field's mask_targets",
+    )
 
 
 def _mask_value(text: str) -> int | str:

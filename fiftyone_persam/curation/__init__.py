@@ -19,6 +19,7 @@ _HOME = {
     "list_runs": "runs.loading",
     "load_run": "runs.loading",
     "make_editable": "review.editing",
+    "mark_reference": "segmentation.marking",
     "promote": "handover.promotion",
     "rename_run": "lifecycle",
     "resume_run": "segmentation.segment",
@@ -44,6 +45,7 @@ __all__ = [
     "list_runs",
     "load_run",
     "make_editable",
+    "mark_reference",
     "promote",
     "rename_run",
     "resume_run",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from .runs.loading import Run, list_runs, load_run
     from .runs.stopping import stop_run
     from .segmentation.again import segment_again
+    from .segmentation.marking import mark_reference
     from .segmentation.segment import resume_run, segment
 
 

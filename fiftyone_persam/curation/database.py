@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 import fiftyone as fo
 from bson import ObjectId
 from pymongo import UpdateMany, UpdateOne, WriteConcern
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, DocumentTooLarge
 
 from ..errors import PersamError
 from . import fiftyone_api
@@ -18,6 +19,9 @@ from . import fiftyone_api
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
 
+
+PART = 100_000
+"""Sample ids that a query names at once."""
 
 JOURNALED = WriteConcern(w="majority", j=True)
 """Acknowledged when it is on the disk: a database that is killed forgets what is not."""
@@ -30,11 +34,122 @@ CHUNK = 10_000
 T = TypeVar("T")
 
 
-def photos_of(dataset: Any) -> Any:
-    """All photos of a dataset: a grouped one shows only one of its slices by itself."""
-    if dataset.media_type != "group":
-        return dataset
-    return dataset.select_group_slices(media_type="image")
+def photos_of(samples: Any) -> Any:
+    """All photos that a dataset or view stands for, one by one, with all their fields.
+
+    Of groups, these are the photos of all slices; of photos that a view groups by a field for
+    looking at them, all photos of all groups. Fields that a view leaves out are there: a view says
+    which photos are meant, not what is known of them.
+
+    Raises:
+        PersamError: the view shows parts of photos or of videos.
+    """
+    if isinstance(samples, fo.Dataset):
+        photos = samples
+    else:
+        check_shows_photos(samples)
+        photos = with_all_fields(samples)
+        if is_grouped_by_field(photos):
+            photos = photos.flatten()
+            if photos.media_type == "group" and photos.group_media_types is None:
+                # Slices that were chosen first: FiftyOne still takes their photos for groups.
+                return photos_of(fiftyone_api.root_dataset(photos)).select(photos.values("id"))
+    if photos.media_type != "group":
+        return photos
+    return photos.select_group_slices(media_type="image")
+
+
+def is_grouped_by_field(samples: Any) -> bool:
+    """Whether a view groups photos by a field for looking at them; no groups of slices."""
+    return isinstance(samples, fo.DatasetView) and fiftyone_api.is_dynamic_groups(samples)
+
+
+def count(photos: Any) -> int:
+    """How many photos these are.
+
+    Raises:
+        PersamError: the view names so many photos that the database refuses to look for them.
+    """
+    try:
+        return len(photos)
+    except DocumentTooLarge:
+        raise PersamError(
+            "the view names more photos than one query of the database can hold: tag them in parts "
+            "and give dataset.match_tags(...)"
+        ) from None
+
+
+def check_shows_photos(samples: Any) -> None:
+    """Raise PersamError if a view shows parts of photos, or of videos, and say what shows photos.
+
+    Public functions of a dataset as a whole, such as `list_runs`, take such views too.
+    """
+    if isinstance(samples, fo.Dataset):
+        return
+    name = fiftyone_api.root_dataset(samples).name
+    if fiftyone_api.is_patches(samples):
+        raise PersamError(
+            f"a patches view of dataset {name!r} shows objects, not photos: give the photos behind "
+            "it, dataset.select(view.values('sample_id'))"
+        )
+    if fiftyone_api.is_frames(samples):
+        raise PersamError(
+            f"a frames view shows videos of dataset {name!r}: give a dataset of its photos, "
+            "view.clone()"
+        )
+    if fiftyone_api.is_clips(samples):
+        raise PersamError(
+            f"a clips view shows videos of dataset {name!r}: give a dataset of its photos, "
+            "view.to_frames(sample_frames=True).clone()"
+        )
+
+
+def with_all_fields(view: Any) -> Any:
+    """A copy of a view without the stages that leave fields out.
+
+    A copy in any case: the view itself may remember the fields of another time.
+    """
+    stages = fiftyone_api.stages_of(view)
+    kept = [one for one in stages if not isinstance(one, (fo.SelectFields, fo.ExcludeFields))]
+    if len(kept) == len(stages):
+        return view.view()
+    whole = fiftyone_api.own_dataset(view).view()
+    return functools.reduce(lambda found, stage: found.add_stage(stage), kept, whole)
+
+
+def in_parts(ids: Iterable[str], size: int = PART) -> Iterator[list[str]]:
+    """Ids in lists that a query of the database can hold: a document has 16 MB at most."""
+    listed = list(ids)
+    for start in range(0, len(listed), size):
+        yield listed[start : start + size]
+
+
+def values_of(dataset: Any, ids: Iterable[str], *fields: str) -> dict[str, Any]:
+    """Sample id -> the value of one field, or the list of several fields' values.
+
+    Photos that are not there any more are left out.
+    """
+    photos = photos_of(dataset)
+    found: dict[str, Any] = {}
+    for part in in_parts(ids):
+        known, *columns = photos.select(part).values(["id", *fields])
+        rows = columns[0] if len(fields) == 1 else zip(*columns, strict=True)
+        found.update(zip(known, rows, strict=True))
+    return found
+
+
+def living(dataset: Any, ids: Iterable[str]) -> set[str]:
+    """Those of these photos that are still in the dataset."""
+    photos = photos_of(dataset)
+    return {i for part in in_parts(ids) for i in photos.select(part).values("id")}
+
+
+def selected(dataset: Any, ids: Sequence[str]) -> Any:
+    """Some photos of a dataset as a view; where these are all of them, without naming each."""
+    photos = photos_of(dataset)
+    if len(ids) > PART and len(photos) == len(set(ids)) == len(living(dataset, ids)):
+        return photos.view()
+    return photos.select(list(ids))
 
 
 def photo_ids(collection: Any) -> list[str]:
@@ -42,11 +157,8 @@ def photo_ids(collection: Any) -> list[str]:
 
     Of a view by groups all photos of the groups, of a view of patches the photos they are of.
     """
-    if isinstance(collection, fo.DatasetView):
-        if fiftyone_api.is_dynamic_groups(collection):
-            collection = collection.flatten()
-        elif fiftyone_api.is_patches(collection):
-            return list(dict.fromkeys(collection.values("sample_id")))
+    if isinstance(collection, fo.DatasetView) and fiftyone_api.is_patches(collection):
+        return list(dict.fromkeys(collection.values("sample_id")))
     found: list[str] = photos_of(collection).values("id")
     return found
 
@@ -77,7 +189,7 @@ def with_retries(action: Callable[[], T]) -> T:
 
 
 def root(samples: Any) -> Any:
-    """The dataset behind a dataset or view.
+    """The dataset behind a dataset or view, as it is in the database by now.
 
     Raises:
         PersamError: it is neither.
@@ -87,7 +199,9 @@ def root(samples: Any) -> Any:
     home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
-    return fiftyone_api.root_dataset(samples)
+    dataset = fiftyone_api.root_dataset(samples)
+    refresh(dataset)
+    return dataset
 
 
 def refresh(dataset: Any) -> None:

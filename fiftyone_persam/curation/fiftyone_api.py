@@ -37,6 +37,8 @@ USED: dict[str, dict[str, str]] = {
         "_dataset": "the dataset that FiftyOne has made for a view is found",
         "_is_patches": "patches are told from photos",
         "_is_frames": "frames are told from photos",
+        "_is_clips": "clips are told from photos",
+        "_stages": "photos of a view that leaves fields out are found with all their fields",
         "_is_dynamic_groups": "photos that are only grouped for looking at them are recognised",
         "_serialize": "an operator that is called from Python gets the caller's view",
     },
@@ -113,6 +115,18 @@ def is_frames(samples: Any) -> bool:
     """Whether this is a view of a video's frames."""
     # 1.22.1: `_is_frames`. Without it frames are taken for photos.
     return bool(samples._is_frames)
+
+
+def is_clips(samples: Any) -> bool:
+    """Whether this is a view of parts of videos."""
+    # 1.22.1: `_is_clips`. Without it a message cannot say how photos are made of them.
+    return bool(samples._is_clips)
+
+
+def stages_of(view: Any) -> list[Any]:
+    """What a view does, step by step."""
+    # 1.22.1: `_stages`. Without it a view that leaves fields out hides results and ground truth.
+    return list(view._stages)
 
 
 def is_dynamic_groups(samples: Any) -> bool:

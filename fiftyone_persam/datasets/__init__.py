@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "IMPORTERS": "importers",
     "ConceptWriter": "concept_layouts",
     "OneShotDataset": "one_shot.importer",
     "PerSegDataset": "perseg",
@@ -22,6 +23,7 @@ _HOME = {
 }
 
 __all__ = [
+    "IMPORTERS",
     "ConceptWriter",
     "OneShotDataset",
     "PerSegDataset",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .concept_layouts import ConceptWriter
     from .concept_photo import PhotoOptions, prepare_photo
     from .concept_reader import read_concept
+    from .importers import IMPORTERS
     from .one_shot.importer import OneShotDataset
     from .perseg import PerSegDataset
     from .perseg_exporter import PerSegExporter

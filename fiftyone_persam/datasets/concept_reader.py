@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..errors import DatasetLayoutError
-from ..sam.photo_files import open_image
+from ..sam.photo_files import use_image
 from .concept_layouts import METADATA
 
 
@@ -32,7 +33,8 @@ class ConceptFile:
         """(h, w, 3) uint8 RGB, and the (h, w) uint8 weights, or None if there is no mask.
 
         Raises:
-            DatasetLayoutError: a file is missing or is not an image, or the sizes differ.
+            PhotoError: a file is missing or is not an image.
+            DatasetLayoutError: the sizes differ.
         """
         pixels = _read(self.photo, "RGBA")
         weights = pixels[..., 3] if self.mask is None else _read(self.mask, "L")
@@ -93,11 +95,10 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _read(path: Path, mode: str) -> NDArray[np.uint8]:
-    try:
-        with open_image(path) as image:
-            return np.asarray(image.convert(mode))
-    except Exception as error:  # Pillow's decoders raise many kinds
-        reason = getattr(error, "strerror", None) or "not an image"
-        raise DatasetLayoutError(
-            f"{path} cannot be read ({reason}): export the set again"
-        ) from None
+    return use_image(path, lambda image, file: np.asarray(_known(image).convert(mode)))
+
+
+def _known(image: Image.Image | None) -> Image.Image:
+    if image is None:
+        raise ValueError("it has values of a kind that Pillow does not know")
+    return image

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections import defaultdict, deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,13 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
-from ..sam.masks import fit_mask, mask_of_array, object_in, read_mask_file
+from ..sam.masks import MaskImage, fit_mask, mask_of_array, object_in, read_mask_file
+from ..sam.pasting import FARTHEST, paste_instance
 from .layout import ANNOTATIONS, IMAGES, natural_key
 from .mask_files import BoolMask, check_photo, write_perseg_mask
 from .named_files import files_below
 from .photo_copies import copy_as_jpeg
 from .staging import Stage, put_in_place, staging
-
-_FARTHEST = 3.0  # how many of its photo's sides a box may reach beside it
 
 logger = logging.getLogger(__name__)
 
@@ -340,49 +338,50 @@ def _mask_of(
     """(H, W) bool mask of a label."""
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
+    where = f"the mask of {photo}"
     if isinstance(label, fo.Detections):
+        mask: BoolMask = np.zeros(size, np.bool_)
         for detection in label.detections:
-            _check_box(detection, photo)
-        # FiftyOne pastes instance masks into their boxes; boxes without one stay to be filled.
-        masked = fo.Detections(detections=[d for d in label.detections if d.has_mask])
-        canvas = masked.to_segmentation(frame_size=(size[1], size[0])).get_mask()
-        mask: BoolMask = np.asarray(canvas) > 0
-        for detection in label.detections:
-            if not detection.has_mask:
-                _fill_box(mask, detection.bounding_box)
+            left, top, width, height = _box_of(detection, photo)
+            box = (
+                left * size[1],
+                top * size[0],
+                (left + width) * size[1],
+                (top + height) * size[0],
+            )
+            pixels = _pixels_of(detection, photo, where)
+            crop = np.ones((1, 1), np.bool_) if pixels is None else object_in(pixels).mask
+            paste_instance(mask, crop, box)
         return mask
     if not isinstance(label, fo.Segmentation) or not label.has_mask:
         raise PersamError(
             f"the {type(label).__name__} of {photo} has no mask: export a field with masks"
         )
-    where = f"the mask of {photo}"
+    pixels = _pixels_of(label, photo, where)
+    assert pixels is not None
+    return fit_mask(object_in(pixels, mask_value, where=where).mask, size, where)
+
+
+def _pixels_of(label: Any, photo: Path, where: str) -> MaskImage | None:
     try:
         if label.mask is not None:
-            pixels = mask_of_array(np.asarray(label.mask), where)
-        else:
-            pixels = read_mask_file(Path(label.mask_path))
+            return mask_of_array(np.asarray(label.mask), where)
+        return read_mask_file(Path(label.mask_path)) if label.mask_path else None
     except PersamError as error:
         raise PersamError(
             f"cannot read mask {label.mask_path or 'in the database'} of photo {photo} ({error}): "
             "put the file back, or leave the photo out"
         ) from None
-    return fit_mask(object_in(pixels, mask_value, where=where).mask, size, where)
 
 
-def _check_box(detection: Any, photo: Path) -> None:
+def _box_of(detection: Any, photo: Path) -> list[float]:
     box = detection.bounding_box
     try:
-        absurd = len(box) != 4 or not np.isfinite(box).all() or np.abs(box).max() > _FARTHEST
+        sound = len(box) == 4 and np.isfinite(box).all() and np.abs(box).max() <= FARTHEST
     except (TypeError, ValueError):
-        absurd = True
-    if absurd:
+        sound = False
+    if not sound:
         raise PersamError(
             f"the box {box} of photo {photo} is not shares of its width and height: draw it again"
         )
-
-
-def _fill_box(mask: BoolMask, box: Sequence[float]) -> None:
-    height, width = mask.shape
-    left, top, w, h = box
-    columns = slice(max(0, round(left * width)), max(0, round((left + w) * width)))
-    mask[max(0, round(top * height)) : max(0, round((top + h) * height)), columns] = True
+    return [float(side) for side in box]

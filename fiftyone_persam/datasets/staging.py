@@ -15,7 +15,7 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -179,10 +179,11 @@ def put_in_place(stage: Stage, marked: bool = False) -> None:
         return
     files = [name for name in files if name not in unchanged]
     stale = [name for name in stage.earlier if name not in named]
+    kept = [name for name in stage.earlier if name in named]
     folder.mkdir(exist_ok=True)
     if marked:
         # Listed first: a move that is cut off can be overwritten.
-        _mark(folder, sorted({*files, *unchanged, *stale}))
+        _mark(folder, {*files, *unchanged, *stale, *kept})
     for name in stale:
         (folder / name).unlink(missing_ok=True)
     for name in files:
@@ -191,7 +192,8 @@ def put_in_place(stage: Stage, marked: bool = False) -> None:
     for name in stale:
         _remove_empty((folder / name).parent, folder)
     if marked:
-        os.replace(stage.path / MARKER, folder / MARKER)
+        # What stays for a dataset's sake is of an export still, and goes when nobody names it.
+        _mark(folder, {*files, *unchanged, *kept})
 
 
 # ----------------------------------------------------------------------------------------------
@@ -251,9 +253,9 @@ def _swap(stage: Stage, present: Collection[str]) -> bool:
     return True
 
 
-def _mark(folder: Path, files: list[str]) -> None:
+def _mark(folder: Path, files: Iterable[str]) -> None:
     draft = folder / f"{MARKER}.part"
-    draft.write_text(json.dumps({"files": files}), encoding="utf-8")
+    draft.write_text(json.dumps({"files": sorted(files)}), encoding="utf-8")
     os.replace(draft, folder / MARKER)
 
 

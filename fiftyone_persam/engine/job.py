@@ -35,9 +35,9 @@ class PhotoTask:
     Attributes:
         id: names the result and its files; letters, digits, "_" and "-" only.
         path: the photo's file, or the video's.
-        group: which of the job's predictors to use.
+        group: the object, that is which of the job's predictors to use.
         frame: number of the frame in a video, from 1 as FiftyOne counts; None for a photo.
-        sequence: what the photo is a frame of. Frames of one sequence and group are given to one
+        sequence: what the photo is a frame of. Frames of one sequence and object are given to one
             `Session`, in their order; their results come in that order. "" for a photo by itself.
         order: of the frame in its sequence.
     """
@@ -165,12 +165,12 @@ class Timings:
 
 @dataclass
 class Job:
-    """Photos, a model, and one fitted predictor per group.
+    """Photos, a model, and one fitted predictor per object.
 
     Attributes:
-        tasks: photos; those of one group are best next to each other.
+        tasks: photos; those of one object are best next to each other.
         sam: the model that all predictors use.
-        predictors: by group.
+        predictors: by object, as tasks name it in ``group``.
         output: what to keep.
         batch_size: photos encoded at once; None for the device's default.
         workers: threads that load and as many that write; None for the machine's default.

@@ -39,10 +39,10 @@ def arranged(tasks: Iterable[PhotoTask]) -> list[PhotoTask]:
 
 
 class Sessions:
-    """The sessions of a job, one per sequence and group, open from its first frame to its last.
+    """The sessions of a job, one per sequence and object, open from its first frame to its last.
 
     Args:
-        predictors: by group.
+        predictors: by object.
         tasks: `arranged`.
     """
 

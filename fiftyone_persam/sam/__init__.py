@@ -11,6 +11,7 @@ from .features import FEATURE_SOURCES, FeatureSource, TimmFeatures, feature_sour
 from .model import PromptableSam
 from .photos import Photo, PhotoSource, load_photo, photo_size, read_photo, resize_photo
 from .promptable import Adapter, Promptable
+from .proposals import PROPOSERS, Proposal, Proposer
 from .registry import (
     MODELS,
     ModelEntry,
@@ -24,6 +25,7 @@ from .registry import (
 __all__ = [
     "FEATURE_SOURCES",
     "MODELS",
+    "PROPOSERS",
     "Adapter",
     "Contrast",
     "Decoded",
@@ -36,6 +38,8 @@ __all__ = [
     "Prompt",
     "Promptable",
     "PromptableSam",
+    "Proposal",
+    "Proposer",
     "TimmFeatures",
     "decode_batch",
     "feature_source",

@@ -74,7 +74,7 @@ def review(app: App, album: Any) -> None:
         # come before the last one's answer is drawn.
         app.expect_drawn()
         app.select(index, down=index == 0)
-    expect(panel.get_by_role("button", name="Save 2 yes, 1 no")).to_be_enabled()
+    expect(panel.get_by_role("button", name="Save 2 accepted, 1 rejected")).to_be_enabled()
     app.expect_drawn()
 
 

@@ -34,7 +34,7 @@ def test_thumbs_in_the_grid(app: App, album):
     app.expect_photos(4)
     app.select(0, down=True)  # most doubtful: the low score
     app.select(3)  # least doubtful
-    save = panel.get_by_role("button", name="Save 1 yes, 1 no")
+    save = panel.get_by_role("button", name="Save 1 accepted, 1 rejected")
     expect(save).to_be_enabled()
     app.shot("review-2-thumbs")
     save.click()

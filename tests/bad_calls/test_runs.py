@@ -122,7 +122,7 @@ EVALUATIONS = (
     evaluate("eval-empty-view", "no photo .*: ", samples=lambda w: w.photos.match_tags("nobody")),
     Bad("eval-none", lambda w: fp.evaluate(None, "mine"), "NoneType is no FiftyOne .*: give"),
     Bad("eval-groups", lambda w: fp.evaluate(w.groups, "mine"), "no field 'mine': "),
-    evaluate("eval-patches", "patches .*: use", samples=lambda w: w.patches),
+    evaluate("eval-patches", "patches .*: give", samples=lambda w: w.patches),
     evaluate("eval-videos", "no field 'mine': ", samples=lambda w: w.videos),
 )  # fmt: skip
 
@@ -290,7 +290,7 @@ HAND_OVER = (
     again("again-keep", "keep_references 'no' .*: give", keep_references="no"),
     again("again-progress", "progress 3 .*: give", progress=3),
     Bad("again-grouped", lambda w: segment_again(w.album, "grouped", w.album.first()),
-        "run 'grouped' has one reference per group: segment"),
+        "run 'grouped' has one reference per object: segment"),
     Bad("again-none", lambda w: segment_again(None, "mine", UNKNOWN_ID), "NoneType is no.*: give"),
 )  # fmt: skip
 

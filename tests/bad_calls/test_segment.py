@@ -49,9 +49,9 @@ PHOTOS = (
     photos("samples-deleted", lambda w: w.deleted, "'bad-calls-deleted' is deleted: load"),
     photos("samples-groups", lambda w: w.groups, "is grouped: choose its photos"),
     photos("samples-videos", lambda w: w.videos, "media of type 'video': only photos"),
-    photos("samples-clips", lambda w: w.clips, "'video': only photos"),
-    photos("samples-patches", lambda w: w.patches, "patches or frames view .*: use"),
-    photos("samples-frames", lambda w: w.frames, "patches or frames view .*: use"),
+    photos("samples-clips", lambda w: w.clips, "clips view shows videos .*: give"),
+    photos("samples-patches", lambda w: w.patches, "patches view of .* shows objects, .*: give"),
+    photos("samples-frames", lambda w: w.frames, "frames view shows videos .*: give"),
 )
 
 

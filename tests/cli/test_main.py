@@ -210,6 +210,7 @@ def test_every_photo_bad(run: Call, photos: fo.Dataset, tmp_path: Path) -> None:
         (["segment", NAME, "--reference", "CAT", "--batch-size", "0"], "batch_size 0"),
         (["segment", NAME, "--reference", "CAT", "--presence-threshold", "2"], "out of range"),
         (["segment", NAME, "--reference", "CAT", "--mask-value", "7"], "no pixel of value 7"),
+        (["segment", NAME, "--reference", "CAT", "--mask-class", "red"], "'red' is no class"),
         (["segment", NAME, "--reference", "CAT", "--masks-dir", "/dev/null/x"], "/dev/null"),
         (["evaluate", NAME, "nothing"], "no field 'nothing'"),
         (["evaluate", NAME, "ground_truth"], "cannot be compared with itself"),

@@ -114,6 +114,43 @@ def test_every_kind_of_mask(
     np.testing.assert_array_equal(label.get_mask(), np.where(disk(0), 255, 0))
 
 
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".JPG", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".avif"]
+)
+def test_masks_in_files_of_any_format(tmp_path: Path, dataset: Make, suffix: str) -> None:
+    root = make_album(tmp_path / "album", {"cat": 2})
+    for number in range(2):
+        (root / f"Annotations/cat/{number:02d}.png").unlink()
+        _grey(disk(number) * 255).save(root / f"Annotations/cat/{number:02d}{suffix}")
+    loaded = load(dataset, root)
+    assert "skipped" not in loaded.info
+    for number, sample in enumerate(loaded):
+        mask = mask_of(sample) > 0
+        assert (mask & disk(number)).sum() / (mask | disk(number)).sum() > 0.97
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".TIFF", ".gif", ".avif", ".ppm", ".jp2"])
+def test_photos_in_files_of_any_format(tmp_path: Path, dataset: Make, suffix: str) -> None:
+    root = make_album(tmp_path / "album", {"cat": 2})
+    (root / "Images/cat/01.jpg").unlink()
+    save_photo(root / f"Images/cat/01{suffix}", photo_array(1))
+    loaded = load(dataset, root)
+    assert [Path(p).suffix for p in loaded.values("filepath")] == [".jpg", suffix]
+
+
+@pytest.mark.parametrize("off", [(1, 0), (-2, 1)])
+def test_a_mask_a_pixel_or_two_off_is_resized(
+    tmp_path: Path, dataset: Make, off: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_album(tmp_path / "album", {"cat": 1})
+    height, width = disk(0).shape
+    small = Image.fromarray(disk(0)).resize((width + off[1], height + off[0]), 0)
+    save_mask(root / "Annotations/cat/00.png", np.asarray(small))
+    mask = mask_of(load(dataset, root).first()) > 0
+    assert (mask & disk(0)).sum() / (mask | disk(0)).sum() > 0.9
+    assert "resized" in caplog.text and "00.png" in caplog.text
+
+
 def test_a_mask_that_needs_no_conversion_is_used_where_it_is(tmp_path: Path, dataset: Make) -> None:
     root = make_album(tmp_path / "album", {"cat": 2})
     plain = root / "Annotations/cat/00.png"

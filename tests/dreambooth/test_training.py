@@ -347,8 +347,8 @@ def test_sets_that_cannot_be_trained_on(settings: Make, tmp_path: Path) -> None:
         (
             (lambda f: Image.new("L", (SIDE, SIDE)).save(f / "masks" / "chelsea.png"), "is empty"),
             (lambda f: Image.new("L", (9, 9)).save(f / "masks" / "chelsea.png"), "9 x 9"),
-            (lambda f: (f / "images" / "chelsea.png").unlink(), "No such file"),
-            (lambda f: (f / "images" / "chelsea.png").write_text("x"), "not an image"),
+            (lambda f: (f / "images" / "chelsea.png").unlink(), "does not exist"),
+            (lambda f: (f / "images" / "chelsea.png").write_text("x"), "chelsea.png"),
             (lambda f: (f / "metadata.jsonl").write_text("{}"), "line 1"),
             (lambda f: (f / "metadata.jsonl").write_text(""), "no photo"),
             (

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fiftyone_persam.engine import Job, LocalBackend, MemoryCache, OutputSettings, PhotoTask
-from fiftyone_persam.sam import ImageEmbedding, PromptableSam
+from fiftyone_persam.engine.cache import embedding_key
+from fiftyone_persam.personalize import PerSAM, Reference
+from fiftyone_persam.sam import ImageEmbedding, PromptableSam, load_photo
 from fiftyone_persam.sam.lite import build_sam_lite
 
 from .predictions import prediction
@@ -57,6 +60,27 @@ def run(job: Job) -> dict[str, Any]:
     by_id = {result.id: result for result in results}
     assert len(by_id) == len(results) == len(job.tasks)
     return by_id
+
+
+def test_deep_photos_of_a_job_share_the_reference_s_window(
+    sam: PromptableSam, tmp_path: Path
+) -> None:
+    """A thermal photo without the hot object stays dark, as beside the reference it is."""
+    rng = np.random.default_rng(0)
+    hot = (29000 + 8 * rng.integers(0, 256, (30, 40))).astype(np.uint16)
+    cold = np.minimum(hot, 29900)
+    mask = np.zeros(hot.shape, bool)
+    mask[5:20, 5:25] = True
+    persam = PerSAM(sam, presence_threshold=0).fit(Reference(hot, mask=mask))
+    path = tmp_path / "cold.png"
+    Image.fromarray(cold).save(path)
+    cache = MemoryCache()
+    results = run(job(sam, [path], persam, tmp_path, cache=cache))
+    assert results["photo0"].error is None
+    kept = cache.get(embedding_key(sam, str(path), persam.contrast) or "")
+    wanted, own = sam.encode([load_photo(cold, persam.contrast), load_photo(cold)])
+    assert kept is not None and not torch.equal(own.features, wanted.features)
+    torch.testing.assert_close(kept.features, wanted.features, rtol=1e-3, atol=1e-4)
 
 
 def test_every_photo_once(sam: PromptableSam, photos: list[Path], tmp_path: Path) -> None:

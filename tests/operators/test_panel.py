@@ -10,8 +10,8 @@ import pytest
 import fiftyone_persam as fp
 from fiftyone_persam.curation import make_editable
 from fiftyone_persam.curation.review.decisions import undo_steps
-from fiftyone_persam.curation.review.table import review_counts, review_view
-from fiftyone_persam.curation.runs import record
+from fiftyone_persam.curation.review.table import review_counts, review_queue, review_view
+from fiftyone_persam.curation.runs.record import RunState
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import PanelTab, uris
@@ -38,9 +38,9 @@ def prompted(requests: list[dict]) -> dict:
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (record.INTERRUPTED, "Stopped: 1 photo left"),
-        (record.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
-        (record.FAILED, "Ended by an error: 1 photo left"),
+        (RunState.INTERRUPTED, "Stopped: 1 photo left"),
+        (RunState.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
+        (RunState.FAILED, "Ended by an error: 1 photo left"),
     ],
 )
 def test_a_run_that_did_not_end_can_be_resumed(album, state, why):
@@ -57,10 +57,10 @@ def test_a_run_that_is_done_offers_no_resume(album):
 
 
 def test_resume_goes_when_the_run_is_done(album):
-    end_as(album, record.INTERRUPTED)
+    end_as(album, RunState.INTERRUPTED)
     tab = PanelTab(album)
     assert "Resume" in tab.labels
-    end_as(album, record.DONE)
+    end_as(album, RunState.DONE)
     tab.click("Refresh")
     assert "Resume" not in tab.labels
 
@@ -123,7 +123,7 @@ def test_thumbs_are_decisions(album):
         "sample_selection_style": {"default": "thumbsup", "alt": "thumbsdown"},
     }
     tab.send("on_change_selected")
-    tab.click("Save 1 yes, 1 no")
+    tab.click("Save 1 accepted, 1 rejected")
     assert photos_of(review_view(album, RUN, "accepted")) == ["sure"]
     assert photos_of(review_view(album, RUN, "rejected")) == ["low_score"]
 
@@ -159,7 +159,7 @@ def test_the_thumbs_until_save_are_undone_together(album):
     tab.click("Start reviewing")
     mark(tab, up=(up,))
     mark(tab, up=(up,), down=(down,))
-    requests = tab.click("Save 1 yes, 1 no")
+    requests = tab.click("Save 1 accepted, 1 rejected")
     assert {"set_view", "clear_selected_samples"} <= set(uris(requests))
     assert "notify" not in uris(mark(tab))
     mark(tab, up=(later,))
@@ -245,3 +245,46 @@ def test_the_preview_shows_what_was_corrected_by_hand(album):
     sample[field].detections[0].bounding_box = [0, 0, 0.2, 0.2]
     sample.save()
     assert PanelTab(album, current_sample=sure).state["preview"] != before
+
+
+def test_the_panel_shows_the_photo_under_review(album):
+    first, second = review_queue(album, RUN).values("id")[:2]
+    tab = PanelTab(album)
+    assert tab.state["current"] == first and tab.state["current_left"] == 4
+    picture = tab.state["review_now"]["current_preview"]
+    assert picture.startswith("data:image/jpeg;base64,")
+    requests = tab.click("Accept this")
+    assert "open_sample" not in uris(requests)  # the panel goes on by itself
+    assert review_view(album, RUN, "accepted").values("id") == [first]
+    assert tab.state["current"] == second and tab.state["current_left"] == 3
+    assert tab.state["review_now"]["current_preview"] != picture
+    tab.click("Reject this")
+    assert review_view(album, RUN, "rejected").values("id") == [second]
+    tab.click("Undo")
+    assert tab.state["current"] == second
+
+
+def test_next_passes_over_and_comes_back(album):
+    queue = review_queue(album, RUN).values("id")
+    tab = PanelTab(album)
+    seen = []
+    for _ in range(len(queue) + 1):
+        seen.append(tab.state["current"])
+        tab.click("Next")
+    assert seen == [*queue, queue[0]]
+    assert review_counts(album, RUN).todo == 4  # passing over decides nothing
+
+
+def test_nothing_is_left_to_review(album):
+    tab = PanelTab(album)
+    for _ in range(4):
+        tab.click("Accept this")
+    assert tab.state["current"] is None
+    assert "Accept this" not in tab.labels
+    assert review_counts(album, RUN).accepted == 4
+
+
+def test_the_photo_under_review_can_be_opened(album):
+    tab = PanelTab(album)
+    (opened,) = [r["params"] for r in tab.click("Open") if r["operator_uri"] == "open_sample"]
+    assert opened["id"] == tab.state["current"]

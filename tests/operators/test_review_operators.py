@@ -73,6 +73,13 @@ def test_failed_photos_cannot_be_decided(album):
     assert review_counts(album, RUN).failed == 1
 
 
+def test_compare_takes_the_one_ground_truth_there_is(album, tmp_path):
+    add_run(album, tmp_path, "second")
+    form = Form(album, "compare_runs")
+    assert form["gt_field"].default == "ground_truth"
+    assert "by_gain" in form
+
+
 def test_compare_shows_the_strongest_disagreement_first(album, tmp_path):
     assert "Two runs are needed" in Form(album, "compare_runs").errors[0]
     add_run(album, tmp_path, "second", shift=-5)
@@ -154,6 +161,42 @@ def test_export_only_replaces_an_export(album, tmp_path):
     assert "holds more than" in Form(album, "export_masks", params).errors[0]
     params["export_dir"] = {"absolute_path": str(tmp_path / "photos" / "novel.txt")}
     assert "is a file" in Form(album, "export_masks", params).errors[0]
+
+
+@pytest.mark.parametrize("how", ["view", "few fields", "selection", "SDK"])
+@pytest.mark.parametrize("name", ["promote_masks", "export_masks"])
+def test_handing_over_takes_the_view_or_the_selection(album, tmp_path, name, how):
+    set_review(album, RUN, "accepted", ids_of(album, "sure", "good", "low_score"))
+    chosen = ids_of(album, "good")
+    out = str(tmp_path / "out")
+    params = {"label_field": "labels"}
+    if name == "export_masks":
+        params = {"export_dir": {"absolute_path": out}, "format": "masks"}
+    if how == "SDK":
+        plain = {key: out if key == "export_dir" else value for key, value in params.items()}
+        result = operator(name)(album.select(chosen), RUN, **plain).result
+    else:
+        if how == "selection":
+            params = {**params, "view_target": "SELECTED_SAMPLES"}
+            form = Form(album, name, params, selected=chosen)
+        else:
+            view = album.select(chosen)
+            form = Form(view.select_fields("tags") if how == "few fields" else view, name, params)
+        assert "1 photos." in form.texts() and form.errors == []
+        result, _ = form.execute()
+    assert result.get("promoted", result.get("exported")) == 1
+    if name == "promote_masks":
+        assert album.exists("labels").values("id") == chosen
+    else:
+        assert [p.name for p in (tmp_path / "out" / "data").iterdir()] == ["good.png"]
+
+
+def test_nothing_in_the_view_is_said(album, tmp_path):
+    set_review(album, RUN, "accepted", ids_of(album, "sure"))
+    view = album.select(ids_of(album, "good"))
+    folder = {"absolute_path": str(tmp_path / "out")}
+    for name, params in (("promote_masks", {}), ("export_masks", {"export_dir": folder})):
+        assert any("no mask that is accepted here" in e for e in Form(view, name, params).errors)
 
 
 def test_failures_with_reasons(album):

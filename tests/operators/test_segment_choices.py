@@ -259,7 +259,7 @@ def test_what_is_no_photo(dataset, tmp_path):
     assert any("only photos can be segmented" in error for error in errors), errors
 
 
-# One reference per group -----------------------------------------------------------------------
+# One reference per object ----------------------------------------------------------------------
 
 
 def spoil(groups: fo.Dataset, fault: str) -> None:
@@ -280,7 +280,7 @@ def spoil(groups: fo.Dataset, fault: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("no reference", "no reference for 'cat' in 'object': give one per group"),
+        ("no reference", "no reference for 'cat' in 'object': give one per object"),
         ("no group", "1 photos have no value in 'object': set it, beginning with 01.jpg"),
         ("no label", "reference 00.jpg has no label in 'ground_truth': label the object"),
         ("no photo", "gone.jpg"),

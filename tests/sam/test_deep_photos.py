@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.album import read_album
+from benchmarks.deep_photos import measure
 from fiftyone_persam.engine.cache import embedding_key
 from fiftyone_persam.errors import PhotoError
 from fiftyone_persam.personalize import PerSAM, Reference
@@ -236,3 +238,13 @@ def test_a_window_is_part_of_an_embedding_s_key(tmp_path: Path) -> None:
     sam = load_sam(tiny_sam())
     keys = {embedding_key(sam, str(path), w) for w in (None, Contrast(0, 1), Contrast(0, 2))}
     assert len(keys) == 3
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_photos_are_segmented_as_well_as_in_eight_bits(shared_dir: Path) -> None:
+    """Of what instruments write, the three that lost most: the benchmark measures all."""
+    album = list(read_album(shared_dir / "data/perseg_dev", ["cat"]))
+    for only in ("10 bits", "thermal", "Kelvin"):
+        for name, miou, change, _ in measure(album, only=only):
+            assert miou > 0.8 and abs(change) < 0.01, name

@@ -25,7 +25,7 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
-from ..fiftyone_api import is_dynamic_groups, is_frames, is_patches, rename_evaluation
+from ..fiftyone_api import rename_evaluation
 from ..labels.pixels import plain_value
 from ..runs import journal, naming, schema
 from ..runs.lease import Lease
@@ -84,11 +84,9 @@ def evaluate(
     mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
     check_progress(progress)
-    if is_patches(samples) or is_frames(samples):
-        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
+    photos = photos_of(samples)
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
-    photos = samples.flatten() if _is_dynamic(samples) else photos_of(samples)
     view = photos if include_references else without_references(photos, pred_field)
     config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
     method = config.build()
@@ -228,8 +226,3 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
             raise PersamError(
                 f"field {name!r} is there already and of no evaluation: choose another eval_key"
             )
-
-
-def _is_dynamic(samples: Any) -> bool:
-    # Photos grouped by a field for looking at them, which are no groups of slices.
-    return isinstance(samples, fo.DatasetView) and is_dynamic_groups(samples)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from typing import Any
 
+import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from ...errors import PersamError
 from ...sam.photos import load_photo
+from ..fiftyone_api import dataset_name
 from ..labels.masks import shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
+from ..runs.colours import COLOURS, colour_of, rgb
+from ..runs.record import read_record
 
-COLOUR = (255, 109, 4)
+COLOUR = rgb(COLOURS[0]) or (0, 0, 0)
 
 
 def reference_thumbnail(
@@ -42,24 +48,84 @@ def reference_thumbnail(
     return thumbnail(load_photo(sample.filepath), _drawn(prompt, sample.filepath), side)
 
 
-def mask_thumbnail(sample: Any, field: str, side: int = 220) -> str:
+def box_thumbnail(filepath: str, box: tuple[float, float, float, float], side: int = 220) -> str:
+    """A photo with a box tinted, beside what is in it, as a ``data:`` URI.
+
+    Args:
+        filepath: the photo
+        box: x0, y0, x1, y1 from 0 to 1
+        side: length of the photo's longer side in the picture, in pixels
+
+    Raises:
+        PhotoError: the photo cannot be read
+    """
+    height, width = read_shown_size(filepath)
+    x0, y0, x1, y1 = box
+    prompt = LabelPrompt(box=(x0 * width, y0 * height, x1 * width, y1 * height))
+    return thumbnail(load_photo(filepath), _drawn(prompt, filepath), side)
+
+
+def mask_thumbnail(sample: Any, field: str, side: int = 220, colour: str | None = None) -> str:
     """The same for whatever a run has written into a photo, however many instances that is.
+
+    Args:
+        sample: the photo
+        field: where its mask is
+        side: length of the photo's longer side in the picture, in pixels
+        colour: of the mask, "#rrggbb"; ours if None
 
     Raises:
         PersamError: the field holds no masks
         PhotoError: the photo or its mask cannot be read
     """
-    return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side)
+    tint = rgb(colour) or COLOUR
+    return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side, tint)
 
 
-def thumbnail(photo: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], side: int) -> str:
+def run_reference_thumbnail(
+    dataset: Any, run: str, sample: Any = None, side: int = 220
+) -> str | None:
+    """A run's reference in the run's colour, drawn as :func:`reference_thumbnail` says.
+
+    Args:
+        dataset: the run's dataset
+        run: its name
+        sample: a photo of it, where each object has references of its own; default: the first one
+        side: length of the photo's longer side in the picture, in pixels
+
+    Returns:
+        None where the reference's photo or its label is gone.
+    """
+    record = read_record(dataset, run)
+    field, known = record.parameters.group_by, list(record.references)
+    if sample is not None and field and sample.has_field(field):
+        known = [one for one in known if one.group == str(sample[field])] or known
+    for one in known[:1]:
+        name = dataset_name(one.dataset_id) if one.dataset_id else one.dataset
+        homes = [fo.load_dataset(name)] if name and fo.dataset_exists(name) else []
+        for home in (*homes, dataset):  # a clone has its original's references
+            with contextlib.suppress(KeyError, PersamError):
+                photo = home[one.sample_id]
+                prompt, _ = label_prompt(photo, one.label_field, one.label_id, one.mask_value)
+                drawn = _drawn(prompt, photo.filepath)
+                tint = rgb(colour_of(dataset, run)) or COLOUR
+                return thumbnail(load_photo(photo.filepath), drawn, side, tint)
+    return None
+
+
+def thumbnail(
+    photo: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.bool_],
+    side: int,
+    colour: tuple[int, int, int] = COLOUR,
+) -> str:
     """(H, W, 3) photo and (H, W) mask, drawn as :func:`reference_thumbnail` says."""
     whole = Image.fromarray(photo)
     scale = side / max(whole.size)
     size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
     small = whole.resize(size)
     inside = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size)
-    tinted = Image.composite(Image.new("RGB", size, COLOUR), small, inside.point(_half))
+    tinted = Image.composite(Image.new("RGB", size, colour), small, inside.point(_half))
     alone = Image.composite(small, Image.new("RGB", size, (24, 24, 24)), inside)
     canvas = Image.new("RGB", (2 * size[0] + 8, size[1]), (38, 38, 38))
     canvas.paste(tinted, (0, 0))
@@ -77,7 +143,7 @@ def _drawn(prompt: LabelPrompt, filepath: str) -> npt.NDArray[np.bool_]:
     """(H, W) of the photo: the mask, the box, or a dot for each point on the object."""
     if prompt.mask is not None:
         return prompt.mask
-    height, width = photo_size(filepath)
+    height, width = read_shown_size(filepath)
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     if prompt.box is not None:

@@ -7,18 +7,16 @@ import os
 from collections.abc import Sequence
 
 from ...datasets.staging import check_folder, staged
-from ...errors import PersamError
+from ...errors import PersamError, did_you_mean
 from ..checks import check_group_by, check_states, check_switches, folder_path
 from ..database import root
 from ..review.table import ACCEPTED, STATES, Collection
-
-# The order is that of the App's form. A format is known once its module is imported.
-from . import folders, perseg, whole  # noqa: F401
 from .chosen import choose_photos
 from .folders import coco_annotation
-from .formats import FORMATS, Export, writer_of
+from .formats import EXPORTERS, Export
 
-__all__ = ["FORMATS", "Exported", "check_folder", "coco_annotation", "export_masks"]
+FORMATS = EXPORTERS
+__all__ = ["EXPORTERS", "FORMATS", "Exported", "check_folder", "coco_annotation", "export_masks"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ def export_masks(
         collection: a dataset or view
         run: the run whose masks are exported
         export_dir: folder to write; must be empty or missing unless ``overwrite``
-        format: one of :data:`FORMATS`
+        format: one of :data:`EXPORTERS`
         states: which review states to export
         group_by: field that names each photo's object: PerSeg's folders, COCO's categories
         overwrite: replace the files that an earlier export has written to the folder; those that
@@ -72,8 +70,11 @@ def export_masks(
             files of masks that are gone, or a file of a dataset in the place of a new one
     """
     root(collection)
-    if not isinstance(format, str) or format not in FORMATS:
-        raise PersamError(f"unknown export format {format!r}: choose from {', '.join(FORMATS)}")
+    if format not in EXPORTERS:
+        raise PersamError(
+            f"unknown export format {format!r}: choose from {', '.join(EXPORTERS)}"
+            f"{did_you_mean(format, EXPORTERS)}"
+        )
     check_states(states, STATES)
     check_switches(overwrite=overwrite)
     folder = folder_path("export_dir", export_dir)
@@ -90,7 +91,7 @@ def export_masks(
     chosen.check_mask_files()
     with staged(folder, overwrite) as stage:
         export = Export(chosen, stage, group_by)
-        writer_of(format)(export)
+        EXPORTERS[format].write(export)
         export.check_count()
     if export.left_out:
         logger.warning(

@@ -17,9 +17,9 @@ from ...datasets.mask_files import write_mask
 from ...datasets.named_files import folded
 from ...datasets.photo_copies import copy_upright
 from ...datasets.staging import Stage
-from ...errors import PhotoError
+from ...errors import DatasetLayoutError, PhotoError
 from ..labels.masks import union_mask
-from .formats import Export, register_format
+from .formats import Export, ExportFormat
 
 PHOTOS, MASKS = "data", "labels"
 
@@ -96,6 +96,7 @@ def _write_masks(export: Export) -> None:
         write_mask(union_mask(label, size, _where(sample, export.chosen.run)), names.mask)
         names.take(sample.filepath)
         export.count += 1
+    names.check_complete()
 
 
 def _where(sample: Any, run: str) -> str:
@@ -112,6 +113,7 @@ class _FileNames:
     def __init__(self, stage: Stage, masks: bool = False) -> None:
         self._stage = stage
         self._stems: set[str] = set()
+        self._taken: set[str] = set()
         self._photo = stage.path / f".{PHOTOS}"
         self.mask = stage.path / f".{MASKS}.png"
         self._masks = masks
@@ -132,9 +134,21 @@ class _FileNames:
         self._stems.add(folded(stem))
         name = stem + path.suffix
         os.replace(self._photo, self._stage.path / PHOTOS / name)
+        self._taken.add(f"{PHOTOS}/{name}")
         if self._masks:
             os.replace(self.mask, self._stage.path / MASKS / f"{stem}.png")
+            self._taken.add(f"{MASKS}/{stem}.png")
         return name
+
+    def check_complete(self) -> None:
+        """Raise PersamError if a file that must stay would be taken for a part of the export."""
+        places = (f"{PHOTOS}/", f"{MASKS}/")
+        left = {name for name in self._stage.named if name.startswith(places)} - self._taken
+        if left:
+            raise DatasetLayoutError(
+                f"{self._stage.folder / min(left)} is a file of a dataset, which stays as it is, "
+                "and not what is exported now: choose another folder"
+            )
 
     def _is_free(self, stem: str, suffix: str) -> bool:
         fits = self._stage.fits
@@ -145,5 +159,5 @@ class _FileNames:
         )
 
 
-register_format("coco", "COCO JSON with run-length encoded masks", _write_coco)
-register_format("masks", "folder of photos and folder of mask PNGs", _write_masks)
+COCO = ExportFormat("coco", "COCO JSON with run-length encoded masks", _write_coco)
+MASKS_ONLY = ExportFormat("masks", "folder of photos and folder of mask PNGs", _write_masks)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ...datasets.staging import Stage
 from ...errors import PersamError
-from .chosen import Chosen
+from ...registry import Registry
+
+if TYPE_CHECKING:
+    from ...datasets.staging import Stage
+    from .chosen import Chosen
+
+_HERE = __name__.rpartition(".")[0]
 
 
 @dataclass
@@ -34,19 +40,30 @@ class Export:
             raise PersamError(f"no photo can be exported, the first: {self.left_out[0]}")
 
 
-Writer = Callable[[Export], None]
+@dataclass(frozen=True)
+class ExportFormat:
+    """One format.
 
-FORMATS: dict[str, str] = {}
-"""What each format is, by name."""
-_WRITERS: dict[str, Writer] = {}
+    Attributes:
+        name: what to pass as ``format``.
+        help: one line.
+        write: writes the photos and masks of an `Export`.
+    """
+
+    name: str
+    help: str
+    write: Callable[[Export], None]
 
 
-def register_format(name: str, description: str, writer: Writer) -> None:
-    """Make a format known to `export_masks`, the command line and the App's form."""
-    FORMATS[name] = description
-    _WRITERS[name] = writer
-
-
-def writer_of(name: str) -> Writer:
-    """The writer of a format that is in `FORMATS`."""
-    return _WRITERS[name]
+EXPORTERS: Registry[ExportFormat] = Registry(
+    "export format",
+    {
+        "coco": f"{_HERE}.folders:COCO",
+        "masks": f"{_HERE}.folders:MASKS_ONLY",
+        "perseg": f"{_HERE}.perseg:PERSEG",
+        "fiftyone": f"{_HERE}.whole:WHOLE",
+    },
+    group="fiftyone_persam.exporters",
+    required=("name", "help", "write"),
+)
+"""The formats by name; the order is that of the App's form."""

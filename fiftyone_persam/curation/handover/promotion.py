@@ -16,6 +16,7 @@ from ..checks import check_field_name, check_states, check_switches, check_text
 from ..database import photos_of, with_retries, write_samples
 from ..fiftyone_api import new_field
 from ..labels.masks import shown_mask
+from ..labels.pixels import found_object
 from ..review.table import ACCEPTED, REJECTED, STATES, Collection
 from ..runs.naming import owner_of
 from ..runs.schema import add_fields, check_unlocked, name_values
@@ -317,12 +318,12 @@ def _detections(
     if isinstance(source, fo.Detections):
         copies = []
         for found in source.detections:
-            mask = found.get_mask() if found.has_mask else None
+            own = found_object(found, f"the mask of {sample.filepath} in {run!r}")
             copies.append(
                 fo.Detection(
                     label=found.label or label,
                     bounding_box=list(found.bounding_box),
-                    mask=None if mask is None else np.asarray(mask) > 0,
+                    mask=None if own is None else own.mask,
                     **provenance,
                 )
             )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+import numpy as np
+from bson import ObjectId
 
 from ...errors import BadReferenceError, PersamError
+from ..database import is_grouped_by_field, with_all_fields
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from ...sam import Contrast
 
 _PATCHES = (fo.core.patches.PatchView, fo.core.patches.EvaluationPatchView)
+_LISTS = (Sequence, Set, ValuesView, Iterator, np.ndarray)
 _HOW = "give a sample, its id, a (sample, label id) pair, or a view of labelled samples"
 
 
@@ -98,7 +102,8 @@ def resolve_references(
     Args:
         dataset: where ids are looked up.
         reference: a sample, a sample id, a (sample or id, label id) pair, a dataset or view of
-            labelled samples, what an earlier call returned, or a list of any of these.
+            labelled samples, what an earlier call returned, or several of these in a list, set,
+            array or generator. Ids are texts or ``ObjectId``.
         label_field: the samples' label field.
         group_by: field that names each sample's object.
         mask_value: which value of segmentation masks is the object: an integer, "#rrggbb" for
@@ -136,18 +141,19 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
                 f"the reference {Path(reference.filepath).name} is in no dataset: add it first"
             )
         yield reference, None
-    elif isinstance(reference, str):
-        yield _by_id(dataset, reference), None
+    elif isinstance(reference, (str, ObjectId)):
+        yield _by_id(dataset, str(reference)), None
     elif isinstance(reference, fo.core.collections.SampleCollection):
-        # A copy: the view itself may remember the fields of another time.
-        yield from ((sample, None) for sample in reference.view())
+        yield from ((sample, None) for sample in _labelled(reference))
     elif _is_pair(reference):
         for choice in _choices(dataset, reference[0]):
             if isinstance(choice, SampleReference):
                 raise BadReferenceError(f"a (reference, label id) pair is no reference: {_HOW}")
-            yield choice[0], reference[1]
-    elif isinstance(reference, Sequence):
-        for item in reference:
+            yield choice[0], str(reference[1])
+    elif isinstance(reference, _LISTS):
+        # A set has no order of its own, and a run must be one that can be made again.
+        listed = reference.ravel().tolist() if isinstance(reference, np.ndarray) else reference
+        for item in sorted(listed, key=str) if isinstance(listed, Set) else listed:
             if isinstance(item, fo.core.collections.SampleCollection):
                 raise BadReferenceError(f"a view inside a list of references: {_HOW}")
             yield from _choices(dataset, item)
@@ -155,11 +161,19 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
         raise BadReferenceError(f"{type(reference).__name__} is no reference: {_HOW}")
 
 
+def _labelled(samples: Any) -> Any:
+    """The samples of a reference's view, with all fields; patches stay what they are."""
+    if isinstance(samples, fo.Dataset):
+        return samples
+    whole = with_all_fields(samples)
+    return whole.flatten() if is_grouped_by_field(whole) else whole
+
+
 def _is_pair(reference: Any) -> bool:
     """Whether two things are a sample and one of its labels, rather than two samples."""
     if not isinstance(reference, tuple) or len(reference) != 2:
         return False
-    return isinstance(reference[1], str)
+    return isinstance(reference[1], (str, ObjectId))
 
 
 def _by_id(dataset: Any, sample_id: str) -> Any:
@@ -178,8 +192,18 @@ def _resolve(
     group_by: str | None,
     mask_value: int | str | None,
 ) -> SampleReference:
+    if isinstance(sample, fo.core.video.FrameView):
+        raise BadReferenceError(
+            f"the reference {Path(sample.filepath).name} is a frame of a video: give a sample of "
+            "view.clone(), a dataset of photos"
+        )
     sample, label_id = _out_of_patch(sample, label_id, label_field)
+    if not {label_field, group_by or label_field} <= set(sample.field_names):
+        # It may be of a view that leaves fields out.
+        sample = _by_id(dataset_of_sample(sample), sample.id)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
+    if label_id is None and type(label) is not type(sample[label_field]):
+        label_id = label.id  # one of a list, of which a view may have shown only this
     home = dataset_of_sample(sample)
     group = ""
     if group_by is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from ...errors import BadReferenceError, PersamError, did_you_mean
 from ...sam.masks import fit_mask as fit_to_photo
+from ...sam.pasting import FARTHEST, paste_instance
 from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_of_sample
 from .pixels import found_object, targets_of
-from .sizes import photo_size
+from .sizes import read_shown_size
 
 BoolMask = npt.NDArray[np.bool_]
-FARTHEST = 3.0
-"""How many of its photo's sides a label may reach beside it; farther are pixels, not shares."""
+
 
 _LISTS = {
     fo.Detections: "detections",
@@ -147,7 +147,7 @@ def _label_mask(
         found = found_object(label, where, value, targets)
         if found is not None:
             return found.mask if size is None else fit_mask(found.mask, (size[0], size[1]), where)
-    height, width = size if size is not None else photo_size(sample.filepath)
+    height, width = size if size is not None else read_shown_size(sample.filepath)
     mask = np.zeros((height, width), np.bool_)
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])
@@ -274,44 +274,6 @@ def lay_instance(mask: BoolMask, label: Any, where: str) -> float | None:
     return None if found is None else found.threshold
 
 
-def paste_instance(mask: BoolMask, crop: BoolMask, box: tuple[float, float, float, float]) -> None:
-    """Lay an instance mask over ``box`` (x0, y0, x1, y1 in pixels) of a (H, W) mask, in place."""
-    rows = _placed(crop.shape[0], box[1], box[3], mask.shape[0])
-    columns = _placed(crop.shape[1], box[0], box[2], mask.shape[1])
-    # A mask cropped at whole pixels may differ from its box by a rounding: keep its pixels.
-    fits = rows.kept and columns.kept
-    ys, xs = (rows.own, columns.own) if fits else (rows.scaled, columns.scaled)
-    area = mask[rows.start : rows.start + len(ys), columns.start : columns.start + len(xs)]
-    area |= crop[np.ix_(ys, xs)]
-
-
-class _Placed(NamedTuple):
-    """Where the rows, or columns, of a crop come to lie.
-
-    Attributes:
-        start: first row of the mask that is covered.
-        own: row of the crop for each row from there on, unscaled.
-        scaled: the same with the crop scaled to the box.
-        kept: whether the crop fits the box but for a rounding.
-    """
-
-    start: int
-    own: npt.NDArray[np.int64]
-    scaled: npt.NDArray[np.int64]
-    kept: bool
-
-
-def _placed(length: int, low: float, high: float, limit: int) -> _Placed:
-    first = round(low)
-    extent = max(1, round(high) - first)
-    start = max(0, first)
-    # Only what is seen is made, however far the box reaches.
-    own = np.arange(start - first, min(length, limit - first))
-    seen = np.arange(start - first, min(extent, limit - first))
-    scaled = ((seen + 0.5) * (length / extent)).astype(np.int64)
-    return _Placed(start, own, np.minimum(scaled, length - 1), abs(length - extent) <= 1)
-
-
 def _polyline_mask(label: Any, size: tuple[int, int], where: str) -> BoolMask:
     outline = label.copy()
     try:
@@ -342,7 +304,9 @@ def _keypoint_prompt(label: Any, size: tuple[int, int], where: str) -> LabelProm
     except (TypeError, ValueError, OverflowError):
         labels = np.empty(0, np.int64)
     if labels.shape != (len(relative),) or not np.isin(labels, (0, 1)).all():
-        raise BadReferenceError(f"{where} needs one sam_labels entry, 0 or 1, for each point")
+        raise BadReferenceError(
+            f"{where} needs one sam_labels entry, 0 or 1, for each point: set them"
+        )
     known = np.isfinite(relative).all(axis=1)  # FiftyOne's missing keypoints are NaN
     points = (relative * [size[1], size[0]])[known]
     labels = labels[known]

@@ -119,7 +119,7 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
         # Somebody may have begun to review in the App: another process, another schema.
         dataset.reload()
     suffixes = ("score", "presence", "agreement", "error", "review")
-    schema = collection.get_field_schema()
+    schema = dataset.get_field_schema()
     known = [suffix for suffix in suffixes if f"{run}_{suffix}" in schema]
     photos = photos_of(collection)
     ids, *values = photos.values(["id", *(f"{run}_{suffix}" for suffix in known)])

@@ -90,6 +90,8 @@ def declare(dataset: Any, fields: RunFields, target: str) -> None:
     add_missing(dataset, fields, [name for name in fields.types() if not name.endswith(WITHHELD)])
     if fields.masks is not None:
         schema.name_values(dataset, fields.masks, {MASK_VALUE: target})
+    labels = [name for name in (fields.masks, fields.instances) if name is not None]
+    schema.colour_fields(dataset, [*labels, *(f"{name}{WITHHELD}" for name in labels)])
 
 
 def paths_of(dataset: Any, fields: RunFields) -> set[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
 from .fields import RunFields, fields_of
@@ -19,11 +20,9 @@ from .lease import holder_of
 from .naming import require, run_names
 from .presence import is_absent, presence_threshold
 from .record import (
-    FAILED,
-    INTERRUPTED,
-    RUNNING,
     Outcome,
     RunRecord,
+    RunState,
     read_outcome,
 )
 
@@ -66,8 +65,8 @@ class Run:
     def state(self) -> str:
         """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
         state = self.record.state
-        if state == RUNNING and holder_of(self.dataset, self.name) is None:
-            return INTERRUPTED
+        if state == RunState.RUNNING and holder_of(self.dataset, self.name) is None:
+            return RunState.INTERRUPTED
         return state
 
     @property
@@ -81,11 +80,20 @@ class Run:
         return self.record.folder
 
     def view(self) -> Any:
-        """The photos of the last call."""
-        return database.photos_of(self.dataset).select(self.ids())
+        """The photos of the last call.
+
+        Raises:
+            PersamError: the run was renamed or deleted since it was loaded.
+        """
+        return database.selected(self.dataset, self.ids())
 
     def ids(self) -> list[str]:
-        """The sample ids of the last call."""
+        """The sample ids of the last call; raises like `view`."""
+        if self.name not in run_names(self.dataset):
+            raise PersamError(
+                f"dataset {self.dataset.name!r} has no run {self.name!r} any more: it was renamed "
+                "or deleted since, load it again"
+            )
         return ids_of(self.dataset, self.name, read_outcome(self.dataset, self.name))
 
     def summary(self) -> Summary:
@@ -104,7 +112,7 @@ class Run:
             f"Time:       {self._timed()}",
             f"Masks:      {self.record.masks_dir}",
         ]
-        if self.record.state == FAILED and self.record.reason:
+        if self.record.state == RunState.FAILED and self.record.reason:
             lines.append(f"Stopped by: {self.record.reason}")
         shown = list(self.errors.items())[:20]
         if shown:

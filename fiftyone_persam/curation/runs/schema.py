@@ -16,6 +16,7 @@ from typing import Any
 from ...errors import PersamError
 from .. import fiftyone_api
 from ..database import refresh, with_retries
+from . import colours
 from .lease import Lease
 
 SCHEMA = "*fields*"  # no run can have this name
@@ -73,6 +74,8 @@ def delete_fields(dataset: Any, names: Iterable[str]) -> None:
         schemas = dict(dataset.label_schemas or {})
         if kept := [name for name in schemas if name.partition(".")[0] in names]:
             dataset.set_label_schemas({n: s for n, s in schemas.items() if n not in kept})
+        if colours.remove(dataset, names):
+            dataset.save()
         if targets := [name for name in names if name in dataset.mask_targets]:
             for name in targets:
                 del dataset.mask_targets[name]
@@ -97,6 +100,8 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
             active = [renamed.get(name, name) for name in dataset.active_label_schemas or []]
             dataset.set_label_schemas({renamed.get(n, n): s for n, s in schemas.items()})
             dataset.active_label_schemas = active
+        if colours.rename(dataset, renamed):
+            dataset.save()
         if targets := [name for name in renamed if name in dataset.mask_targets]:
             for name in targets:
                 dataset.mask_targets[renamed[name]] = dataset.mask_targets.pop(name)
@@ -111,6 +116,14 @@ def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
         refresh(dataset)
         if dict(dataset.mask_targets.get(field) or {}) != dict(targets):
             dataset.mask_targets[field] = dict(targets)
+            dataset.save()
+
+
+def colour_fields(dataset: Any, names: Iterable[str]) -> None:
+    """Give fields that belong together a colour of their own in the App; see `colours`."""
+    with schema_lease(dataset):
+        refresh(dataset)
+        if colours.add(dataset, names):
             dataset.save()
 
 

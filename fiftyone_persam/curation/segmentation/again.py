@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ...errors import PersamError
 from ..checks import check_progress, check_switches
-from ..database import photos_of, refresh, root
-from ..labels.references import SampleReference, resolve_references
+from ..database import photos_of, root
+from ..labels.references import resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
 from ..review.table import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table
 from ..runs.loading import Run, load_run
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
-from ..runs.record import ReferenceRecord, read_record
+from ..runs.record import read_record
 from .plan import choose_cache
+from .recorded import TRIED_AGAIN, recorded_references
 
 NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
 
@@ -50,7 +51,7 @@ def segment_again(
 
     Raises:
         BadReferenceError: the reference cannot be used; nothing has changed then.
-        PersamError: there is no such run, it has one reference per group, or everything is
+        PersamError: there is no such run, it has one reference per object, or everything is
             accepted.
         RunConflictError: the run is being written.
     """
@@ -58,11 +59,11 @@ def segment_again(
 
     dataset = root(samples)
     require(dataset, run)
-    refresh(dataset)
     record = read_record(dataset, run)
     if any(earlier.group for earlier in record.references):
         raise PersamError(
-            f"run {run!r} has one reference per group: segment the group alone to add another one"
+            f"run {run!r} has one reference per object: segment the photos of one object alone to "
+            "add another one"
         )
     from ...sam import list_models
 
@@ -75,7 +76,9 @@ def segment_again(
     check_progress(progress)
     choose_cache(cache)
     new = resolve_references(dataset, reference, label_field, None, mask_value)
-    kept = _earlier(dataset, record.references) if keep_references else []
+    kept = []
+    if keep_references:
+        kept = recorded_references(dataset, record.references, TRIED_AGAIN)
     known = {(one.sample_id, one.label_id, one.label_field) for one in new}
     references = [*(k for k in kept if (k.sample_id, k.label_id, k.label_field) not in known), *new]
 
@@ -107,12 +110,4 @@ def segment_again(
 
 
 # Settings of a run that another try keeps; `segment` takes them under the same names.
-_KEPT = ("label_type", "similarity", "prompts", "mask_storage")
-
-
-def _earlier(dataset: Any, references: Sequence[ReferenceRecord]) -> list[SampleReference]:
-    found: list[SampleReference] = []
-    for one in references:
-        pair = (one.sample_id, one.label_id) if one.label_id else one.sample_id
-        found += resolve_references(dataset, pair, one.label_field, None, one.mask_value)
-    return found
+_KEPT = ("label_type", "similarity", "prompts", "mask_storage", "features")

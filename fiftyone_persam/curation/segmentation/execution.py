@@ -24,13 +24,10 @@ from ..runs import fields as run_fields
 from ..runs import folders, journal, loading, naming, schema, writing
 from ..runs.lease import Lease
 from ..runs.record import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    RUNNING,
     EarlierCall,
     ReferenceRecord,
     RunRecord,
+    RunState,
     read_outcome,
     read_record,
     write_record,
@@ -66,7 +63,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
             schema.check_unlocked(plan.dataset, names, f"writing run {plan.name!r}")
         record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
-        state, reason = FAILED, ""
+        state, reason = RunState.FAILED, ""
         saver = _Saver(plan, lease)
         try:
             _process(saver, job, backend, progress)
@@ -80,12 +77,12 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
                     "no result of them: look at its log, then resume the run"
                 )
-            state = DONE
+            state = RunState.DONE
         except StoppedError as stopped:
-            state = INTERRUPTED
+            state = RunState.INTERRUPTED
             raise stopped.cause from None
         except (RunStoppedError, KeyboardInterrupt, SystemExit):
-            state = INTERRUPTED
+            state = RunState.INTERRUPTED
             raise
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -102,7 +99,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         method=plan.method,
         model=plan.sam.name,
         checkpoint_sha256=plan.sam.checkpoint_sha256,
-        weights_sha256=weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
+        weights_sha256=_identity(plan.sam),
         device=str(plan.sam.device),
         dtype=str(plan.sam.dtype).removeprefix("torch."),
         backend=backend,
@@ -111,7 +108,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         versions=versions(),
         masks_dir=str(plan.masks_dir),
         run_id=plan.run_id,
-        state=RUNNING,
+        state=RunState.RUNNING,
     )
     if plan.exists:
         old = read_record(dataset, plan.name)
@@ -131,7 +128,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     run_fields.declare(dataset, plan.fields, target)
     if plan.exists:
         adopt_threshold(dataset, plan.name)
-        if plan.overwrite or old.state != DONE:  # a killed process has left files behind
+        if plan.overwrite or old.state != RunState.DONE:  # a killed process has left files behind
             named = run_fields.paths_of(dataset, plan.fields)
             folders.sweep(plan.masks_dir, dataset, plan.run_id, named)
     return record
@@ -162,6 +159,12 @@ def _overwrite(dataset: Any, details: dict[str, Any]) -> None:
     ids = read_outcome(dataset, name).ids or []
     forget_steps(dataset, name, ids)
     clear_samples(dataset, ids, naming.names_of(run_fields.fields_of(name, record)))
+
+
+def _identity(sam: Any) -> str | None:
+    """What a checkpoint's hash does not say: weights of one's own, or another backbone."""
+    identity = weights_sha256(sam)
+    return None if identity == sam.checkpoint_sha256 else identity
 
 
 def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:

@@ -20,7 +20,6 @@ from ...personalize.registries import METHODS, method_info
 from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
-from ..fiftyone_api import is_frames, is_patches
 from ..labels.references import SampleReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
@@ -50,9 +49,9 @@ class Plan:
         method: a name in `METHODS`.
         sam: the model.
         parameters: see `Parameters`.
-        references: at least one per group.
-        predictors: fitted, by group.
-        tasks: the photos to segment, group by group.
+        references: at least one per object.
+        predictors: fitted, by object.
+        tasks: the photos to segment, object by object.
         ids: every photo of the call, also those that are skipped.
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
@@ -105,7 +104,7 @@ class Plan:
         )
 
     def object_name(self, group: str) -> str:
-        """What instances of a group are called."""
+        """What instances of an object are called."""
         if group:
             return group
         return next((r.name for r in self.references if r.name), "object")
@@ -115,23 +114,29 @@ class Plan:
 
 
 def check_photos(samples: Any) -> Any:
-    """The dataset behind ``samples``; raise PersamError unless these are photos."""
+    """The photos of a dataset or view, one by one and with all fields.
+
+    Raises:
+        PersamError: there are none, or these are no photos.
+    """
     dataset = database.root(samples)
-    if samples.media_type == "group":
+    if samples.media_type == "group" and not database.is_grouped_by_field(samples):
         raise PersamError(
             f"dataset {dataset.name!r} is grouped: choose its photos with "
             "select_group_slices(media_type='image')"
         )
-    if not len(samples):
+    photos = photos_of(samples)
+    if not database.count(photos):
         raise PersamError("there is no photo to segment: the dataset or view is empty")
-    if samples.media_type != "image":
+    if photos.media_type != "image":
+        advice = ""
+        if photos.media_type == "video":
+            advice = ", such as those of dataset.to_frames(sample_frames=True).clone()"
         raise PersamError(
-            f"dataset {dataset.name!r} holds media of type {samples.media_type!r}: "
-            "only photos can be segmented"
+            f"dataset {dataset.name!r} holds media of type {photos.media_type!r}: "
+            f"only photos can be segmented{advice}"
         )
-    if is_patches(samples) or is_frames(samples):
-        raise PersamError("a patches or frames view has no photos of its own: use the dataset's")
-    return dataset
+    return photos
 
 
 def check_parameters(parameters: Parameters) -> None:
@@ -172,7 +177,7 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
 
 
 def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
-    """Every photo of ``samples``, group by group."""
+    """Every photo of ``samples``, object by object."""
     if group_by is None:
         ids, paths = samples.values(["id", "filepath"])
         return [PhotoTask(i, path) for i, path in zip(ids, paths, strict=True)]
@@ -191,7 +196,7 @@ def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
 def choose_references(
     dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
 ) -> list[SampleReference]:
-    """The references of the groups that the photos are of."""
+    """The references of the objects that the photos show."""
     found = resolve_references(
         dataset,
         reference,
@@ -223,14 +228,14 @@ def _warn_of_several_objects(references: Sequence[SampleReference]) -> None:
 
 
 def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> None:
-    """Raise BadReferenceError unless every group of the photos has a reference."""
+    """Raise BadReferenceError unless every object of the photos has a reference."""
     missing = sorted(wanted - found)
     if missing:
         listed = ", ".join(repr(group) for group in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise BadReferenceError(
             f"no reference for {listed}{more} in {group_by!r}: "
-            "give one per group, or leave these photos out"
+            "give one per object, or leave these photos out"
         )
 
 
@@ -283,7 +288,7 @@ def fit(
     references: Sequence[SampleReference],
     cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Predictor], Parameters]:
-    """One fitted predictor per group, and the parameters with all of the method's defaults."""
+    """One fitted predictor per object, and the parameters with all of the method's defaults."""
     from ...engine import encode_files
 
     build: Any = METHODS[method]
@@ -304,6 +309,11 @@ def fit(
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
+
+
+def name_of_features(sam: Any) -> str | None:
+    """The name of the backbone that a model finds objects by; None for its own features."""
+    return getattr(getattr(sam, "features", None), "name", None)
 
 
 def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> tuple[Path, str]:

@@ -7,20 +7,18 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import fiftyone as fo
-
 from ...engine.cache import weights_sha256
-from ...errors import BadReferenceError, PersamError, RunConflictError
-from .. import checks, database
-from ..fiftyone_api import dataset_name
-from ..labels.references import resolve_references
+from ...errors import PersamError, RunConflictError
+from .. import checks
+from ..fiftyone_api import root_dataset
 from ..progress import Progress
 from ..runs import loading, presence, stopping
 from ..runs.fields import RunFields
-from ..runs.record import DONE, ReferenceRecord, RunRecord
+from ..runs.record import RunRecord, RunState
 from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
+from .recorded import RESUMED, recorded_references
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -48,6 +46,7 @@ def segment(
     num_workers: int | None = None,
     device: Any = "auto",
     dtype: Any = "auto",
+    features: Any = None,
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | str | None = None,
     progress: Progress = None,
@@ -94,6 +93,8 @@ def segment(
         device: "auto", "cuda", "mps", "cpu", ...
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
             "bfloat16" or "float16".
+        features: what the object is found by (paper, section 3.2): the model's own embedding if
+            None, "timm/<model>" for that timm model's features, or a `FeatureSource`.
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
@@ -109,12 +110,12 @@ def segment(
 
     Raises:
         PersamError: something that was given is wrong; the message says what.
-        BadReferenceError: the reference has no usable label, or a group has no reference.
+        BadReferenceError: the reference has no usable label, or an object has no reference.
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
-    dataset = planning.check_photos(samples)
-    database.refresh(dataset)
+    photos = planning.check_photos(samples)
+    dataset = root_dataset(photos)
     planning.check_options(method, options)
     planning.check_texts(method, reference)
     checks.check_switches(
@@ -146,25 +147,26 @@ def segment(
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
         chosen = presence.chosen_threshold(dataset, out_field)
         parameters = replace(parameters, presence_threshold=chosen)
-    tasks = planning.choose_photos(samples, group_by)
+    tasks = planning.choose_photos(photos, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
         done = loading.done_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
-        if not tasks and (ended := loading.load(dataset, out_field)).state == DONE:
+        if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
 
     from ...personalize import dtype_for
     from ...sam import load_sam
 
-    sam = load_sam(model, device=device, dtype=dtype_for(dtype, options))
+    sam = load_sam(model, device, dtype_for(dtype, options), features=features)
+    parameters = replace(parameters, features=planning.name_of_features(sam))
     started = time.perf_counter()
     predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(
         dataset=dataset,
-        samples=samples,
+        samples=photos,
         name=out_field,
         exists=exists,
         method=method,
@@ -233,10 +235,10 @@ def resume_run(
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
     done = loading.done_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
-    if not tasks and record.state == DONE:
+    if not tasks and record.state == RunState.DONE:
         return run
 
-    references = _references_of(record)
+    references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
@@ -283,38 +285,6 @@ def _carry_out(
     return execute(plan, job, choose_backend(backend, cache), progress)
 
 
-def _references_of(record: RunRecord) -> list[Any]:
-    """The references that a run began with, unchanged."""
-    found = []
-    for recorded in record.references:
-        name = os.path.basename(recorded.filepath)
-        home = _dataset_of(recorded)
-        if home is None:
-            raise BadReferenceError(
-                f"dataset {recorded.dataset!r} of reference {name} is gone: start the run again "
-                "with overwrite=True and another reference"
-            )
-        chosen: Any = recorded.sample_id
-        if recorded.label_id is not None:
-            chosen = (chosen, recorded.label_id)
-        (one,) = resolve_references(home, chosen, recorded.label_field, None, recorded.mask_value)
-        if one.prompt.fingerprint() != recorded.fingerprint:
-            raise BadReferenceError(
-                f"the label of reference {name} has changed since the run began: start it again "
-                "with overwrite=True, or put the label back"
-            )
-        found.append(replace(one, group=recorded.group))
-    return found
-
-
-def _dataset_of(recorded: ReferenceRecord) -> Any:
-    """The dataset of a recorded reference, whatever it is called now; None if it is gone."""
-    name = recorded.dataset
-    if recorded.dataset_id is not None:
-        name = dataset_name(recorded.dataset_id)
-    return fo.load_dataset(name) if name and fo.dataset_exists(name) else None
-
-
 def _same_model(record: RunRecord, model: Any, device: Any, dtype: Any) -> Any:
     from ...sam import list_models, load_sam
 
@@ -325,7 +295,13 @@ def _same_model(record: RunRecord, model: Any, device: Any, dtype: Any) -> Any:
                 "give it to resume_run(model=...)"
             )
         model = record.model
-    sam = load_sam(model, device=device, dtype=record.dtype if dtype is None else dtype)
+    source = record.parameters.features
+    if isinstance(model, str) or source is None:
+        sam = load_sam(model, device, record.dtype if dtype is None else dtype, features=source)
+    else:  # the user's own, which may have its features already
+        sam = load_sam(model, device, record.dtype if dtype is None else dtype)
+        if planning.name_of_features(sam) is None:
+            sam = load_sam(sam, features=source)
     same = sam.checkpoint_sha256 == record.checkpoint_sha256
     began = record.weights_sha256
     # Weights that came from no file are known as numbers of the run's own type only.

@@ -135,3 +135,30 @@ def test_segmenting_photos_again_forgets_what_was_said_of_them(photos: fo.Datase
     settings = {"method": "persam", "presence_threshold": 0, "mask_storage": "file"}
     fp.segment(some, photos.last(), model="sam_lite", out_field=RUN, overwrite=True, **settings)
     assert list(review_table(photos, RUN).states) == ["todo", "todo", "accepted", "accepted"]
+
+
+def test_references_of_another_dataset(dataset: Make, tmp_path: Path) -> None:
+    """They are looked for where they were recorded; the line says what to do where none is."""
+    (tmp_path / "other").mkdir()
+    other = dataset(make_photos(tmp_path / "other", 1))
+    here = dataset(make_photos(tmp_path, 3))
+    settings = {"method": "persam", "presence_threshold": 0}
+    fp.segment(here, other.first(), model="sam_lite", out_field=RUN, **settings)
+    run = segment_again(here, RUN, here.last())
+    homes = [one.dataset for one in run.record.references]
+    assert homes == [other.name, here.name]
+
+    other.delete()
+    before = state_of(here)
+    with pytest.raises(fp.BadReferenceError, match="is gone: give keep_references=False"):
+        segment_again(here, RUN, here.last())
+    assert state_of(here) == before
+    run = segment_again(here, RUN, here.last(), keep_references=False)
+    assert [one.dataset for one in run.record.references] == [here.name]
+
+
+def test_a_reference_that_was_deleted(photos: fo.Dataset) -> None:
+    photos.delete_samples([photos.first().id])
+    with pytest.raises(fp.BadReferenceError, match="is gone: give keep_references=False"):
+        segment_again(photos, RUN, photos.last())
+    assert segment_again(photos, RUN, photos.last(), keep_references=False).state == "done"

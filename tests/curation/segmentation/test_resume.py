@@ -7,6 +7,7 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 import torch
+from fiftyone import ViewField as F
 
 import fiftyone_persam as fp
 from fiftyone_persam.sam.lite import build_sam_lite
@@ -42,11 +43,35 @@ def test_a_dataset_that_was_renamed(photos: fo.Dataset, dataset: Make, tmp_path:
 
 
 def test_a_reference_whose_dataset_is_gone(photos: fo.Dataset, dataset: Make) -> None:
-    other = dataset(photos.limit(1).clone())
+    other = dataset([photos.first().copy()])
     interrupt(photos, reference=other.first())
+    name = other.name
     other.delete()
-    with pytest.raises(fp.BadReferenceError, match="is gone: start the run again"):
+    with pytest.raises(fp.BadReferenceError, match=f"'{name}' is gone: start the run again"):
         fp.resume_run(photos, "x", model=tiny_sam())
+
+
+def test_a_clone_has_the_references_of_its_original(photos: fo.Dataset, dataset: Make) -> None:
+    interrupt(photos)
+    clone = dataset(photos.clone())
+    photos.delete()
+    assert fp.resume_run(clone, "x", model=tiny_sam()).counts["segmented"] == 4
+
+
+def test_a_label_that_a_view_has_chosen(photos: fo.Dataset) -> None:
+    """The view shows one of two labels, so that none needs to be chosen: the run knows which."""
+    boxes = [fo.Detection(label=n, bounding_box=[0.1, 0.1, 0.5, 0.6]) for n in ("cat", "dog")]
+    first = photos.first()
+    first["animals"] = fo.Detections(detections=boxes)
+    first.save()
+    dogs = photos.filter_labels("animals", F("label") == "dog")
+    interrupt(photos, reference=dogs, label_field="animals")
+    (recorded,) = fp.load_run(photos, "x").record.references
+    assert recorded.label_id == boxes[1].id
+    # Saved anew, as annotation tools do, the label has another id and is the same.
+    first["animals"] = fo.Detections(detections=[boxes[1].copy()])
+    first.save()
+    assert fp.resume_run(photos, "x", model=tiny_sam()).counts["segmented"] == 4
 
 
 def test_a_patch_stands_for_its_photo(photos: fo.Dataset) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 import fiftyone_persam as fp
 from fiftyone_persam.cli.main import build_parser, main
+from fiftyone_persam.curation import export_masks, set_review
+from fiftyone_persam.curation.handover.importing import import_folder
 from fiftyone_persam.curation.zoo.persam_model import PersamModel
 from fiftyone_persam.engine import DevicesBackend
 from fiftyone_persam.errors import BadReferenceError, CheckpointError, PersamError
@@ -137,7 +139,7 @@ def test_the_command_line(photos: fo.Dataset, capsys: pytest.CaptureFixture[str]
     listed = capsys.readouterr().out
     assert "toy: Toy, masks the half of the photo on which the object was; from a mask or" in listed
     assert "part of the width that is masked (a number from 0.1 to 1, default 0.5)" in listed
-    assert "persam_f: PerSAM-F, tunes two numbers" in listed
+    assert "persam_f: PerSAM-F, learns from your mask" in listed
     assert "toy_sam" in (main(["models", "list"]), capsys.readouterr().out)[1]
     with pytest.raises(SystemExit):
         build_parser().parse_args(["segment", "x", "--method", "tay"])
@@ -188,3 +190,30 @@ def test_a_text_is_refused_by_methods_that_take_none(photos: fo.Dataset) -> None
     with pytest.raises(BadReferenceError, match=r"PerSAM does not take .* kind 'text'") as caught:
         fp.segment(photos, fp.TextReference("the red disc"), method="persam", out_field="mine")
     assert "\n" not in str(caught.value) and not photos.has_field("mine")
+
+
+def test_an_exporter_and_an_importer(
+    photos: fo.Dataset, dataset: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run goes out in a format of another package, and comes in again by its layout."""
+    fp.segment(photos, photos.first(), method="toy", model="toy_sam", out_field="mine")
+    fo_ids = photos.values("id")
+    set_review(photos, "mine", "accepted", fo_ids)
+    link_plugin()
+    assert "toy_list" in Form(photos, "export_masks", {"run": "mine"})["format"].type.values
+    assert export_masks(photos, "mine", tmp_path / "out", format="toy_list") == 3
+    names = sorted(Path(path).name for path in photos.values("filepath"))
+    assert (tmp_path / "out" / "photos.txt").read_text().split() == names
+    with pytest.raises(PersamError, match=r"unknown export format 'toy': .*toy_list"):
+        export_masks(photos, "mine", tmp_path / "other", format="toy")
+
+    listed = tmp_path / "listed"
+    listed.mkdir()
+    paths = photos.values("filepath")
+    (listed / "photos.txt").write_text("\n".join(paths))
+    assert main(["import", str(listed), "--layout", "toy_list", "--name", "toys-listed"]) == 0
+    made = dataset(fo.load_dataset("toys-listed"))
+    assert made.values("filepath") == paths
+    assert "toys-listed: 3 photos" in capsys.readouterr().out
+    with pytest.raises(PersamError, match="'objects' is no option of an import"):
+        import_folder(listed, "toys-again", "toy_list", objects=["cat"])

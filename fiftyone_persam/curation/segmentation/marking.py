@@ -1,0 +1,83 @@
+"""Marking the object in a photo that has no label yet: a box becomes a label to learn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+
+from ...errors import BadReferenceError, PersamError
+from ..checks import check_field_name, check_text
+from ..fiftyone_api import dataset_of_sample, new_field
+from ..labels.sizes import read_shown_size
+from ..runs import schema
+from ..runs.naming import owner_of
+
+FIELD = "reference"
+
+
+def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FIELD) -> str:
+    """Mark an object in a photo by a box, so that `segment` can learn it from there.
+
+    The box becomes a `fo.Detection` in a field of its own, which the App shows and other runs can
+    use. A box that is there already is not written again.
+
+    Args:
+        sample: a photo of a dataset.
+        box: x0, y0, x1, y1 in pixels of the photo as it is shown.
+        label: what the object is called.
+        field: the field that takes the label; made if it is missing.
+
+    Returns:
+        The label's id: ``segment(dataset, (sample, id), label_field=field)``.
+
+    Raises:
+        BadReferenceError: the box is empty, or not inside the photo.
+        PersamError: the field has labels of another type, belongs to a run, or is locked.
+        PhotoError: the photo cannot be read.
+    """
+    dataset = dataset_of_sample(sample)
+    check_text("label", label)
+    check_field_name("field", field)
+    relative = _relative(box, read_shown_size(sample.filepath))
+    if owner := owner_of(dataset, field):
+        raise PersamError(f"field {field!r} belongs to run {owner!r}: choose another field")
+    present = dataset.get_field(field)
+    if present is not None and getattr(present, "document_type", None) is not fo.Detections:
+        raise PersamError(f"field {field!r} does not hold Detections: choose another field")
+    schema.check_unlocked(dataset, [field], f"marking a reference in {field!r}")
+    if present is None:
+        about = "Objects that somebody has marked as references"
+        kind = new_field(
+            field,
+            fo.EmbeddedDocumentField,
+            description=about,
+            embedded_doc_type=fo.Detections,
+        )
+        schema.add_fields(dataset, {field: kind})
+        sample.reload()
+    marked = sample[field] or fo.Detections()
+    for known in marked.detections:
+        if known.label == label and np.allclose(known.bounding_box, relative, atol=1e-6):
+            return str(known.id)
+    detection = fo.Detection(label=label, bounding_box=relative)
+    sample[field] = fo.Detections(detections=[*marked.detections, detection])
+    sample.save()
+    return str(detection.id)
+
+
+def _relative(box: Any, size: tuple[int, int]) -> list[float]:
+    try:
+        x0, y0, x1, y1 = (float(value) for value in box)
+    except (TypeError, ValueError):
+        raise BadReferenceError(
+            f"box {box!r} is not a box: give x0, y0, x1, y1 in pixels"
+        ) from None
+    height, width = size
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):  # NaN is not, either
+        raise BadReferenceError(
+            f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) is empty or not inside the photo of {width} x "
+            f"{height} pixels: give x0 < x1 and y0 < y1 inside it"
+        )
+    return [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]

@@ -1,0 +1,100 @@
+"""The photo under review in the panel: its mask, the reference beside it, and the decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from .base import Context
+
+SIDE = 420
+REFERENCE_SIDE = 300
+
+
+def read(ctx: Context, run: str, table: Any) -> dict[str, Any]:
+    """The most doubtful photo that nobody has looked at and that was not passed over.
+
+    Args:
+        ctx: the panel's
+        run: the run
+        table: its `ReviewTable`
+    """
+    import numpy as np
+
+    order = np.argsort(-table.doubt(), kind="stable")
+    queue = [table.ids[i] for i in order if table.states[i] == "todo"]
+    passed = set(ctx.panel.state.passed or [])
+    left = [i for i in queue if i not in passed]
+    current = next(iter(left or queue), None)  # those passed over come again in the end
+    row = table.ids.index(current) if current else None
+    return {
+        "current": current,
+        "current_left": len(queue),
+        "current_score": None if row is None else _number(table.score[row]),
+        "current_presence": None if row is None else _number(table.presence[row]),
+        "review_now.current_preview": preview(ctx, run, current) if current else None,
+        "review_now.reference_preview": _reference(ctx, run, current) if current else None,
+    }
+
+
+def current(panel: Any, owner: Any, state: Any) -> None:
+    """The photo, the reference, and what can be decided."""
+    if not state.current:
+        if (state.counts or {}).get("accepted"):
+            panel.md(
+                "**Nothing is left to review.** Promote or export what is accepted.", name="done"
+            )
+        return
+    left = state.current_left or 0
+    facts = [f"**{left} photo{'' if left == 1 else 's'} to review**, most doubtful first"]
+    for name in ("score", "presence"):
+        value = state.get(f"current_{name}")
+        if value is not None:
+            facts.append(f"{name} {value:.2f}")
+    panel.md(" · ".join(facts), name="current_facts")
+    row = panel.h_stack("decide_now", gap=1, align_y="center")
+    for name, icon, decide in (
+        ("accept", "thumb_up", owner.accept_current),
+        ("reject", "thumb_down", owner.reject_current),
+    ):
+        row.btn(
+            f"{name}_current",
+            label=f"{name.capitalize()} this",
+            icon=icon,
+            on_click=decide,
+            variant="contained",
+        )
+    row.btn("next_current", label="Next", icon="skip_next", on_click=owner.pass_current)
+    row.btn("open_current", label="Open", icon="open_in_full", on_click=owner.open_current)
+    pair = panel.grid("review_now", gap=1, columns=2, orientation="horizontal")
+    for name, text in (("current_preview", "This photo"), ("reference_preview", "Reference")):
+        view = types.ImageView(alt=f"{text} and its mask", width="100%")
+        pair.str(name, label=text, view=view)
+
+
+def preview(ctx: Context, run: str, sample_id: str) -> str | None:
+    """A photo with the mask that counts: what somebody has drawn, else the run's."""
+    from fiftyone_persam.curation.forms.thumbnails import mask_thumbnail
+    from fiftyone_persam.curation.review.editing import corrected_fields, latest_field
+    from fiftyone_persam.curation.runs.colours import colour_of
+    from fiftyone_persam.errors import PersamError
+
+    sample = ctx.dataset[sample_id]
+    field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
+    if sample[field] is None:
+        return None
+    try:
+        return mask_thumbnail(sample, field, side=SIDE, colour=colour_of(ctx.dataset, run))
+    except PersamError:
+        return None
+
+
+def _reference(ctx: Context, run: str, sample_id: str) -> str | None:
+    from fiftyone_persam.curation.forms.thumbnails import run_reference_thumbnail
+
+    return run_reference_thumbnail(ctx.dataset, run, ctx.dataset[sample_id], REFERENCE_SIDE)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if value == value else None  # NaN: there is none
