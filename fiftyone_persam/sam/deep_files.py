@@ -118,7 +118,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 def _keeps_16_bits(image: Image.Image, file: BinaryIO) -> bool:
     """Whether a PNG, PPM or JPEG 2000 has colours of more than 8 bits."""
     tiles = getattr(image, "tile", None)
-    layer = tiles[0].args if tiles else ()
+    layer = tiles[0][3] if tiles else ()  # codec, extents, offset, arguments
     if image.format == "PNG":
         return isinstance(layer, str) and ";16" in layer
     if image.format == "PPM":
