@@ -16,7 +16,7 @@ from fiftyone.operators.executor import ExecutionContext, ExecutionError
 from fiftyone_persam.curation.fiftyone_api import root_dataset, serialized_view
 from fiftyone_persam.errors import PersamError
 
-from .streaming import DETACHED, Board, Progress, stream
+from .streaming import DETACHED, Progress, ProgressStore, stream
 
 PLUGIN = "@fiftyone-persam/persam"
 ICON = "center_focus_strong"
@@ -135,14 +135,14 @@ class PersamOperator(foo.Operator):
                 elsewhere=(lambda: open_review(ctx)) if self.in_panel(ctx) else None,
             )
             if result is DETACHED:  # WatchRuns tells how it ends
-                if "reference" in ctx.params:  # it was selected to be picked, and is now
+                if "reference" in ctx.params:  # it was selected to be chosen, and is now
                     yield ctx.ops.clear_selected_samples()
                 return None
         except PersamError as error:
             _mark_shown(ctx, name)  # the App shows the error itself
             _note_failure(ctx, error)
             if name and "token" in ctx.request_params:
-                Board(ctx.dataset).remove(name)  # a call in Python leaves nothing behind
+                ProgressStore(ctx.dataset).remove(name)  # a call in Python leaves nothing behind
             raise
         if token := ctx.request_params.get("token"):
             _RESULTS[token] = result
@@ -210,7 +210,7 @@ def _note_failure(ctx: Context, error: PersamError) -> None:
 
 def _mark_shown(ctx: Context, run: str | None) -> None:
     if run and ctx.dataset is not None:
-        Board(ctx.dataset).mark_shown(run)
+        ProgressStore(ctx.dataset).mark_shown(run)
 
 
 def _report_delegated(ctx: Context, progress: Progress) -> None:

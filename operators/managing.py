@@ -10,7 +10,7 @@ from .base import Context, PersamOperator, from_app, missing_packages, notice, r
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
-from .streaming import Board, Progress
+from .streaming import Progress, ProgressStore
 
 
 class ListRuns(PersamOperator):
@@ -172,7 +172,7 @@ class DeleteRun(PersamOperator):
         import fiftyone_persam as fp
 
         fp.delete_run(ctx.dataset, ctx.params["run"])
-        Board(ctx.dataset).remove(ctx.params["run"])
+        ProgressStore(ctx.dataset).remove(ctx.params["run"])
         return {"deleted": ctx.params["run"]}
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
@@ -312,7 +312,7 @@ def _numbers_of(ctx: Context, run: str) -> str:
 
 def going_on(ctx: Context) -> dict[str, str]:
     """The runs in progress and how far they are."""
-    return {run: f"{run}: {e['label']}" for run, e in Board(ctx.dataset).running().items()}
+    return {run: f"{run}: {e['label']}" for run, e in ProgressStore(ctx.dataset).running().items()}
 
 
 def _table(name: str, label: str, *columns: str) -> Any:

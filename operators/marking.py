@@ -57,10 +57,10 @@ def relative_box(ctx: Context) -> tuple[float, float, float, float]:
 
 def write_box(ctx: Context, sample: Any) -> tuple[str, str]:
     """Field and id of the label that the sliders stand for."""
-    from fiftyone_persam.curation.labels.sizes import photo_size
+    from fiftyone_persam.curation.labels.sizes import read_shown_size
     from fiftyone_persam.curation.segmentation.marking import FIELD, mark_reference
 
-    height, width = photo_size(sample.filepath)
+    height, width = read_shown_size(sample.filepath)
     x0, y0, x1, y1 = relative_box(ctx)
     box = (x0 * width, y0 * height, x1 * width, y1 * height)
     return FIELD, mark_reference(sample, box)

@@ -68,7 +68,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         if ctx.dataset is None or run not in run_names(ctx.dataset):
             if run:
                 ctx.ops.notify(f"Run {run!r} is not there any more.", variant="info")
-            self._pick_run(ctx, None)
+            self._select_run(ctx, None)
             ctx.ops.show_panel_output(self.render(ctx))
             return None
         return super().execute(ctx)
@@ -77,11 +77,11 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def on_load(self, ctx: Context) -> None:
         """Begin with the newest run."""
-        self._pick_run(ctx, ctx.panel.state.run)
+        self._select_run(ctx, ctx.panel.state.run)
 
     def on_change_dataset(self, ctx: Context) -> None:
         """Another dataset has other runs."""
-        self._pick_run(ctx, None)
+        self._select_run(ctx, None)
 
     def on_change_current_sample(self, ctx: Context) -> None:
         """Another photo was opened."""
@@ -102,14 +102,14 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def refresh(self, ctx: Context) -> None:
         """Read everything again."""
-        self._pick_run(ctx, ctx.panel.state.run)
+        self._select_run(ctx, ctx.panel.state.run)
 
     def change_run(self, ctx: Context) -> None:
         """Another run was chosen."""
         value = ctx.params.get("value")
         known = value == ctx.panel.state.run and value in run_names(ctx.dataset)
         if value and not known:
-            self._pick_run(ctx, value)
+            self._select_run(ctx, value)
 
     def tick(self, ctx: Context) -> None:
         """A second has gone by while something is running."""
@@ -119,7 +119,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         if now:
             ctx.panel.state.expecting = 0
         if ended or set(now) - set(ctx.panel.state.runs or []):
-            self._pick_run(ctx, ended[-1] if ended else next(iter(now)))
+            self._select_run(ctx, ended[-1] if ended else next(iter(now)))
 
     def stop(self, ctx: Context) -> None:
         """Stop what is running."""
@@ -301,7 +301,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         """Stay with the run under its new name."""
         known = ctx.panel.state.runs or []
         new = [name for name in run_names(ctx.dataset) if name not in known]
-        self._pick_run(ctx, new[-1] if new else ctx.panel.state.run)
+        self._select_run(ctx, new[-1] if new else ctx.panel.state.run)
 
     def delete(self, ctx: Context) -> None:
         """Delete the run."""
@@ -339,7 +339,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         # The panel is not told when a form begins to run: it looks by itself, for so long.
         ctx.panel.state.expecting = time.time() + EXPECT
 
-    def _pick_run(self, ctx: Context, wanted: str | None) -> None:
+    def _select_run(self, ctx: Context, wanted: str | None) -> None:
         names = run_names(ctx.dataset) if ctx.dataset is not None and not missing_packages() else []
         ctx.panel.state.runs = names
         run = wanted if wanted in names else (names[-1] if names else None)

@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 from . import panel_current
 from .base import Context
 from .reviewing import decisions_from_thumbs
-from .streaming import Board
+from .streaming import ProgressStore
 
 STATES = {
     "todo": "To do",
@@ -60,17 +60,18 @@ def read(ctx: Context, run: str) -> dict[str, Any]:
 
 def running(ctx: Context) -> dict[str, str]:
     """The runs in progress on the dataset, and how far they are."""
-    return {run: entry["label"] for run, entry in Board(ctx.dataset).running().items()}
+    return {run: entry["label"] for run, entry in ProgressStore(ctx.dataset).running().items()}
 
 
 def resumable(ctx: Context, run: str) -> str | None:
     """Why a run can be resumed, in a few words; None where nothing is left to do."""
-    from fiftyone_persam.curation.runs.loading import FAILED, INTERRUPTED, load_run
+    from fiftyone_persam.curation.runs.loading import load_run
+    from fiftyone_persam.curation.runs.record import RunState
 
     found = load_run(ctx.dataset, run)
-    if found.state not in (INTERRUPTED, FAILED):
+    if found.state not in (RunState.INTERRUPTED, RunState.FAILED):
         return None
-    how = "Ended by an error" if found.state == FAILED else "Stopped"
+    how = "Ended by an error" if found.state == RunState.FAILED else "Stopped"
     left = found.counts["remaining"]
     return f"{how}: {left} photo{'' if left == 1 else 's'} left"
 

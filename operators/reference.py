@@ -22,7 +22,7 @@ FIELD = "reference"
 
 
 @dataclass(frozen=True)
-class Picked:
+class ChosenReference:
     """The reference that a form's values stand for."""
 
     sample: Any
@@ -60,7 +60,9 @@ def _patches(ctx: Context) -> dict[str, dict[str, str]]:
     }
 
 
-def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -> Picked | None:
+def reference_inputs(
+    ctx: Context, inputs: Any, preferred: Sequence[str] = ()
+) -> ChosenReference | None:
     """Add the inputs for one reference photo. None if the form cannot go on without a choice.
 
     Args:
@@ -108,7 +110,9 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
     fields = label_fields(ctx.dataset)
     if not fields and not ctx.params.get("literal"):
         notice(inputs, "no_labels", "This dataset has no labels: mark the object here.")
-        return Picked(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
+        return (
+            ChosenReference(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
+        )
     if not fields:
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
@@ -149,25 +153,29 @@ def reference_inputs(ctx: Context, inputs: Any, preferred: Sequence[str] = ()) -
             view=types.CheckboxView(),
         )
         if ctx.params.get("mark_here"):
-            return Picked(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
+            return (
+                ChosenReference(sample, FIELD, marked=True)
+                if box_inputs(ctx, inputs, sample)
+                else None
+            )
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
-    picked = Picked(sample, field, label_id, int(value) if value else None)
-    _thumbnail(inputs, picked)
-    return picked
+    chosen = ChosenReference(sample, field, label_id, int(value) if value else None)
+    _thumbnail(inputs, chosen)
+    return chosen
 
 
-def picked_from(ctx: Context) -> Picked:
+def chosen_reference(ctx: Context) -> ChosenReference:
     """The reference that was chosen, when the operator runs."""
     from fiftyone_persam.curation.forms.references import label_fields
 
     sample = ctx.dataset[ctx.params["reference"]]
     unlabelled = ctx.params.get("mark_here") or not label_fields(ctx.dataset)
     if unlabelled and not ctx.params.get("literal"):
-        return Picked(sample, *write_box(ctx, sample))
+        return ChosenReference(sample, *write_box(ctx, sample))
     value = ctx.params.get("mask_value")
-    return Picked(
+    return ChosenReference(
         sample,
         ctx.params.get("label_field", "ground_truth"),
         ctx.params.get("label_id"),
@@ -197,13 +205,13 @@ def _likely_field(ctx: Context, sample: Any, fields: list[str], preferred: Seque
     return ordered[0]
 
 
-def _thumbnail(inputs: Any, picked: Picked) -> None:
+def _thumbnail(inputs: Any, chosen: ChosenReference) -> None:
     from fiftyone_persam.curation.forms.thumbnails import reference_thumbnail
     from fiftyone_persam.errors import PersamError
 
     try:
         uri = reference_thumbnail(
-            picked.sample, picked.label_field, picked.label_id, picked.mask_value
+            chosen.sample, chosen.label_field, chosen.label_id, chosen.mask_value
         )
     except PersamError as error:
         refuse(inputs, str(error), name="photo_problem")

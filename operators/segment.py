@@ -11,9 +11,9 @@ from .base import Context, PersamOperator, choose, from_app, show_fields
 from .method_form import OPTION, chosen_method, chosen_options, method_inputs
 from .reference import (
     candidates,
+    chosen_reference,
     group_references,
     has_group_references,
-    picked_from,
     reference_inputs,
 )
 from .segment_form import (
@@ -48,11 +48,11 @@ class SegmentFromReference(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Reference, photos, method, output, evaluation."""
-        picked = None
+        chosen = None
         scope = self._scope(ctx, inputs)
         if scope == ONE:
-            picked = reference_inputs(ctx, inputs)
-            if picked is None:
+            chosen = reference_inputs(ctx, inputs)
+            if chosen is None:
                 return
         elif scope == GROUPS:
             group_inputs(ctx, inputs)
@@ -70,8 +70,8 @@ class SegmentFromReference(PersamOperator):
         announce(ctx, inputs)
         method_inputs(ctx, inputs)
         model_inputs(ctx, inputs)
-        output_inputs(ctx, inputs, picked)
-        evaluation_inputs(ctx, inputs, picked)
+        output_inputs(ctx, inputs, chosen)
+        evaluation_inputs(ctx, inputs, chosen)
 
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over the grid."""
@@ -292,12 +292,12 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "label_field": given.get("label_field", "ground_truth"),
             "group_by": given["group_by"],
         }
-    picked = picked_from(ctx)
-    pair = (picked.sample, picked.label_id) if picked.label_id else picked.sample
+    chosen = chosen_reference(ctx)
+    pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
     return arguments | {
         "reference": pair,
-        "label_field": picked.label_field,
-        "mask_value": picked.mask_value,
+        "label_field": chosen.label_field,
+        "mask_value": chosen.mask_value,
     }
 
 
@@ -322,13 +322,13 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
     import fiftyone_persam as fp
 
     several = ctx.params.get("scope") in (GROUPS, GIVEN)
-    picked = None if several else picked_from(ctx)
-    truth = truth_of(ctx, view, picked)
+    chosen = None if several else chosen_reference(ctx)
+    truth = truth_of(ctx, view, chosen)
     value = ctx.params.get("mask_value") if ctx.params.get("scope") != GROUPS else None
     results = fp.evaluate(
         view if truth is None else truth.samples,
         name,
-        gt_field=truth_field(ctx, picked),
+        gt_field=truth_field(ctx, chosen),
         eval_key=f"{name}_eval",
         group_by=ctx.params.get("group_by"),
         mask_value=int(value) if value else None,

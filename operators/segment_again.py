@@ -7,7 +7,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, from_app, notice, refuse, show_fields
-from .reference import picked_from, reference_inputs
+from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
@@ -64,16 +64,16 @@ class SegmentAgain(PersamOperator):
         """Segment what is not accepted."""
         from fiftyone_persam.curation.segmentation.again import segment_again
 
-        name, picked = ctx.params["run"], picked_from(ctx)
-        pair = (picked.sample, picked.label_id) if picked.label_id else picked.sample
+        name, chosen = ctx.params["run"], chosen_reference(ctx)
+        pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
 
         def work() -> dict[str, Any]:
             run = segment_again(
                 ctx.dataset,
                 name,
                 reference=pair,
-                label_field=picked.label_field,
-                mask_value=picked.mask_value,
+                label_field=chosen.label_field,
+                mask_value=chosen.mask_value,
                 keep_references=bool(ctx.params.get("keep", True)),
                 cache=keeps_embeddings(),
                 progress=progress,

@@ -13,10 +13,10 @@ from fiftyone_persam.curation.fiftyone_api import is_dynamic_groups, is_patches
 
 from .base import Context, choose, notice, refuse
 from .method_form import chosen_method, option_inputs, sentence
-from .reference import REFERENCE, ROLE, Picked, group_references
+from .reference import REFERENCE, ROLE, ChosenReference, group_references
 from .streaming import duration
 
-LABEL_TYPES = {
+LABEL_TYPE_TEXTS = {
     "segmentation": "One mask per photo (Segmentation)",
     "detections": "Instances that can be edited in the App (Detections)",
     "both": "Both",
@@ -119,14 +119,14 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
             )
 
 
-def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
+def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
     """The run's name, and what it writes."""
     from fiftyone_persam.curation.forms.runs import existing_run, free_name, problem_with_name
     from fiftyone_persam.engine import BACKENDS, available_backends
 
     base = "persam"
-    if picked is not None:
-        label = None if picked.marked else picked.sample[picked.label_field]
+    if chosen is not None:
+        label = None if chosen.marked else chosen.sample[chosen.label_field]
         name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
     name = ctx.params.get("out_field")
@@ -149,7 +149,7 @@ def output_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     if there is not None:
         _go_on_inputs(ctx, inputs, there)
     else:
-        choose(inputs, "label_type", LABEL_TYPES, "Write masks as", default="segmentation")
+        choose(inputs, "label_type", LABEL_TYPE_TEXTS, "Write masks as", default="segmentation")
     inputs.bool("more", default=False, label="More options", view=types.SwitchView())
     if ctx.params.get("more") and there is None:
         inputs.bool(
@@ -189,7 +189,7 @@ def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:
     )
     fields = there.fields
     beside = [n for n in ("similarity", "prompts") if getattr(fields, n)]
-    text = f"As the run began, it writes: {LABEL_TYPES[fields.label_type]}"
+    text = f"As the run began, it writes: {LABEL_TYPE_TEXTS[fields.label_type]}"
     notice(inputs, "label_type_kept", text + "".join(f", {name}" for name in beside))
     if skips_existing(ctx):
         return
@@ -205,9 +205,9 @@ def skips_existing(ctx: Context) -> bool:
     return bool(ctx.params.get("skip_existing", not ctx.params.get("literal")))
 
 
-def evaluation_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
+def evaluation_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
     """Whether to evaluate, where other photos have ground truth."""
-    truth = truth_of(ctx, chosen_photos(ctx), picked)
+    truth = truth_of(ctx, chosen_photos(ctx), chosen)
     if truth is None:
         return
     what = f", of {truth.label!r} alone" if truth.label else ""
@@ -215,26 +215,26 @@ def evaluation_inputs(ctx: Context, inputs: Any, picked: Picked | None) -> None:
     inputs.bool(
         "evaluate",
         default=truth.doubt is None,
-        label=f"Evaluate with {truth_field(ctx, picked)!r}",
+        label=f"Evaluate with {truth_field(ctx, chosen)!r}",
         description=text if truth.doubt is None else f"Off, for it may mislead. {truth.doubt}",
     )
 
 
-def truth_field(ctx: Context, picked: Picked | None) -> str:
+def truth_field(ctx: Context, chosen: ChosenReference | None) -> str:
     """The field of the ground truth: that of the reference's label."""
-    given = picked.label_field if picked else ctx.params.get("label_field")
+    given = chosen.label_field if chosen else ctx.params.get("label_field")
     return str(given or "ground_truth")
 
 
-def truth_of(ctx: Context, photos: Any, picked: Picked | None) -> Any:
+def truth_of(ctx: Context, photos: Any, chosen: ChosenReference | None) -> Any:
     """What an evaluation can be made with, or None."""
     from fiftyone_persam.curation.forms.truth import ground_truth
 
     return ground_truth(
         photos,
-        truth_field(ctx, picked),
-        reference=picked.sample if picked else None,
-        label_id=picked.label_id if picked else None,
+        truth_field(ctx, chosen),
+        reference=chosen.sample if chosen else None,
+        label_id=chosen.label_id if chosen else None,
         grouped=bool(ctx.params.get("group_by")),
     )
 

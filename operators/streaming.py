@@ -14,15 +14,15 @@ import fiftyone.operators as foo
 from fiftyone_persam.curation.fiftyone_api import dataset_id
 from fiftyone_persam.errors import RunStoppedError
 
-BOARD = "fiftyone-persam-runs"
+PROGRESS_STORE = "fiftyone-persam-runs"
 INTERVAL = 0.25  # seconds between two updates of a progress bar
-BOARD_INTERVAL = 1.0  # seconds between two entries on the board
+PUBLISH_INTERVAL = 1.0  # seconds between two entries on the board
 SILENCE = 30.0  # seconds without news, after which a run that nobody holds has died
 
 RUNNING, DONE, STOPPED, ERROR = "running", "done", "stopped", "error"
 
 
-class Board:
+class ProgressStore:
     """What is running on a dataset, in whichever process.
 
     Kept in FiftyOne's execution store, so the App's server, delegated workers and the panel all
@@ -31,7 +31,7 @@ class Board:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._store = foo.ExecutionStore.create(BOARD, dataset_id(dataset))
+        self._store = foo.ExecutionStore.create(PROGRESS_STORE, dataset_id(dataset))
 
     def publish(self, run: str, state: str, label: str = "", fraction: float = 0.0) -> None:
         """Tell everybody how far ``run`` is."""
@@ -80,7 +80,7 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
     _last: float = 0.0
     _looked: float = 0.0
-    _board: Board | None = None
+    _published_in: ProgressStore | None = None
     _run: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -98,8 +98,8 @@ class Progress:
             run: its name
             work: gives the operator's result, with its ``summary``
         """
-        self._board, self._run = Board(dataset), run
-        self._board.publish(run, RUNNING, "Preparing")
+        self._published_in, self._run = ProgressStore(dataset), run
+        self._published_in.publish(run, RUNNING, "Preparing")
         state, label = ERROR, ""
         try:
             result = work()
@@ -110,7 +110,7 @@ class Progress:
             label = str(error)
             raise
         finally:
-            self._board.publish(run, state, label, self.fraction)
+            self._published_in.publish(run, state, label, self.fraction)
 
     def __call__(self, done: int, total: int) -> None:
         """Take note of photos done; raises `RunStoppedError` if the run shall stop."""
@@ -121,9 +121,9 @@ class Progress:
         if self.on_report and (now - self._last >= INTERVAL or done >= total):
             self._last = now
             self.on_report(self)
-        if self._board and now - self._looked >= BOARD_INTERVAL:
+        if self._published_in and now - self._looked >= PUBLISH_INTERVAL:
             self._looked = now
-            self._board.publish(self._run, RUNNING, str(self), self.fraction)
+            self._published_in.publish(self._run, RUNNING, str(self), self.fraction)
 
     def _stopped(self) -> RunStoppedError:
         return RunStoppedError(

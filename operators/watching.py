@@ -13,7 +13,7 @@ import fiftyone.operators.types as types
 from fiftyone_persam.curation import fiftyone_api
 
 from .base import PLUGIN, Context, show_fields
-from .streaming import BOARD, DONE, ERROR, RUNNING, STOPPED
+from .streaming import DONE, ERROR, PROGRESS_STORE, RUNNING, STOPPED
 
 VARIANTS = {DONE: "success", STOPPED: "warning", ERROR: "error"}
 IDLE = 60.0  # seconds between two looks where no notification came
@@ -50,7 +50,7 @@ class WatchRuns(foo.Operator):
         def notice(_message: Any) -> None:
             loop.call_soon_threadsafe(changed.set)
 
-        subscription = service.subscribe(BOARD, notice, dataset_id=str(dataset_id))
+        subscription = service.subscribe(PROGRESS_STORE, notice, dataset_id=str(dataset_id))
         seen: dict[str, float] = {}
         try:
             while True:
@@ -72,7 +72,7 @@ class WatchRuns(foo.Operator):
 
 
 def _entries(dataset_id: Any) -> list[tuple[str, dict[str, Any]]]:
-    store = foo.ExecutionStore.create(BOARD, dataset_id)
+    store = foo.ExecutionStore.create(PROGRESS_STORE, dataset_id)
     keys = [key for key in store.list_keys() if key.startswith("run/")]
     found = [(key.removeprefix("run/"), store.get(key)) for key in keys]
     return [(run, entry) for run, entry in found if entry]

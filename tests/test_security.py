@@ -17,7 +17,7 @@ import pytest
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import export_masks
-from fiftyone_persam.curation.labels.sizes import photo_size
+from fiftyone_persam.curation.labels.sizes import read_shown_size
 from fiftyone_persam.curation.runs.fields import read_fields
 from fiftyone_persam.datasets.mask_files import check_photo, read_mask
 from fiftyone_persam.engine import DiskCache
@@ -174,7 +174,7 @@ def bomb(path: Path, side: int = 60_000) -> Path:
     return path
 
 
-@pytest.mark.parametrize("read", [load_photo, check_photo, read_mask, photo_size])
+@pytest.mark.parametrize("read", [load_photo, check_photo, read_mask, read_shown_size])
 def test_pictures_that_claim_to_be_huge_are_refused(read: Any, tmp_path: Path) -> None:
     with pytest.raises(PersamError) as refused:
         read(bomb(tmp_path / "bomb.png"))

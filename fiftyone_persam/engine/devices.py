@@ -20,7 +20,7 @@ from .job import Job, PhotoResult, PhotoTask, Timings
 from .local import default_workers
 from .memory import BATCH
 from .sharding import Shards
-from .worker import DONE, FAILED, READY, RESULTS, pack
+from .worker import DONE, ERROR, READY, RESULTS, pack
 
 SHARD_BATCHES = (2, 32)
 """Batches of a shard, at least and at most: the pipeline of a worker runs empty between two."""
@@ -70,39 +70,39 @@ class DevicesBackend:
         batch = job.batch_size or BATCH.get(torch.device(devices[0]).type, 4)
         at_least, at_most = (batch * batches for batches in SHARD_BATCHES)
         shards = Shards(job.tasks, len(devices), at_least, at_most)
-        kit = pack(job, max(1, default_workers() // len(devices)))
+        payload = pack(job, max(1, default_workers() // len(devices)))
         threads = max(1, (os.cpu_count() or 1) // len(devices))
-        hands: list[_Process] = []
+        processes: list[_Process] = []
         try:
             for device in devices:
-                hands.append(_Process(device, threads))
-            for hand in hands:
-                hand.send_bytes(kit)
+                processes.append(_Process(device, threads))
+            for process in processes:
+                process.send_bytes(payload)
             while not shards.finished:
-                for hand in hands:
-                    if hand.idle and (shard := shards.take()):
-                        hand.start(shard)
-                for connection in wait([hand.connection for hand in hands]):
-                    index = [hand.connection for hand in hands].index(connection)  # type: ignore[arg-type]
-                    hand = hands[index]
-                    kind, value = hand.receive()
+                for process in processes:
+                    if process.idle and (shard := shards.take()):
+                        process.start(shard)
+                for connection in wait([process.connection for process in processes]):
+                    index = [process.connection for process in processes].index(connection)  # type: ignore[arg-type]
+                    process = processes[index]
+                    kind, value = process.receive()
                     if kind == RESULTS:
                         yield shards.deliver(value)
                     elif kind == DONE:
-                        job.timings.add(hand.take_timings())
-                    elif kind == FAILED:
+                        job.timings.add(process.take_timings())
+                    elif kind == ERROR:
                         raise value
                     elif kind == DIED:
-                        hand.stop()
-                        job.timings.add(hand.take_timings())
-                        yield shards.give_back(hand.shard, f"on {hand.device}: {value}")
-                        hands[index] = _Process(hand.device, threads)
-                        hands[index].send_bytes(kit)
-            for hand in hands:
-                job.timings.add(hand.take_timings())
+                        process.stop()
+                        job.timings.add(process.take_timings())
+                        yield shards.give_back(process.shard, f"on {process.device}: {value}")
+                        processes[index] = _Process(process.device, threads)
+                        processes[index].send_bytes(payload)
+            for process in processes:
+                job.timings.add(process.take_timings())
         finally:
-            for hand in hands:
-                hand.stop()
+            for process in processes:
+                process.stop()
 
 
 DIED = "died"
@@ -142,7 +142,7 @@ class _Process:
             self.connection.send_bytes(content)
 
     def start(self, shard: list[PhotoTask]) -> None:
-        """Hand over photos."""
+        """Send photos."""
         self.shard, self.idle = shard, False
         with contextlib.suppress(OSError):
             self.connection.send(shard)

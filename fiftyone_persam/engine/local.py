@@ -18,7 +18,7 @@ from ..sam.photos import Photo
 from .cache import embedding_key, keep, look_up
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
-from .memory import Room, batch_size_of, is_out_of_memory
+from .memory import BatchLimit, batch_size_of, is_out_of_memory
 from .rendering import render
 from .sequences import Sessions, arranged
 from .side_by_side import Done, photos_side_by_side, segment_side_by_side
@@ -63,15 +63,15 @@ class LocalBackend:
             yield from _run_side_by_side(job, cores, sessions)
             return
         batch_size = job.batch_size or batch_size_of(job.sam)
-        room = Room(batch_size)
+        limit = BatchLimit(batch_size)
         workers = job.workers or default_workers()
         photos = load_ahead(job.tasks, lambda task: _load(job, task), workers, 2 * batch_size)
         writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
         keepers: WriteBehind[None] = WriteBehind(1, pending=2 * batch_size)
         with closing(photos), keepers, writers:  # type: ignore[type-var]
-            for batch in _batches(photos, room, job.timings):
+            for batch in _batches(photos, limit, job.timings):
                 results: list[PhotoResult] = []
-                for task, outcome in _compute(job, batch, keepers, room, sessions):
+                for task, outcome in _compute(job, batch, keepers, limit, sessions):
                     with _measure(job.timings, "waiting_for_writers"):
                         results += writers.submit(_finish, job, task, outcome)
                 results += writers.ready()
@@ -131,7 +131,7 @@ def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     return _Fresh(*job.sam.load_and_resize(photo, contrast), key)
 
 
-def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[list[Any]]:
+def _batches(photos: Iterator[Any], limit: BatchLimit, timings: Timings) -> Iterator[list[Any]]:
     batch = []
     while True:
         with _measure(timings, "waiting_for_photos"):
@@ -139,7 +139,7 @@ def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[li
         if entry is None:
             break
         batch.append(entry)
-        if len(batch) >= room.size:
+        if len(batch) >= limit.size:
             yield batch
             batch = []
     if batch:
@@ -147,16 +147,16 @@ def _batches(photos: Iterator[Any], room: Room, timings: Timings) -> Iterator[li
 
 
 def _compute(
-    job: Job, batch: Batch, keepers: WriteBehind[None], room: Room, sessions: Sessions
+    job: Job, batch: Batch, keepers: WriteBehind[None], limit: BatchLimit, sessions: Sessions
 ) -> Batch:
     """Predictions of a batch in its order, or the exceptions that kept photos from one."""
     good = [(task, loaded) for task, loaded in batch if not isinstance(loaded, Exception)]
-    computed = dict(_compute_good(job, good, keepers, room, sessions))
+    computed = dict(_compute_good(job, good, keepers, limit, sessions))
     return [(task, computed.get(task, loaded)) for task, loaded in batch]
 
 
 def _compute_good(
-    job: Job, batch: Batch, keepers: WriteBehind[None], room: Room, sessions: Sessions
+    job: Job, batch: Batch, keepers: WriteBehind[None], limit: BatchLimit, sessions: Sessions
 ) -> Batch:
     if not batch:
         return []
@@ -174,14 +174,14 @@ def _compute_good(
     # Out here the failed batch's tensors are gone with its error.
     half = len(batch) // 2
     if full:
-        room.shrink(len(batch))
+        limit.shrink(len(batch))
         if job.sam.device.type == "cuda":
             torch.cuda.empty_cache()
     # Smaller batches find the photo that spoils one, and the size that fits into memory.
     outcomes: Batch = []
     while batch:
-        size = min(half, room.size)
-        outcomes += _compute_good(job, batch[:size], keepers, room, sessions)
+        size = min(half, limit.size)
+        outcomes += _compute_good(job, batch[:size], keepers, limit, sessions)
         batch = batch[size:]
     return outcomes
 

@@ -18,7 +18,7 @@ USABLE = 0.8
 _SIGNS = ("out of memory", "not enough memory", "alloc_failed")
 
 
-class Room:
+class BatchLimit:
     """How many photos go through a model at once; less from a failure on.
 
     Args:

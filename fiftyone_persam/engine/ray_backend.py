@@ -20,7 +20,7 @@ from .job import INLINE, Job, OutputSettings, PhotoResult, PhotoTask, Timings
 from .local import LocalBackend
 from .memory import BATCH
 from .sharding import Shards
-from .worker import Kit, pack, portable
+from .worker import JobPayload, pack, portable
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +98,16 @@ class RayBackend:
             batch = job.batch_size or BATCH["cuda" if options["num_gpus"] else "cpu"]
             at_least, at_most = (batch * batches for batches in SHARD_BATCHES)
             shards = Shards(job.tasks, count, at_least, at_most)
-            crew = _Crew(ray, ray.put(pack(job, None)), options)
+            pool = _ActorPool(ray, ray.put(pack(job, None)), options)
             try:
                 for _ in range(count):
-                    crew.hire()
+                    pool.start()
                 while not shards.finished:
-                    crew.hand_out(shards)
-                    for actor, answer in crew.answers():
-                        yield _take(job, shards, crew, actor, answer)
+                    pool.assign(shards)
+                    for actor, answer in pool.answers():
+                        yield _take(job, shards, pool, actor, answer)
             finally:
-                crew.dismiss()
+                pool.stop()
 
     def _size(self, ray: Any) -> tuple[int, dict[str, Any]]:
         """How many actors there are to be, and what each of them needs."""
@@ -129,13 +129,13 @@ class RayBackend:
             "num_gpus": gpus,
             "num_cpus": self.cpus_per_worker,
             "scheduling_strategy": "SPREAD",
-            "max_restarts": 0,  # what a dead actor had is handed out anew
+            "max_restarts": 0,  # what a dead actor had is assigned anew
         }
         return self.workers or count, options
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
+class Answer:
     """What an actor answers.
 
     Attributes:
@@ -160,17 +160,17 @@ class Worker:
         self._host = platform.node()
         self._job: Job | None = None
 
-    def prepare(self, kit: bytes) -> Share:
+    def prepare(self, payload: bytes) -> Answer:
         """Load the model."""
         try:
-            unpacked: Kit = pickle.loads(kit)
+            unpacked: JobPayload = pickle.loads(payload)
             _check_folder(unpacked.output, self._host)
             self._job = unpacked.unpack("auto")
         except Exception as error:
-            return Share(self._host, error=portable(error))
-        return Share(self._host)
+            return Answer(self._host, error=portable(error))
+        return Answer(self._host)
 
-    def run(self, tasks: list[PhotoTask]) -> Share:
+    def run(self, tasks: list[PhotoTask]) -> Answer:
         """Segment a shard."""
         if self._job is None:
             raise RuntimeError("prepare() comes first")
@@ -178,40 +178,42 @@ class Worker:
         try:
             results = [result for chunk in LocalBackend().run(job) for result in chunk]
         except Exception as error:
-            return Share(self._host, error=portable(error))
+            return Answer(self._host, error=portable(error))
         failed = {result.id for result in results if result.error is not None}
         unseen = [task.path for task in tasks if task.id in failed and not _exists(task.path)]
-        return Share(self._host, results, job.timings, unseen)
+        return Answer(self._host, results, job.timings, unseen)
 
 
-class _Crew:
+class _ActorPool:
     """The actors, and what each of them is doing."""
 
-    def __init__(self, ray: Any, kit: Any, options: dict[str, Any]) -> None:
+    def __init__(self, ray: Any, payload: Any, options: dict[str, Any]) -> None:
         self._ray = ray
-        self._kit = kit
+        self._payload = payload
         self._kind = ray.remote(**options)(Worker)
         self._busy: dict[Any, Any] = {}  # reference to the answer -> actor
         self._shards: dict[Any, list[PhotoTask]] = {}
         self._idle: list[Any] = []
 
-    def hire(self) -> None:
+    def start(self) -> None:
         """Ask for one more actor; it may have to wait for a machine that has room."""
         actor = self._kind.remote()
-        self._busy[actor.prepare.remote(self._kit)] = actor
+        self._busy[actor.prepare.remote(self._payload)] = actor
 
-    def hand_out(self, shards: Shards) -> None:
+    def assign(self, shards: Shards) -> None:
         """Give idle actors something to do."""
         while self._idle and (shard := shards.take()):
             actor = self._idle.pop()
             self._shards[actor] = shard
             self._busy[actor.run.remote(shard)] = actor
 
-    def answers(self) -> Iterator[tuple[Any, Share | str]]:
+    def answers(self) -> Iterator[tuple[Any, Answer | str]]:
         """What actors have answered, or why they have died; waits for the first."""
         ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=PATIENCE)
         if not ready:
-            logger.info("Waiting for %d Ray actors that work or want room", len(self._busy))
+            logger.info(
+                "Waiting for %d Ray actors that work, or wait for a free machine", len(self._busy)
+            )
         for reference in ready:
             actor = self._busy.pop(reference)
             try:
@@ -228,10 +230,10 @@ class _Crew:
         """Ask for another actor in the place of a dead one; returns what that had."""
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.kill(actor)
-        self.hire()
+        self.start()
         return self._shards.pop(actor, [])
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """End all actors, whatever they are doing."""
         for actor in [*self._busy.values(), *self._idle]:
             with contextlib.suppress(Exception):  # the cluster itself may be gone
@@ -239,10 +241,10 @@ class _Crew:
 
 
 def _take(
-    job: Job, shards: Shards, crew: _Crew, actor: Any, answer: Share | str
+    job: Job, shards: Shards, pool: _ActorPool, actor: Any, answer: Answer | str
 ) -> list[PhotoResult]:
     if isinstance(answer, str):
-        return shards.give_back(crew.replace(actor), answer)
+        return shards.give_back(pool.replace(actor), answer)
     if answer.error is not None:
         raise answer.error
     for path in answer.unseen:

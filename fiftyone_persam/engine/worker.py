@@ -24,11 +24,11 @@ from .local import LocalBackend, describe
 if TYPE_CHECKING:
     from .cache import EmbeddingCache
 
-READY, RESULTS, DONE, FAILED = "ready", "results", "done", "failed"
+READY, RESULTS, DONE, ERROR = "ready", "results", "done", "error"
 
 
 @dataclass(frozen=True, eq=False)
-class Kit:
+class JobPayload:
     """A job without its photos, free of devices: what every worker of the job is sent once.
 
     Fitted predictors travel as what their ``save`` writes.
@@ -62,7 +62,7 @@ class Kit:
 
 
 def pack(job: Job, workers: int | None) -> bytes:
-    """A job's `Kit`, pickled for a process of the same user.
+    """A job's `JobPayload`, pickled for a process of the same user.
 
     Args:
         job: whose predictors have ``save`` and ``load``, as PerSAM and PerSAMF do.
@@ -71,7 +71,7 @@ def pack(job: Job, workers: int | None) -> bytes:
     Raises:
         PersamError: the model or the cache cannot be sent to another process.
     """
-    kit = Kit(
+    payload = JobPayload(
         sam=job.sam.on("cpu"),
         predictors={group: (type(one), _save(one)) for group, one in job.predictors.items()},
         output=job.output,
@@ -80,7 +80,7 @@ def pack(job: Job, workers: int | None) -> bytes:
         cache=job.cache,
     )
     try:
-        return pickle.dumps(kit, protocol=5)
+        return pickle.dumps(payload, protocol=5)
     except Exception as error:  # whatever the user's own classes raise
         raise PersamError(
             f"{job.sam.name} or its cache cannot be sent to another process ({describe(error)}): "
@@ -123,12 +123,12 @@ def main(handle: int, device: str, threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     try:
-        kit: Kit = pickle.loads(connection.recv_bytes())
-        job = kit.unpack(device)
+        payload: JobPayload = pickle.loads(connection.recv_bytes())
+        job = payload.unpack(device)
     except EOFError:
         return
     except Exception as error:
-        connection.send((FAILED, portable(error)))
+        connection.send((ERROR, portable(error)))
         return
     connection.send((READY, None))
     while True:
@@ -144,7 +144,7 @@ def main(handle: int, device: str, threads: int) -> None:
         except BrokenPipeError:
             return
         except Exception as error:
-            connection.send((FAILED, portable(error)))
+            connection.send((ERROR, portable(error)))
 
 
 def _end_with_parent() -> None:

@@ -34,8 +34,11 @@ from .reference import Reference, perseg_channel
 from .registries import LOCATION_PRIORS
 from .state import PRIOR, FittedState
 
-MODES = {"corrected": "aligned", "reference": "released"}
+MODES = {"corrected": "background_removed", "reference": "released"}
 """The location prior of each mode."""
+
+POSITIVE_POINTS = 3
+"""Positive points of corrected mode."""
 
 Mode = Annotated[
     Literal["corrected", "reference"],
@@ -44,6 +47,15 @@ Mode = Annotated[
 NegativePrior = Annotated[bool, Option("also prompt with the least similar cell, as background")]
 GuidedAttention = Annotated[bool, Option("bias the decoder's attention by the similarity map")]
 SemanticPrompt = Annotated[bool, Option("add the target feature to the decoder's tokens")]
+PositivePoints = Annotated[
+    int | None,
+    Option(
+        "most similar places of one object to prompt with; 3 if left out, as released 1",
+        low=1,
+        high=16,
+        advice="give 1 or more",
+    ),
+]
 PostRefinement = Annotated[bool, Option("run the two further passes")]
 PresenceThreshold = Annotated[
     float | None,
@@ -86,11 +98,13 @@ class CascadeMethod(Method):
         semantic_prompt: add the target feature to the decoder's tokens (eq. 10).
         post_refinement: run the two further passes.
         presence_threshold: an object whose presence is below it counts as absent and gets an empty
-            mask; 0 keeps every mask. None is 0.1 in corrected mode and 0 in reference mode.
+            mask; 0 keeps every mask. None is 0.5 in corrected mode and 0 in reference mode.
         several_references: how several references become one similarity map: "max" takes the most
             similar one at each cell (views that look different), "mean" their mean.
         max_instances: objects that look the same to find in one photo, at most; corrected mode.
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
+        positive_points: most similar places of one object to prompt with. None is 3 in corrected
+            mode; reference mode has 1.
 
     Raises:
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
@@ -110,6 +124,7 @@ class CascadeMethod(Method):
         several_references: SeveralReferences = "max",
         max_instances: MaxInstances = 1,
         location_prior: PriorName = None,
+        positive_points: PositivePoints = None,
     ) -> None:
         given = {
             "mode": mode,
@@ -121,6 +136,7 @@ class CascadeMethod(Method):
             "several_references": several_references,
             "max_instances": max_instances,
             "location_prior": location_prior,
+            "positive_points": positive_points,
         }
         check_values(self.options(), given)
         if location_prior is not None and mode == "reference":
@@ -133,6 +149,11 @@ class CascadeMethod(Method):
             raise PersamError(
                 f"mode={mode!r} finds one object, as the released code: use mode='corrected' for "
                 "several instances"
+            )
+        if positive_points not in (None, 1) and mode == "reference":
+            raise PersamError(
+                "mode='reference' prompts with one positive point, as the released code: use "
+                "mode='corrected' for several"
             )
         if presence_threshold is None:
             presence_threshold = self.prior.presence_threshold
@@ -152,6 +173,7 @@ class CascadeMethod(Method):
         self.several_references = several_references
         self.max_instances = int(max_instances)
         self.location_prior = location_prior
+        self.positive_points = positive_points
         self._state: FittedState | None = None
 
     @property
@@ -257,7 +279,7 @@ class CascadeMethod(Method):
         predictions: list[Prediction] = []
         for start in range(0, len(embeddings), step):
             batch, best = self.locate(list(embeddings[start : start + step]))
-            found = self._predictions(batch, best, self._decode(batch))
+            found = self._predictions(batch, self._decode(batch))
             predictions += found if self.max_instances == 1 else self._more(batch, best, found)
         return predictions
 
@@ -283,8 +305,22 @@ class CascadeMethod(Method):
         maps = self.prior.similarity(matching, valid, state.targets, state.prior)
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
         similarity = maps.amax(dim=1) if self.several_references == "max" else maps.mean(dim=1)
-        guide = self.prior.guide(self.sam, similarity, valid, embeddings)
+        guide = self.guide(similarity, valid, embeddings)
         return self._batch(embeddings, features, similarity, guide, best), best
+
+    def guide(
+        self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
+    ) -> Guide:
+        """The location prior's points, as many as asked for, and attention bias."""
+        positives = self.positive_points or (1 if self.mode == "reference" else POSITIVE_POINTS)
+        return self.prior.guide(self.sam, similarity, valid, embeddings, positives)
+
+    def prompts(self, guide: Guide) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(B, n, 2) points of photos and their (n,) labels, without the part that is off."""
+        labels = np.ones(guide.points.shape[1], dtype=np.int64)
+        labels[-1] = 0
+        count = len(labels) if self.negative_prior else len(labels) - 1
+        return guide.points[:, :count], labels[:count]
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `Method.state_dict`."""
@@ -317,10 +353,21 @@ class CascadeMethod(Method):
             prior.mean_feature(view.embedding.features.to(device), view.foreground)
             for view in views
         ]
+        appearance = presence_room.together(
+            [
+                presence_room.describe(
+                    view.embedding.features.to(device), view.foreground, view.valid
+                )
+                for view in views
+            ]
+        )
         return FittedState(
             targets,
             torch.stack(raw),
             torch.tensor(levels, device=device),
+            appearance.parts.half(),
+            appearance.background,
+            appearance.likeness,
             more={PRIOR + name: tensor for name, tensor in own.items()},
         )
 
@@ -359,15 +406,15 @@ class CascadeMethod(Method):
         best: Tensor,
     ) -> PriorBatch:
         """The location prior, without the parts that are switched off."""
-        positives, labels = (2, [1, 0]) if self.negative_prior else (1, [1])
+        points, labels = self.prompts(guide)
         raw = self.state.embeddings
         chosen = raw[best] if self.several_references == "max" else raw.mean(dim=0)
         return PriorBatch(
             embeddings,
             features,
             similarity,
-            guide.points[:, :positives],
-            np.array(labels, dtype=np.int64),
+            points,
+            labels,
             guide.attention_bias if self.guided_attention else None,
             chosen.expand(len(embeddings), -1) if self.semantic_prompt else None,
             self.prompt_tokens(),
@@ -380,9 +427,9 @@ class CascadeMethod(Method):
         def segment(rows: list[int], blocked: Tensor) -> list[Prediction]:
             chosen = [batch.embeddings[row] for row in rows]
             similarity, free = batch.similarity[rows], valid[rows] & ~blocked
-            guide = self.prior.guide(self.sam, similarity, free, chosen)
+            guide = self.guide(similarity, free, chosen)
             again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
-            return self._predictions(again, best[rows], self._decode(again))
+            return self._predictions(again, self._decode(again))
 
         return find_instances(
             first,
@@ -417,6 +464,6 @@ class CascadeMethod(Method):
             )
         return mask
 
-    def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
-        levels = self.state.levels[best]
-        return assemble(self.sam, batch, outcome, levels, self.presence_threshold)
+    def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
+        appearance = self.state.appearance
+        return assemble(self.sam, batch, outcome, appearance, self.presence_threshold)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fiftyone_persam.curation.database import photos_of as every_photo
-from fiftyone_persam.curation.runs.record import DONE, Parameters, ReferenceRecord, RunRecord
+from fiftyone_persam.curation.runs.record import Parameters, ReferenceRecord, RunRecord, RunState
 
 SIZE = (40, 60)  # height, width
 RUN = "mine"
@@ -100,7 +100,7 @@ def add_run(
         parameters=Parameters(label_type=label_type, presence_threshold=THRESHOLD),
         masks_dir=str(masks),
         run_id=name,
-        state=DONE,
+        state=RunState.DONE,
     )
     config = record.to_config(dataset.init_run())
     dataset.register_run(name, config)

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fiftyone_persam.engine import Job, LocalBackend
-from fiftyone_persam.engine.memory import Room, batch_size_of, is_out_of_memory, photos_that_fit
+from fiftyone_persam.engine.memory import (
+    BatchLimit,
+    batch_size_of,
+    is_out_of_memory,
+    photos_that_fit,
+)
 from fiftyone_persam.errors import PersamError
 from fiftyone_persam.sam import PromptableSam
 from fiftyone_persam.sam.lite import build_sam_lite
@@ -91,13 +96,13 @@ def test_out_of_memory_has_many_names(error: Exception, expected: bool) -> None:
 
 
 def test_room_only_shrinks() -> None:
-    room = Room(16)
-    room.shrink(6)
-    assert room.size == 3
-    room.shrink(100)
-    assert room.size == 3
-    room.shrink(1)
-    assert room.size == 1
+    limit = BatchLimit(16)
+    limit.shrink(6)
+    assert limit.size == 3
+    limit.shrink(100)
+    assert limit.size == 3
+    limit.shrink(1)
+    assert limit.size == 1
 
 
 def test_a_cpu_has_its_own_size() -> None:

@@ -11,7 +11,7 @@ import fiftyone_persam as fp
 from fiftyone_persam.curation import make_editable
 from fiftyone_persam.curation.review.decisions import undo_steps
 from fiftyone_persam.curation.review.table import review_counts, review_queue, review_view
-from fiftyone_persam.curation.runs import record
+from fiftyone_persam.curation.runs.record import RunState
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, photos_of, reviewed_run
 from .context import PanelTab, uris
@@ -38,9 +38,9 @@ def prompted(requests: list[dict]) -> dict:
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        (record.INTERRUPTED, "Stopped: 1 photo left"),
-        (record.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
-        (record.FAILED, "Ended by an error: 1 photo left"),
+        (RunState.INTERRUPTED, "Stopped: 1 photo left"),
+        (RunState.RUNNING, "Stopped: 1 photo left"),  # its process was killed: nobody holds it
+        (RunState.FAILED, "Ended by an error: 1 photo left"),
     ],
 )
 def test_a_run_that_did_not_end_can_be_resumed(album, state, why):
@@ -57,10 +57,10 @@ def test_a_run_that_is_done_offers_no_resume(album):
 
 
 def test_resume_goes_when_the_run_is_done(album):
-    end_as(album, record.INTERRUPTED)
+    end_as(album, RunState.INTERRUPTED)
     tab = PanelTab(album)
     assert "Resume" in tab.labels
-    end_as(album, record.DONE)
+    end_as(album, RunState.DONE)
     tab.click("Refresh")
     assert "Resume" not in tab.labels
 

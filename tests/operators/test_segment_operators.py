@@ -230,9 +230,9 @@ def test_a_stopped_run_can_be_resumed(photos, monkeypatch):
         photos.add_samples([fo.Sample(path, role="target") for path in photos.values("filepath")])
     form = picked(photos, params={"out_field": "mine", "evaluate": False})
     streaming = sys.modules[type(form.operator).__module__.rsplit(".", 1)[0] + ".streaming"]
-    monkeypatch.setattr(streaming, "BOARD_INTERVAL", 0)
+    monkeypatch.setattr(streaming, "PUBLISH_INTERVAL", 0)
     monkeypatch.setattr(stopping, "INTERVAL", 0)
-    publish, going, asked = streaming.Board.publish, threading.Event(), threading.Event()
+    publish, going, asked = streaming.ProgressStore.publish, threading.Event(), threading.Event()
 
     def publish_and_wait(board, run, state, label="", fraction=0.0):
         publish(board, run, state, label, fraction)
@@ -240,7 +240,7 @@ def test_a_stopped_run_can_be_resumed(photos, monkeypatch):
             going.set()
             assert asked.wait(WAIT)
 
-    monkeypatch.setattr(streaming.Board, "publish", publish_and_wait)
+    monkeypatch.setattr(streaming.ProgressStore, "publish", publish_and_wait)
     running = form.operator.execute(form.ctx)
     next(running)  # it runs in a thread of its own
     assert going.wait(WAIT)

@@ -16,7 +16,7 @@ from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
 from ..fiftyone_api import own_dataset
 from ..labels.shapes import label_mask
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
 from ..runs import schema
 
 BACKGROUND, OBJECT = "background", "object"
@@ -197,7 +197,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
                 sample, predicted_label, where.format(config.pred_field), size=truth.shape
             )
         except PersamError:  # it may be the ground truth that does not fit its photo
-            size = photo_size(sample.filepath)
+            size = read_shown_size(sample.filepath)
             label_mask(sample, truth_label, where.format(config.gt_field), size=size)
             raise
         group = OBJECT if config.group_by is None else sample[config.group_by]

@@ -17,7 +17,7 @@ from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_name
 from ..labels.masks import shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
 from ..runs.colours import COLOURS, colour_of, rgb
 from ..runs.record import read_record
 
@@ -59,7 +59,7 @@ def box_thumbnail(filepath: str, box: tuple[float, float, float, float], side: i
     Raises:
         PhotoError: the photo cannot be read
     """
-    height, width = photo_size(filepath)
+    height, width = read_shown_size(filepath)
     x0, y0, x1, y1 = box
     prompt = LabelPrompt(box=(x0 * width, y0 * height, x1 * width, y1 * height))
     return thumbnail(load_photo(filepath), _drawn(prompt, filepath), side)
@@ -143,7 +143,7 @@ def _drawn(prompt: LabelPrompt, filepath: str) -> npt.NDArray[np.bool_]:
     """(H, W) of the photo: the mask, the box, or a dot for each point on the object."""
     if prompt.mask is not None:
         return prompt.mask
-    height, width = photo_size(filepath)
+    height, width = read_shown_size(filepath)
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     if prompt.box is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...datasets import PerSegExporter
 from ...errors import PhotoError
 from ..labels.masks import union_mask
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
 from .formats import Export, ExportFormat
 
 
@@ -21,7 +21,7 @@ def _write(export: Export) -> None:
             named, role = (None if name is None else sample[name] for name in known)
             where = f"the mask of {photo.name} in {chosen.run!r}"
             try:
-                size = photo_size(sample.filepath)
+                size = read_shown_size(sample.filepath)
             except PhotoError as error:
                 export.left_out.append(str(error))
                 continue

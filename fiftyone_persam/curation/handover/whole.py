@@ -16,7 +16,7 @@ from ...datasets.photo_copies import copy_upright, orientation_of
 from ...datasets.staging import Stage
 from ...errors import PhotoError
 from ..database import photos_of
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
 from .formats import Export, ExportFormat
 
 _LISTS = ("samples.json", "frames.json")
@@ -29,7 +29,7 @@ def _write(export: Export) -> None:
     whole = []
     for sample_id, filepath in zip(*view.values(["id", "filepath"]), strict=True):
         try:
-            photo_size(filepath)
+            read_shown_size(filepath)
             whole.append(sample_id)
         except PhotoError as error:
             export.left_out.append(str(error))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...errors import PersamError
 from .pixels import found_object
 from .shapes import fit_mask, lay_instance
-from .sizes import photo_size
+from .sizes import read_shown_size
 
 _FIELD = object()
 
@@ -62,4 +62,4 @@ def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.b
     """
     label = sample[field] if label is _FIELD else label
     where = f"the mask of {Path(sample.filepath).name} in {field!r}"
-    return union_mask(label, photo_size(sample.filepath), where)
+    return union_mask(label, read_shown_size(sample.filepath), where)

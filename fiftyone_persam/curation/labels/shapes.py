@@ -17,7 +17,7 @@ from ...sam.pasting import FARTHEST, paste_instance
 from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_of_sample
 from .pixels import found_object, targets_of
-from .sizes import photo_size
+from .sizes import read_shown_size
 
 BoolMask = npt.NDArray[np.bool_]
 
@@ -147,7 +147,7 @@ def _label_mask(
         found = found_object(label, where, value, targets)
         if found is not None:
             return found.mask if size is None else fit_mask(found.mask, (size[0], size[1]), where)
-    height, width = size if size is not None else photo_size(sample.filepath)
+    height, width = size if size is not None else read_shown_size(sample.filepath)
     mask = np.zeros((height, width), np.bool_)
     if isinstance(label, fo.Detection):
         label = fo.Detections(detections=[label])

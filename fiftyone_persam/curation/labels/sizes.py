@@ -14,7 +14,7 @@ TURNED = SWAPS_SIDES
 """EXIF orientations that exchange width and height."""
 
 
-def photo_size(filepath: str) -> tuple[int, int]:
+def read_shown_size(filepath: str) -> tuple[int, int]:
     """(H, W) of a photo as it is shown, that is turned as its EXIF says, from the file's header.
 
     FiftyOne's own metadata has the sides of the stored pixels, whatever EXIF says.

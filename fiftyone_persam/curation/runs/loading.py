@@ -20,11 +20,9 @@ from .lease import holder_of
 from .naming import require, run_names
 from .presence import is_absent, presence_threshold
 from .record import (
-    FAILED,
-    INTERRUPTED,
-    RUNNING,
     Outcome,
     RunRecord,
+    RunState,
     read_outcome,
 )
 
@@ -67,8 +65,8 @@ class Run:
     def state(self) -> str:
         """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
         state = self.record.state
-        if state == RUNNING and holder_of(self.dataset, self.name) is None:
-            return INTERRUPTED
+        if state == RunState.RUNNING and holder_of(self.dataset, self.name) is None:
+            return RunState.INTERRUPTED
         return state
 
     @property
@@ -114,7 +112,7 @@ class Run:
             f"Time:       {self._timed()}",
             f"Masks:      {self.record.masks_dir}",
         ]
-        if self.record.state == FAILED and self.record.reason:
+        if self.record.state == RunState.FAILED and self.record.reason:
             lines.append(f"Stopped by: {self.record.reason}")
         shown = list(self.errors.items())[:20]
         if shown:

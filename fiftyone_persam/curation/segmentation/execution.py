@@ -21,13 +21,10 @@ from ..runs import fields as run_fields
 from ..runs import folders, loading, naming, writing
 from ..runs.lease import Lease
 from ..runs.record import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    RUNNING,
     EarlierCall,
     ReferenceRecord,
     RunRecord,
+    RunState,
     read_record,
     write_record,
 )
@@ -59,7 +56,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
             )
         record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
-        state, reason = FAILED, ""
+        state, reason = RunState.FAILED, ""
         saver = _Saver(plan, lease)
         try:
             _process(saver, job, backend, progress)
@@ -73,12 +70,12 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
                     "no result of them: look at its log, then resume the run"
                 )
-            state = DONE
+            state = RunState.DONE
         except StoppedError as stopped:
-            state = INTERRUPTED
+            state = RunState.INTERRUPTED
             raise stopped.cause from None
         except (RunStoppedError, KeyboardInterrupt, SystemExit):
-            state = INTERRUPTED
+            state = RunState.INTERRUPTED
             raise
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -95,7 +92,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         method=plan.method,
         model=plan.sam.name,
         checkpoint_sha256=plan.sam.checkpoint_sha256,
-        weights_sha256=weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
+        weights_sha256=_identity(plan.sam),
         device=str(plan.sam.device),
         dtype=str(plan.sam.dtype).removeprefix("torch."),
         backend=backend,
@@ -104,7 +101,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         versions=versions(),
         masks_dir=str(plan.masks_dir),
         run_id=plan.run_id,
-        state=RUNNING,
+        state=RunState.RUNNING,
     )
     if plan.exists:
         record = replace(record, earlier=_earlier(read_record(dataset, plan.name), record))
@@ -124,6 +121,12 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     if plan.exists:
         adopt_threshold(dataset, plan.name)
     return record
+
+
+def _identity(sam: Any) -> str | None:
+    """What a checkpoint's hash does not say: weights of one's own, or another backbone."""
+    identity = weights_sha256(sam)
+    return None if identity == sam.checkpoint_sha256 else identity
 
 
 def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:

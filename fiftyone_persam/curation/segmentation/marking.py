@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import BadReferenceError, PersamError
 from ..checks import check_field_name, check_text
 from ..fiftyone_api import dataset_of_sample, new_field
-from ..labels.sizes import photo_size
+from ..labels.sizes import read_shown_size
 from ..runs import schema
 from ..runs.naming import owner_of
 
@@ -40,7 +40,7 @@ def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FI
     dataset = dataset_of_sample(sample)
     check_text("label", label)
     check_field_name("field", field)
-    relative = _relative(box, photo_size(sample.filepath))
+    relative = _relative(box, read_shown_size(sample.filepath))
     if owner := owner_of(dataset, field):
         raise PersamError(f"field {field!r} belongs to run {owner!r}: choose another field")
     present = dataset.get_field(field)

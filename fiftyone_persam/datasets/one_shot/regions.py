@@ -41,7 +41,7 @@ def load_mask(example: Example) -> BoolMask:
     """
     size = example.size
     if size is None:
-        size = photo_size(example.photo)
+        size = read_stored_size(example.photo)
     union = np.zeros(size, np.bool_)
     for region in example.regions:
         mask = _region_mask(region, size, example)
@@ -57,7 +57,7 @@ def load_mask(example: Example) -> BoolMask:
     return union[y0:y1, x0:x1]
 
 
-def photo_size(path: Path) -> tuple[int, int]:
+def read_stored_size(path: Path) -> tuple[int, int]:
     """(height, width) of a photo's stored pixels, from its header.
 
     Raises:
