@@ -88,7 +88,7 @@ class RayBackend:
         """See `Backend.run`.
 
         Raises:
-            PersamError: the cluster is not there or has not what the actors need, a machine does
+            PersamError: the cluster is not there or lacks what the actors need, a machine does
                 not see the photos or the masks' folder, or actors die again and again.
         """
         if not job.tasks:

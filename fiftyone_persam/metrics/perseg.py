@@ -278,7 +278,7 @@ def _score_object(name: str, photos: list[PhotoCounts]) -> ObjectScores:
 
 def _check_group(group: str) -> None:
     if not isinstance(group, str) or not group:
-        raise PersamError(f"a photo's object is {group!r}: give its name, a text")
+        raise PersamError(f"a photo's object is {group!r}: give the object's name, a text")
 
 
 def _mean_over(photos: list[PhotoCounts], score: Callable[[PhotoCounts], float]) -> float:

@@ -23,8 +23,7 @@ BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
 FIELDS = ("iou", "boundary_iou", "accuracy")
 # Results' attributes, with short names because the App's table is narrow. "objects": pixels pooled
-# per
-# object, then the mean over objects.
+# per object, then the mean over objects.
 METRICS = {
     "mIoU": ("miou", "mIoU, objects"),
     "bIoU": ("mean_boundary_iou", "bIoU, objects"),
