@@ -25,6 +25,8 @@ FORMAT = "fiftyone-persam-state"
 VERSION = 2
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
+NEGATIVE = "negative."
+"""Begins the names of what is remembered of negative references."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,27 @@ class FittedState:
     def appearance(self) -> Appearance:
         """What presence is judged by."""
         return Appearance(self.parts.float(), self.background, self.likeness)
+
+    @property
+    def negative_targets(self) -> Tensor | None:
+        """(N, C) normalised target features of what the object is not; None if nothing is known."""
+        return self.more.get(f"{NEGATIVE}targets")
+
+    @property
+    def negative_appearance(self) -> Appearance | None:
+        """What presence is judged against."""
+        if self.negative_targets is None:
+            return None
+        parts, *others = (
+            self.more[NEGATIVE + name] for name in ("parts", "background", "likeness")
+        )
+        return Appearance(parts.float(), *others)
+
+    @property
+    def negative_prior(self) -> dict[str, Tensor]:
+        """What the location prior remembers of what the object is not."""
+        start = NEGATIVE + PRIOR
+        return {n.removeprefix(start): t for n, t in self.more.items() if n.startswith(start)}
 
     @property
     def prior(self) -> dict[str, Tensor]:
