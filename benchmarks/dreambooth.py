@@ -5,7 +5,8 @@
 A cut-out of a real cup is composed over one colour, in other places and sizes: the training photos.
 The model to start from is a tiny Stable Diffusion that this benchmark trains on other real cut-outs
 over all colours but that one; its VAE averages 2 x 2 pixels, so that it needs no training. Then
-`fiftyone_persam.dreambooth` trains the UNet on the photos, with the masks and without. Measured in
+`fiftyone_persam.dreambooth` trains the UNet on the photos: without the masks, with them, and with
+them and prior preservation (images of the class that the base model has sampled). Measured in
 images sampled for the photos' caption: the share of pixels of the photos' background colour. Every
 number is a mean over seeds of training and of sampling.
 
@@ -21,7 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,35 +179,55 @@ def training_set(folder: Path, photos: int) -> float:
     return background_share(np.stack(images))
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way to train: with the masks, with images of the class beside the photos, or not at all."""
+
+    name: str
+    masked: bool = True
+    prior: bool = False
+    trained: bool = True
+
+
+WAYS = (
+    Way("before training", trained=False),
+    Way("without the masks", masked=False),
+    Way("with the masks", masked=True),
+    Way("with the masks and class images", masked=True, prior=True),
+)
+
+
 def dream(
-    model: Path, data: Path, seed: int, masked: bool, steps: int, arguments: argparse.Namespace
+    model: Path, scratch: Path, seed: int, way: Way, arguments: argparse.Namespace
 ) -> Sampled:
     """Train from the base model, then sample."""
     settings = TrainSettings(
-        data=data,
+        data=scratch / "set",
         model=model,
-        output=data / "unused",
+        output=scratch / "unused",
         method="unet",
-        masked=masked,
+        masked=way.masked,
         resolution=SIDE,
-        steps=max(steps, 1),
+        steps=arguments.steps,
         batch_size=4,
         learning_rate=5e-4,
+        class_prompt=OTHER_CAPTION if way.prior else None,
+        class_data=scratch / "class" if way.prior else None,
+        class_images=2 * arguments.samples,
         sample_steps=arguments.sample_steps,
         guidance_scale=1.0,
         seed=seed,
         device="cpu",
     )
     trainer = Trainer(settings, say=lambda line: None)
-    for _ in range(steps):
+    for _ in range(settings.steps if way.trained else 0):
         trainer.advance()
-    prompts = [CAPTION if steps else OTHER_CAPTION] * arguments.samples
+    prompts = [CAPTION if way.trained else OTHER_CAPTION] * arguments.samples
     seeds = [1000 * seed + number for number in range(arguments.samples)]
     drawn = sample_images(trainer.pipe, prompts, seeds, settings, trainer.autocast)
-    judge = trainer
-    if not masked:
-        judge = Trainer(TrainSettings(**{**vars(settings), "masked": True}), say=lambda line: None)
-        judge.pipe.unet.load_state_dict(trainer.pipe.unet.state_dict())
+    plain = replace(settings, masked=True, class_prompt=None, class_data=None)
+    judge = Trainer(plain, say=lambda line: None)
+    judge.pipe.unet.load_state_dict(trainer.pipe.unet.state_dict())
     with torch.no_grad():
         passes = range(100_000, 100_000 + arguments.samples)
         loss = statistics.mean(float(judge.loss(index)) for index in passes)
@@ -224,15 +245,9 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
     share = training_set(scratch / "set", arguments.photos)
     seeds = range(arguments.repeats)
     found: dict[str, list[Sampled]] = {}
-    for name, masked, steps in (
-        ("before training", True, 0),
-        ("without the masks", False, arguments.steps),
-        ("with the masks", True, arguments.steps),
-    ):
-        found[name] = [
-            dream(model, scratch / "set", seed, masked, steps, arguments) for seed in seeds
-        ]
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+    for way in WAYS:
+        found[way.name] = [dream(model, scratch, seed, way, arguments) for seed in seeds]
+        print(f"{way.name}: {time.perf_counter() - started:.0f} s", flush=True)
     if arguments.picture is not None:
         draw(scratch / "set", found, arguments.picture)
     return [
@@ -251,7 +266,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
 
 
 def draw(data: Path, found: dict[str, list[Sampled]], file: Path) -> None:
-    """Rows of images: the photos, then what is sampled before, without and with the masks."""
+    """Rows of images: the photos, then what is sampled before training and after each way."""
     photos = [np.asarray(Image.open(path)) for path in sorted((data / "images").iterdir())]
     rows: list[Any] = [photos, *(results[0].images for results in found.values())]
     width = min(8, *(len(row) for row in rows))

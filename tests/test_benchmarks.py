@@ -123,10 +123,11 @@ def test_masked_dreambooth_is_compared_with_the_plain_one(
         "before training",
         "without the masks",
         "with the masks",
+        "with the masks and class images",
     ]
     photos = re.search(r"(\d+) % of the training photos' pixels", figures[0].detail)
     assert photos is not None and 20 < int(photos[1]) < 95
-    assert Image.open(picture).size == (72, 4 * 72)
+    assert Image.open(picture).size == (72, 5 * 72)
     shown = capsys.readouterr().out
     assert all(f"{figure.name}: {figure.measured}" in shown for figure in figures)
 

@@ -66,7 +66,7 @@ def train(
             trainer.restore(load_checkpoint(settings.output))
             say(f"resumed after {trainer.step} steps")
         return _run(trainer, say, stop, progress)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         raise PersamError(
             f"{settings.resolution} pixels in batches of {settings.batch_size} do not fit the "
             "device's memory: give a smaller batch size or resolution, or gradient checkpointing"

@@ -92,7 +92,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         method=plan.method,
         model=plan.sam.name,
         checkpoint_sha256=plan.sam.checkpoint_sha256,
-        weights_sha256=weights_sha256(plan.sam) if plan.sam.checkpoint_sha256 is None else None,
+        weights_sha256=_identity(plan.sam),
         device=str(plan.sam.device),
         dtype=str(plan.sam.dtype).removeprefix("torch."),
         backend=backend,
@@ -121,6 +121,12 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     if plan.exists:
         adopt_threshold(dataset, plan.name)
     return record
+
+
+def _identity(sam: Any) -> str | None:
+    """What a checkpoint's hash does not say: weights of one's own, or another backbone."""
+    identity = weights_sha256(sam)
+    return None if identity == sam.checkpoint_sha256 else identity
 
 
 def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:

@@ -303,6 +303,11 @@ def fit(
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 
+def name_of_features(sam: Any) -> str | None:
+    """The name of the backbone that a model finds objects by; None for its own features."""
+    return getattr(getattr(sam, "features", None), "name", None)
+
+
 def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> tuple[Path, str]:
     """The folder of a run's masks, and the run's id."""
     if exists:
