@@ -50,7 +50,7 @@ def several_photos(images: Iterable[PhotoSource]) -> list[PhotoSource]:
     """Photos as a list; a single one, whose letters or rows would pass for photos, is refused.
 
     Raises:
-        PersamError: this is no list.
+        PersamError: this is not a list.
     """
     single = isinstance(images, (str, bytes, os.PathLike)) or (
         isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4
@@ -75,7 +75,7 @@ def check_embeddings(
     for embedding in embeddings:
         if not isinstance(embedding, ImageEmbedding):
             raise PersamError(
-                f"{type(embedding).__name__} is no embedding: pass what encode() returned, or "
+                f"{type(embedding).__name__} is not an embedding: pass what encode() returned, or "
                 "photos to predict()"
             )
         for tensor, expected, what in (

@@ -28,7 +28,7 @@ BoolMask = npt.NDArray[np.bool_]
 MaskValue: TypeAlias = "int | str"
 Targets: TypeAlias = Mapping[Any, str]
 
-_FEW = 16  # more colours than this are no classes that a person painted
+_FEW = 16  # more colours than this are not classes that a person painted
 _LOSSY = 64  # and more than this come from compression, or a photo
 _NEAR = 64  # how far compression moves a colour, in one channel
 _NAMED = 8  # classes that a message lists
@@ -139,7 +139,7 @@ def object_in(
             are named and asked for.
 
     Raises:
-        PersamError: ``value`` is no class or colour, or several classes and no value.
+        PersamError: ``value`` is not a class or colour, or several classes and no value.
     """
     wanted = None if value is None else _resolved(value, targets, where)
     mask, visible = _apply_alpha(mask, wanted)
@@ -212,7 +212,8 @@ def value_of_class(value: str, targets: Targets | None, where: str = "the mask")
         return int(key)
     known = f"one of {', '.join(names)}, " if names else ""
     raise PersamError(
-        f"{where}: mask_value {value!r} is no class in mask_targets and no colour like '#ff0000': "
+        f"{where}: mask_value {value!r} is neither a class in mask_targets nor a colour like "
+        "'#ff0000': "
         f"give {known}an integer, or '#rrggbb'{did_you_mean(value, names)}"
     )
 
@@ -408,7 +409,7 @@ def _one_class(mask: MaskImage, wanted: _Wanted, where: str) -> FoundObject:
     if wanted.is_colour:
         level = number & 0xFF
         if number != level * 0x010101:
-            raise PersamError(f"{where} is no colour mask: mask_value is an integer, not a text")
+            raise PersamError(f"{where} is not a colour mask: mask_value is an integer, not a text")
         number = level
     # The brightest value of a soft mask stands for all that is more than half as bright.
     everything = _everything(mask)

@@ -267,7 +267,7 @@ def _linked_pipe(path: Path) -> None:
 def test_what_is_no_regular_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "photo.jpg"
     make(path)
-    with pytest.raises(PhotoError, match=r"photo\.jpg (is no file|cannot be read)"):
+    with pytest.raises(PhotoError, match=r"photo\.jpg (is not a file|cannot be read)"):
         load_photo(path)
 
 
