@@ -17,7 +17,7 @@ from .photo_files import upright, use_image
 Array = npt.NDArray[Any]
 
 FEW = 16
-"""More colours, or ids of a palette, than this are no classes that a person painted."""
+"""More colours, or ids of a palette, than this are not classes that a person painted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def read_mask_file(path: Path) -> MaskImage:
     """Read a mask's file of any format that photos may have, turned as its EXIF says.
 
     Raises:
-        PhotoError: missing, damaged, no image, no regular file, or with too many pixels.
+        PhotoError: missing, damaged, not an image or not a regular file, or with too many pixels.
     """
 
     def read(image: Image.Image | None, file: BinaryIO) -> MaskImage:

@@ -89,7 +89,7 @@ def object_in(
             are named and asked for.
 
     Raises:
-        PersamError: ``value`` is no class or colour, or several classes and no value.
+        PersamError: ``value`` is not a class or colour, or several classes and no value.
     """
     wanted = None if value is None else _resolved(value, targets, where)
     mask, visible = _apply_alpha(mask, wanted)
@@ -162,7 +162,8 @@ def value_of_class(value: str, targets: Targets | None, where: str = "the mask")
         return int(key)
     known = f"one of {', '.join(names)}, " if names else ""
     raise PersamError(
-        f"{where}: mask_value {value!r} is no class in mask_targets and no colour like '#ff0000': "
+        f"{where}: mask_value {value!r} is neither a class in mask_targets nor a colour like "
+        "'#ff0000': "
         f"give {known}an integer, or '#rrggbb'{did_you_mean(value, names)}"
     )
 
@@ -297,7 +298,7 @@ def _one_class(mask: MaskImage, wanted: _Wanted, where: str) -> FoundObject:
     if wanted.is_colour:
         level = number & 0xFF
         if number != level * 0x010101:
-            raise PersamError(f"{where} is no colour mask: mask_value is an integer, not a text")
+            raise PersamError(f"{where} is not a colour mask: mask_value is an integer, not a text")
         number = level
     # The brightest value of a soft mask stands for all that is more than half as bright.
     everything = _everything(mask)

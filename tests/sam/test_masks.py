@@ -226,10 +226,10 @@ def test_a_palette_s_value_is_its_id_and_its_colour(tmp_path: Path, value: Any) 
 @pytest.mark.parametrize(
     ("value", "targets", "says"),
     [
-        ("red", None, "mask_value 'red' is no class .* give an integer"),
+        ("red", None, "mask_value 'red' is neither a class .* give an integer"),
         ("cupp", {1: "cup"}, "give one of cup, .*did you mean 'cup'"),
-        ("#ff00", None, "no colour like"),
-        ("#ff0000", None, "no colour mask"),
+        ("#ff00", None, "nor a colour like"),
+        ("#ff0000", None, "not a colour mask"),
     ],
 )
 def test_what_is_no_value(value: str, targets: Any, says: str) -> None:
