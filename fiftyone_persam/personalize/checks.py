@@ -33,12 +33,17 @@ def several_references_of(
             "fit needs a Reference or a list of them: make one with Reference(image, mask=...)"
         )
     for one in references:
-        if one.kind not in kinds:
-            raise BadReferenceError(
-                f"{method} does not take a reference of kind {one.kind!r}: give one of kind "
-                f"{' or '.join(map(repr, kinds))}, or choose another method"
-            )
+        check_kind(one.kind, kinds, method)
     return references
+
+
+def check_kind(kind: str, kinds: Collection[str], method: str) -> None:
+    """Raise BadReferenceError unless a method takes this kind of reference."""
+    if kind not in kinds:
+        raise BadReferenceError(
+            f"{method} does not take a reference of kind {kind!r}: give one of kind "
+            f"{' or '.join(map(repr, kinds))}, or choose another method"
+        )
 
 
 def several_photos(images: Iterable[PhotoSource]) -> list[PhotoSource]:

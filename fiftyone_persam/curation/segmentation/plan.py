@@ -258,6 +258,15 @@ def check_texts(method: str, reference: Any) -> None:
             several_references_of(one, info.references, info.title)
 
 
+def check_kinds(method: str, references: Sequence[SampleReference]) -> None:
+    """Raise BadReferenceError for a label of a kind that the method does not take."""
+    from ...personalize.checks import check_kind
+
+    info = method_info(method)
+    for one in references:
+        check_kind(one.prompt.kind, info.references, info.title)
+
+
 def choose_cache(cache: Any) -> EmbeddingCache | None:
     """The cache that a ``cache`` argument means; see `segment`."""
     from ...engine import DiskCache, EmbeddingCache

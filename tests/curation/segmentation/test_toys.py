@@ -165,6 +165,22 @@ def test_the_form(photos: fo.Dataset) -> None:
     assert masked(photos, result["run"]) == [(0.0, 1.0)] * 3
 
 
+def test_the_form_refuses_a_label_that_the_method_cannot_start_from(photos: fo.Dataset) -> None:
+    link_plugin()
+    sample = photos.first()
+    sample["dots"] = fo.Keypoints(keypoints=[fo.Keypoint(points=[(0.3, 0.5)])])
+    sample.save()
+    chosen = {"reference": sample.id, "label_field": "dots", "model": "toy_sam", "scope": "one"}
+
+    def errors(method: str) -> list[str]:
+        given = chosen | {"method": method}
+        return Form(photos, "segment_from_reference", given, selected=[sample.id]).errors
+
+    (error,) = errors("toy")
+    assert "Toy does not take a reference of kind 'points': give one of kind 'mask'" in error
+    assert errors("persam") == []
+
+
 def test_options_of_a_method_appear_only_for_it(photos: fo.Dataset) -> None:
     link_plugin()
     chosen = {"reference": photos.first().id, "label_field": "ground_truth", "more": True}
