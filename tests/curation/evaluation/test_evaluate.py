@@ -281,7 +281,7 @@ def test_one_value_of_the_ground_truth(photos: fo.Dataset) -> None:
         ({"pred_field": "lost"}, "lost of .*cannot be read"),
         ({"pred_field": "turned"}, "turned of .*make both one size"),
         ({"gt_field": "empty"}, "no photo has ground truth in 'empty'"),
-        ({"mask_value": "#ff0000"}, "no colour mask"),
+        ({"mask_value": "#ff0000"}, "not a colour mask"),
     ],
 )
 def test_bad_input_leaves_everything_as_it_was(
