@@ -204,6 +204,7 @@ JPEG_COLOURS = np.asarray(Image.open(io.BytesIO(encoded(MANY, "JPEG", quality=95
         (MANY, "cup", {"#ff6d04": "cup", "#0000ff": "spoon"}, DISC),
         (MANY, 0x0000FF, None, OTHER),
         (np.asarray(colour(DISC)), 128, None, DISC),
+        (np.dstack([TWO, TWO * 0, TWO * 0]), 2, None, OTHER),  # ids in the red channel
         (np.dstack([MANY, np.full((H, W), 255, np.uint8)]), "#0000ff", None, OTHER),
     ],
 )

@@ -243,7 +243,7 @@ def _pixel_box(label: Any, size: tuple[int, int], where: str) -> tuple[float, fl
         x, y, w, h = (float(value) for value in label.bounding_box)
     except (TypeError, ValueError):
         raise BadReferenceError(f"{where} has no box: draw one or choose another label") from None
-    _check_relative((x, y, x + w, y + h), where, f"the box {list(label.bounding_box)}")
+    _check_relative((x, y, x + w, y + h), where, f"a box {list(label.bounding_box)}")
     return x * size[1], y * size[0], (x + w) * size[1], (y + h) * size[0]
 
 
