@@ -13,6 +13,7 @@ from typing import Any
 from .. import __version__
 from ..curation.handover.formats import EXPORTERS
 from ..datasets.importers import IMPORTERS
+from ..datasets.training_layouts import TRAINING_LAYOUTS
 from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
 from ..personalize.registries import METHODS
@@ -210,9 +211,7 @@ def _add_dreambooth(subparsers: Any) -> None:
     parser.add_argument("dataset", help="a FiftyOne dataset")
     parser.add_argument("run", metavar="RUN_OR_FIELD", help="a run, or a field of masks")
     parser.add_argument("folder", help="a new or empty folder")
-    parser.add_argument(
-        "--layout", default="diffusers", choices=("diffusers", "kohya", "onetrainer", "rgba")
-    )
+    parser.add_argument("--layout", default="diffusers", choices=tuple(TRAINING_LAYOUTS))
     parser.add_argument("--crop", default="none", choices=("none", "square", "box"))
     parser.add_argument(
         "--padding", type=float, default=0.1, help="around the object, share of its longer side"

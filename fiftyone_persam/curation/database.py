@@ -195,7 +195,7 @@ def root(samples: Any) -> Any:
         PersamError: it is neither.
     """
     if not isinstance(samples, fo.core.collections.SampleCollection):
-        raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
+        raise PersamError(f"{type(samples).__name__} is not a FiftyOne dataset or view: give one")
     home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")

@@ -323,4 +323,18 @@ def delete_empty_sidebar_group(dataset: Any, name: str) -> None:
     dataset._delete_empty_sidebar_group(name)
 
 
+async def show_colours(dataset: Any) -> None:
+    """Have the App's open tabs draw in a dataset's colours as they are now; in its server only."""
+    # 1.22.1: the server's own `dispatch_event` and `SetColorScheme`. Without them the colour of a
+    # new run is seen when the page is loaded again.
+    try:
+        from fiftyone.core.session.events import SetColorScheme
+        from fiftyone.core.state import build_color_scheme
+        from fiftyone.server.events import dispatch_event
+    except ImportError:
+        return
+    dataset._reload()
+    await dispatch_event(None, SetColorScheme.from_odm(build_color_scheme(None, dataset)))
+
+
 # Labels -------------------------------------------------------------------------------------------

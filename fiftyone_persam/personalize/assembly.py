@@ -25,6 +25,7 @@ def assemble(
     outcome: Outcome,
     appearance: Appearance,
     threshold: float,
+    negatives: Appearance | None = None,
 ) -> list[Prediction]:
     """Masks at the photos' own sizes, scores, and whether the object is there at all.
 
@@ -34,11 +35,12 @@ def assemble(
         outcome: their passes.
         appearance: of the object in its references.
         threshold: presence below which the object counts as absent.
+        negatives: appearance of what the object is not.
     """
     valid = valid_cells(batch.embeddings, sam.device)
     overlap = _overlap(outcome.passes[0].logits, outcome.logits, batch.embeddings)
     evidence = gather(
-        batch.features, outcome.logits, valid, appearance, outcome.scores, agreement=overlap
+        batch.features, outcome.logits, valid, appearance, outcome.scores, overlap, negatives
     )
     presences = probability(evidence).cpu().numpy()
     scores = outcome.scores.cpu().numpy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,25 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ..errors import BadReferenceError, CheckpointError, PersamError
-from ..options import Option, check_values
+from ..options import check_values
 from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import presence as presence_room
 from . import prior
 from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
+from .cascade_options import (
+    GuidedAttention,
+    MaxInstances,
+    Mode,
+    NegativePrior,
+    PositivePoints,
+    PostRefinement,
+    PresenceThreshold,
+    PriorName,
+    SemanticPrompt,
+    SeveralReferences,
+)
 from .checks import check_embeddings, several_references_of
 from .instances import find_instances
 from .location import Guide, LocationPrior, ReferenceView
@@ -32,53 +44,15 @@ from .method import Method
 from .prediction import Prediction
 from .reference import Reference, perseg_channel
 from .registries import LOCATION_PRIORS
-from .state import PRIOR, FittedState
+from .state import NEGATIVE, PRIOR, FittedState
 
 MODES = {"corrected": "background_removed", "reference": "released"}
 """The location prior of each mode."""
 
+# Differences of cosine that make one reference count e times as much as another.
+_AGREEMENT_SCALE = 0.1
 POSITIVE_POINTS = 3
 """Positive points of corrected mode."""
-
-Mode = Annotated[
-    Literal["corrected", "reference"],
-    Option("the released code with its faults mended, or exactly what it computes"),
-]
-NegativePrior = Annotated[bool, Option("also prompt with the least similar cell, as background")]
-GuidedAttention = Annotated[bool, Option("bias the decoder's attention by the similarity map")]
-SemanticPrompt = Annotated[bool, Option("add the target feature to the decoder's tokens")]
-PositivePoints = Annotated[
-    int | None,
-    Option(
-        "most similar places of one object to prompt with; 3 if left out, as released 1",
-        low=1,
-        high=16,
-        advice="give 1 or more",
-    ),
-]
-PostRefinement = Annotated[bool, Option("run the two further passes")]
-PresenceThreshold = Annotated[
-    float | None,
-    Option(
-        "presence below which the object counts as absent",
-        low=0,
-        high=1,
-        advice="give one of 0 to 1",
-    ),
-]
-SeveralReferences = Annotated[
-    Literal["max", "mean"],
-    Option("how the similarity maps of several references become one"),
-]
-MaxInstances = Annotated[
-    int,
-    Option(
-        "objects that look the same to find in one photo, at most", low=1, advice="give 1 or more"
-    ),
-]
-PriorName = Annotated[
-    str | None, Option("how the object is located; the mode's own way if left out")
-]
 
 Self = TypeVar("Self", bound="CascadeMethod")
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
@@ -100,7 +74,8 @@ class CascadeMethod(Method):
         presence_threshold: an object whose presence is below it counts as absent and gets an empty
             mask; 0 keeps every mask. None is 0.5 in corrected mode and 0 in reference mode.
         several_references: how several references become one similarity map: "max" takes the most
-            similar one at each cell (views that look different), "mean" their mean.
+            similar one at each cell (views that look different), "mean" their mean, "agreement" a
+            mean in which a reference counts the more, the more it looks like the others.
         max_instances: objects that look the same to find in one photo, at most; corrected mode.
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
         positive_points: most similar places of one object to prompt with. None is 3 in corrected
@@ -230,17 +205,31 @@ class CascadeMethod(Method):
         self: Self,
         reference: Reference | Sequence[Reference],
         embeddings: Sequence[ImageEmbedding] | None = None,
+        negatives: Reference | Sequence[Reference] = (),
     ) -> Self:
         """Learn the object from one reference or several.
 
         Args:
             reference: the object, or several photos of the same object.
             embeddings: the references' photos encoded by the same model, if they are at hand.
+            negatives: what the object is not, such as its twin or a mask that was rejected: places
+                that look more like these lose, and so do photos that match these better.
 
         Raises:
             BadReferenceError: no reference, one of another kind, or one that holds no object.
+            PersamError: negatives in reference mode, which knows none.
         """
         references = several_references_of(reference, self.references, self.title)
+        others = (
+            several_references_of(negatives, self.references, self.title)
+            if isinstance(negatives, Reference) or len(negatives)
+            else []
+        )
+        if others and self.mode == "reference":
+            raise PersamError(
+                "mode='reference' knows no negative references, as the released code: use "
+                "mode='corrected'"
+            )
         with torch.no_grad():
             if embeddings is None:
                 embeddings = self.sam.encode([r.photo for r in references])
@@ -257,6 +246,8 @@ class CascadeMethod(Method):
             if self.prior.exact:  # tuning, too, sees the first channel alone
                 masks = [channel > 0 for channel in channels]
             state = self._first_state(views)
+            if others:
+                state = replace(state, more={**state.more, **self._negative_state(others)})
         state = self.tune(state, views, masks)
         seen = [r.contrast for r in references if r.contrast is not None]
         if seen:
@@ -304,7 +295,13 @@ class CascadeMethod(Method):
         valid = prior.valid_cells(embeddings, device)
         maps = self.prior.similarity(matching, valid, state.targets, state.prior)
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
-        similarity = maps.amax(dim=1) if self.several_references == "max" else maps.mean(dim=1)
+        similarity = self._combined(maps)
+        if state.negative_targets is not None:
+            # Competition at each place: what looks more like a negative falls behind by as much.
+            rival = self.prior.similarity(
+                matching, valid, state.negative_targets, state.negative_prior
+            ).amax(dim=1)
+            similarity = similarity - (rival - similarity).clamp_min(0)
         guide = self.guide(similarity, valid, embeddings)
         return self._batch(embeddings, features, similarity, guide, best), best
 
@@ -339,6 +336,36 @@ class CascadeMethod(Method):
             raise CheckpointError(f"was not made with model {model.name!r}: fit again")
         loaded._state = fitted.to(model.device)
         return loaded
+
+    def _weights(self) -> Tensor:
+        """(R,) how much each reference counts, summing to 1."""
+        targets = self.state.targets.float()
+        count = len(targets)
+        if self.several_references == "mean" or count < 3:  # two agree with one another as much
+            return torch.full((count,), 1 / count, device=targets.device)
+        alike = targets @ targets.T
+        agreement = (alike.sum(dim=1) - alike.diagonal()) / (count - 1)
+        return torch.softmax(agreement / _AGREEMENT_SCALE, dim=0)
+
+    def _combined(self, maps: Tensor) -> Tensor:
+        """(B, R, h, w) maps of the references -> (B, h, w)."""
+        if self.several_references == "max":
+            return maps.amax(dim=1)
+        return torch.einsum("r,brhw->bhw", self._weights(), maps)
+
+    def _negative_state(self, negatives: Sequence[Reference]) -> dict[str, Tensor]:
+        """What is remembered of negative references, by name."""
+        embeddings = self.sam.encode([negative.photo for negative in negatives])
+        masks = [self._mask_of(r, e) for r, e in zip(negatives, embeddings, strict=True)]
+        views = [
+            self._view(e, mask, perseg_channel(mask))
+            for e, mask in zip(embeddings, masks, strict=True)
+        ]
+        state = self._first_state(views)
+        return {
+            NEGATIVE + name: state.tensors()[name].to(self.sam.device)
+            for name in ("targets", "parts", "background", "likeness", *state.more)
+        }
 
     def _first_state(self, views: Sequence[ReferenceView]) -> FittedState:
         """What all methods of this kind know of their references."""
@@ -408,7 +435,7 @@ class CascadeMethod(Method):
         """The location prior, without the parts that are switched off."""
         points, labels = self.prompts(guide)
         raw = self.state.embeddings
-        chosen = raw[best] if self.several_references == "max" else raw.mean(dim=0)
+        chosen = raw[best] if self.several_references == "max" else self._weights() @ raw
         return PriorBatch(
             embeddings,
             features,
@@ -465,5 +492,12 @@ class CascadeMethod(Method):
         return mask
 
     def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
-        appearance = self.state.appearance
-        return assemble(self.sam, batch, outcome, appearance, self.presence_threshold)
+        state = self.state
+        return assemble(
+            self.sam,
+            batch,
+            outcome,
+            state.appearance,
+            self.presence_threshold,
+            state.negative_appearance,
+        )

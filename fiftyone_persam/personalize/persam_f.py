@@ -17,8 +17,8 @@ from ..errors import PersamError
 from ..options import Option, check_values
 from ..sam import ImageEmbedding, PromptableSam
 from . import prior
-from .cascade_method import (
-    CascadeMethod,
+from .cascade_method import CascadeMethod
+from .cascade_options import (
     GuidedAttention,
     MaxInstances,
     Mode,

@@ -61,12 +61,14 @@ class Evidence:
         covered: (B,) cells that the mask covers.
         scores: (B,) predicted IoU of the mask, if there is one.
         agreement: (B,) IoU of the first pass's mask and the last one's, if there are passes.
+        rival: (B,) as ``match``, of the negative reference that matches best, if there is one.
     """
 
     match: Tensor
     covered: Tensor
     scores: Tensor | None = None
     agreement: Tensor | None = None
+    rival: Tensor | None = None
 
 
 def describe(features: Tensor, foreground: Tensor, valid: Tensor) -> Appearance:
@@ -106,6 +108,7 @@ def gather(
     appearance: Appearance,
     scores: Tensor | None = None,
     agreement: Tensor | None = None,
+    negatives: Appearance | None = None,
 ) -> Evidence:
     """The evidence that features and masks give.
 
@@ -116,6 +119,7 @@ def gather(
         appearance: of the object in R references.
         scores: see `Evidence`.
         agreement: see `Evidence`.
+        negatives: appearance of what the object is not.
     """
     cells = F.normalize(features.float().flatten(2), dim=1)
     size = (features.shape[-2], features.shape[-1])
@@ -127,19 +131,26 @@ def gather(
     outside = (valid & (share <= 0)).float()
     elsewhere = (cells @ outside[:, :, None])[..., 0]
     elsewhere = elsewhere / outside.sum(dim=1, keepdim=True).clamp_min(1)
-    matches = [
-        _match(cells, share, inside, parts, F.normalize(background + elsewhere, dim=1)) / likeness
-        for parts, background, likeness in zip(
-            appearance.parts, appearance.background, appearance.likeness, strict=True
-        )
-    ]
-    best = torch.stack(matches, dim=1).amax(dim=1)
-    return Evidence(best.where(covered > 0, torch.zeros_like(best)), covered, scores, agreement)
+
+    def best(known: Appearance) -> Tensor:
+        matches = [
+            _match(cells, share, inside, parts, F.normalize(background + elsewhere, dim=1)) / like
+            for parts, background, like in zip(
+                known.parts, known.background, known.likeness, strict=True
+            )
+        ]
+        found = torch.stack(matches, dim=1).amax(dim=1)
+        return found.where(covered > 0, torch.zeros_like(found))
+
+    rival = None if negatives is None else best(negatives)
+    return Evidence(best(appearance), covered, scores, agreement, rival)
 
 
 def probability(evidence: Evidence) -> Tensor:
     """(B,) in [0, 1], how certainly the object is in each photo; 0 for an empty mask."""
     certainty = torch.sigmoid((evidence.match - _EVEN_MATCH) / _STEEPNESS)
+    if evidence.rival is not None:
+        certainty = certainty * torch.sigmoid((evidence.match - evidence.rival) / _STEEPNESS)
     return torch.where(evidence.covered > 0, certainty, torch.zeros_like(certainty))
 
 

@@ -25,6 +25,8 @@ FORMAT = "fiftyone-persam-state"
 VERSION = 2
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
+NEGATIVE = "negative."
+"""Begins the names of what is remembered of negative references."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,27 @@ class FittedState:
         return Appearance(self.parts.float(), self.background, self.likeness)
 
     @property
+    def negative_targets(self) -> Tensor | None:
+        """(N, C) normalised target features of what the object is not; None if nothing is known."""
+        return self.more.get(f"{NEGATIVE}targets")
+
+    @property
+    def negative_appearance(self) -> Appearance | None:
+        """What presence is judged against."""
+        if self.negative_targets is None:
+            return None
+        parts, *others = (
+            self.more[NEGATIVE + name] for name in ("parts", "background", "likeness")
+        )
+        return Appearance(parts.float(), *others)
+
+    @property
+    def negative_prior(self) -> dict[str, Tensor]:
+        """What the location prior remembers of what the object is not."""
+        start = NEGATIVE + PRIOR
+        return {n.removeprefix(start): t for n, t in self.more.items() if n.startswith(start)}
+
+    @property
     def prior(self) -> dict[str, Tensor]:
         """What the location prior remembers."""
         return {n.removeprefix(PRIOR): t for n, t in self.more.items() if n.startswith(PRIOR)}
@@ -162,7 +185,9 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
             f"fitted state {target} cannot be read ({error}): fit and save it again"
         ) from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise CheckpointError(f"{target} is no fitted state of this package: save one with save()")
+        raise CheckpointError(
+            f"{target} is not a fitted state of this package: save one with save()"
+        )
     if header.get("version") != VERSION:
         raise CheckpointError(
             f"fitted state {target} has version {header.get('version')}, this package reads "
@@ -203,7 +228,7 @@ def check_header(path: str | os.PathLike[str], header: dict[str, Any], sam: Prom
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise CheckpointError(f"fitted state {path!r} is no path: give the file's path")
+        raise CheckpointError(f"fitted state {path!r} is not a path: give the file's path")
     target = Path(path)
     if target.suffix == ".safetensors":
         return target

@@ -22,8 +22,8 @@ from ..runs import schema
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
 FIELDS = ("iou", "boundary_iou", "accuracy")
-# Results' attributes, and short names, for the App's table is narrow. "objects": pixels pooled per
-# object, then the mean over objects.
+# Results' attributes, with short names because the App's table is narrow. "objects": pixels pooled
+# per object, then the mean over objects.
 METRICS = {
     "mIoU": ("miou", "mIoU, objects"),
     "bIoU": ("mean_boundary_iou", "bIoU, objects"),

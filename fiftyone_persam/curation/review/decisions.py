@@ -130,7 +130,7 @@ def rename_review(dataset: Any, run: str, new_name: str) -> None:
 
 
 def check_results(ids: Iterable[str], known: Iterable[str], run: str) -> None:
-    """Raise PersamError if one of these photos is none that a run has touched."""
+    """Raise PersamError unless a run has touched all of these photos."""
     touched = set(known)
     if stray := next((i for i in ids if i not in touched), None):
         raise PersamError(f"photo {stray!r} has no result of run {run!r}: segment it first")

@@ -182,7 +182,7 @@ def _forgotten(plan: Plan) -> list[PhotoTask]:
         ended = set(dataset.exists(plan.name).values("id"))
         ended |= set(dataset.exists(f"{plan.name}_error").values("id"))
         missing = {task.id for task in plan.tasks} - ended
-        if missing:  # those that somebody has deleted in the meantime are no loss
+        if missing:  # those that somebody has deleted in the meantime are not lost
             missing = set(dataset.select(list(missing)).values("id"))
         return [task for task in plan.tasks if task.id in missing]
 

@@ -149,6 +149,7 @@ def segment(
         parameters = replace(parameters, presence_threshold=chosen)
     tasks = planning.choose_photos(photos, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
+    planning.check_kinds(method, references)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
