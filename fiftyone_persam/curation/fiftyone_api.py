@@ -282,7 +282,14 @@ def put_run_results(dataset: Any, run: str, results: Any, identity: ObjectId) ->
     files.put(content, _id=identity, content_type="application/json")
 
 
-def use_run_results(dataset: Any, run: str, identity: ObjectId) -> bool:
+def run_results_id(dataset: Any, run: str) -> ObjectId | None:
+    """The id of a run's stored results; None if it has none."""
+    # 1.22.1: as `put_run_results`.
+    found: ObjectId | None = dataset._doc.runs[run].results.grid_id
+    return found
+
+
+def use_run_results(dataset: Any, run: str, identity: ObjectId, earlier: ObjectId | None) -> bool:
     """Make stored results a run's, and remove its earlier ones; again does no harm.
 
     Returns:
@@ -291,15 +298,15 @@ def use_run_results(dataset: Any, run: str, identity: ObjectId) -> bool:
     # 1.22.1: as `put_run_results`. Without both an overwritten run keeps the photos of the call
     # before it if the process dies.
     document = dataset._doc.runs[run]
-    files, earlier = document.results.fs, document.results.grid_id
+    files = document.results.fs
     if not files.exists(identity):
         files.delete(identity)
         return False
-    if earlier != identity:
+    if document.results.grid_id != identity:
         odm.get_db_conn().runs.update_one({"_id": document.id}, {"$set": {"results": identity}})
-        if earlier is not None:
-            files.delete(earlier)
         reload_document(dataset)
+    if earlier is not None:
+        files.delete(earlier)
     return True
 
 

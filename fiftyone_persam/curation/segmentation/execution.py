@@ -16,7 +16,13 @@ from ...engine.job import Backend, Job, PhotoResult, PhotoTask
 from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
 from ..database import clear_samples, make_durable, with_retries
-from ..fiftyone_api import drop_unlisted_runs, put_run_results, replace_run_results, use_run_results
+from ..fiftyone_api import (
+    drop_unlisted_runs,
+    put_run_results,
+    replace_run_results,
+    run_results_id,
+    use_run_results,
+)
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_steps
 from ..review.visibility import adopt_threshold
@@ -142,7 +148,8 @@ def _start_again(plan: Plan, record: RunRecord) -> None:
     """
     dataset, results = plan.dataset, ObjectId()
     config = record.to_config(dataset.init_run()).serialize()
-    details = {"name": plan.name, "config": config, "results": results}
+    earlier = run_results_id(dataset, plan.name)
+    details = {"name": plan.name, "config": config, "results": results, "earlier": earlier}
     journal.begin(dataset, plan.name, "overwrite", details)
     made = dataset.init_run_results(plan.name, ids=plan.ids, timings={})
     with_retries(lambda: put_run_results(dataset, plan.name, made, results))
@@ -152,7 +159,7 @@ def _start_again(plan: Plan, record: RunRecord) -> None:
 
 def _overwrite(dataset: Any, details: dict[str, Any]) -> None:
     name = details["name"]
-    if not use_run_results(dataset, name, details["results"]):
+    if not use_run_results(dataset, name, details["results"], details["earlier"]):
         return  # nothing has happened yet
     record = RunRecord.from_config(SimpleNamespace(**details["config"]), name)
     write_record(dataset, name, record)
