@@ -1,4 +1,4 @@
-"""Processes killed in the middle: a sample of what `python -m tests.curation.kills` tries in full."""
+"""Processes killed in the middle: a sample of what `python -m tests.curation.kills` tries."""
 
 from __future__ import annotations
 
