@@ -12,6 +12,7 @@ import platform
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,14 @@ class RayBackend:
     ) -> None:
         _ray()
         if workers is not None and (
-            isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
+            isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1
         ):
             raise PersamError(f"workers {workers!r} is no number of them: give 1 or more")
         for name, value in (
             ("gpus_per_worker", 0 if gpus_per_worker is None else gpus_per_worker),
             ("cpus_per_worker", cpus_per_worker),
         ):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, Real) or value < 0:
                 raise PersamError(f"{name} {value!r} is no number of them: give 0 or more")
         if address is not None and (not isinstance(address, str) or not address):
             raise PersamError(f"address {address!r} is no address: give one such as 'host:6379'")

@@ -15,6 +15,8 @@ from ...errors import PersamError
 from ...metrics import DILATION_RATIO
 from .. import database
 from ..checks import (
+    as_plain,
+    check_choice,
     check_field_name,
     check_group_by,
     check_mask_field,
@@ -31,6 +33,8 @@ from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, Progre
 
 logger = logging.getLogger(__name__)
 
+SKIP, RAISE = "skip", "raise"
+
 
 def evaluate(
     samples: Any,
@@ -42,6 +46,7 @@ def evaluate(
     dilation_ratio: float = DILATION_RATIO,
     include_references: bool = False,
     overwrite: bool = True,
+    on_error: str = SKIP,
     progress: Progress = None,
 ) -> PerSegResults:
     """Compare masks with ground truth: IoU, boundary IoU (Cheng et al.) and accuracy.
@@ -63,17 +68,21 @@ def evaluate(
         include_references: count the photos too that the run learnt the object from: those that it
             recorded, and those with ``role == "reference"``. The protocol leaves them out.
         overwrite: replace an evaluation of that name.
+        on_error: what becomes of a photo with a label that is damaged or does not fit: "skip"
+            leaves it out, and the results' ``skipped`` and the report name it; "raise" refuses.
         progress: as in `segment`.
 
     Raises:
-        PersamError: an unknown field, a key that is taken, a mask that cannot be read or is not of
-            its photo's proportions. Nothing has been written then.
+        PersamError: an unknown field, a key that is taken, no photo that can be compared, or, with
+            ``on_error="raise"``, one that cannot. Nothing has been written then.
     """
     dataset = database.root(samples)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
         check_group_by(samples, group_by)
+    check_choice("on_error", on_error, (SKIP, RAISE))
+    mask_value, dilation_ratio = as_plain(mask_value), as_plain(dilation_ratio)
     check_mask_value(mask_value)
     mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
@@ -88,13 +97,18 @@ def evaluate(
     _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
     if eval_key is not None:
         check_eval_key(dataset, eval_key, overwrite)
-    rows = method.count(view, progress)
+    rows, skipped = method.count(view, progress, skip_faulty=on_error == SKIP)
+    if skipped:
+        logger.warning(
+            "%d of %d photos cannot be compared and are left out, the first: %s",
+            *(len(skipped), len(rows) + len(skipped), next(iter(skipped.values()))),
+        )
     if eval_key is not None:
         if dataset.has_evaluation(eval_key):
             dataset.delete_evaluation(eval_key)
         method.register_run(view, eval_key)
         method.register_samples(view, eval_key)
-    results: PerSegResults = method.sum_up(view, eval_key, rows)
+    results: PerSegResults = method.sum_up(view, eval_key, rows, skipped)
     if eval_key is not None:
         method.save_run_results(view, eval_key, results)
         method.add_fields_to_sidebar_group(view, eval_key, omit_fields=(pred_field, gt_field))
