@@ -21,7 +21,7 @@ from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
 from ..labels.references import SampleReference, resolve_references
-from ..runs import naming
+from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import choose_folder, owns_folder
 from ..runs.record import Parameters, read_record
@@ -57,6 +57,7 @@ class Plan:
         masks_dir: the folder of mask files.
         run_id: marks the folder.
         fitting: seconds that learning the objects took.
+        tag: part of the names of this call's files.
     """
 
     dataset: Any
@@ -74,6 +75,12 @@ class Plan:
     masks_dir: Path
     run_id: str
     fitting: float = 0.0
+    tag: str = ""
+
+    def __post_init__(self) -> None:
+        # Never over a file that is there: a copy of a field, or another dataset, may name it.
+        if self.exists or folders.has_masks(self.masks_dir):
+            self.tag = folders.new_tag()
 
     @property
     def fields(self) -> RunFields:
@@ -93,6 +100,7 @@ class Plan:
             similarity=p.similarity,
             prompts=p.prompts,
             presence_threshold=p.presence_threshold or 0.0,
+            tag=self.tag,
         )
 
     def object_name(self, group: str) -> str:

@@ -264,6 +264,11 @@ def test_one_value_of_the_ground_truth(photos: fo.Dataset) -> None:
     view = photos.select(sample.id)
     assert fp.evaluate(view, "pred", mask_value=7).scores.miou == 1.0
     assert fp.evaluate(view, "pred").scores.miou < 1.0
+    photos.mask_targets = {"ground_truth": {7: "cup", 9: "edge"}}
+    photos.save()
+    assert fp.evaluate(view, "pred", mask_value="cup").scores.miou == 1.0
+    with pytest.raises(fp.PersamError, match="did you mean 'cup'"):
+        fp.evaluate(view, "pred", mask_value="cups")
 
 
 @pytest.mark.parametrize(
