@@ -99,12 +99,12 @@ def load_model(name: str) -> PromptableSam:
     return fp.load_sam(sam.eval())
 
 
-def album_parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments of a benchmark that looks at masks: an album and a model."""
+def album_parser(description: str | None, optional: bool = False) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that looks at masks: an album, if need be, and a model."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("album", type=Path)
+    parser.add_argument("album", type=Path, nargs="?" if optional else None)
     parser.add_argument(
         "--model", default="sam_lite", help="a model's name or a sam_lite .safetensors file"
     )

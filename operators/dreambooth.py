@@ -43,7 +43,7 @@ class ExportDreamBooth(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Masks, layout, folder, crop, captions."""
-        from fiftyone_persam.datasets.concept_layouts import LAYOUTS
+        from fiftyone_persam.datasets.training_layouts import TRAINING_LAYOUTS
 
         runs = run_names(ctx.dataset)
         fields = mask_fields(ctx.dataset)
@@ -58,7 +58,7 @@ class ExportDreamBooth(PersamOperator):
             self._run_inputs(ctx, inputs, source)
         else:
             self._label_inputs(ctx, inputs, source)
-        layouts = {name: layout.description for name, layout in LAYOUTS.items()}
+        layouts = {name: layout.help for name, layout in TRAINING_LAYOUTS.items()}
         choose(inputs, "layout", layouts, "Trainer", default="diffusers", radio=True)
         self._folder_inputs(ctx, inputs)
         self._photo_inputs(ctx, inputs)

@@ -89,6 +89,7 @@ def segment(options: Options) -> int:
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
         dtype=options.dtype,
+        features=options.features,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
         batch_size=options.batch_size,

@@ -13,6 +13,7 @@ from typing import Any
 from .. import __version__
 from ..curation.handover.formats import EXPORTERS
 from ..datasets.importers import IMPORTERS
+from ..datasets.training_layouts import TRAINING_LAYOUTS
 from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
 from ..personalize.registries import METHODS
@@ -117,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_view(segment)
     _add_model(segment)
+    _add_features(segment)
     _add_engine(segment)
     segment.set_defaults(command=commands.segment)
 
@@ -215,9 +217,7 @@ def _add_dreambooth(subparsers: Any) -> None:
     parser.add_argument("dataset", help="a FiftyOne dataset")
     parser.add_argument("run", metavar="RUN_OR_FIELD", help="a run, or a field of masks")
     parser.add_argument("folder", help="a new or empty folder")
-    parser.add_argument(
-        "--layout", default="diffusers", choices=("diffusers", "kohya", "onetrainer", "rgba")
-    )
+    parser.add_argument("--layout", default="diffusers", choices=tuple(TRAINING_LAYOUTS))
     parser.add_argument("--crop", default="none", choices=("none", "square", "box"))
     parser.add_argument(
         "--padding", type=float, default=0.1, help="around the object, share of its longer side"
@@ -246,6 +246,12 @@ def _add_dreambooth(subparsers: Any) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="sam_lite", help="see `models list`")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--features", metavar="SOURCE", help="another backbone to find the object by: timm/<model>"
+    )
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:

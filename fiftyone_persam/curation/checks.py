@@ -44,14 +44,14 @@ def check_count(name: str, value: Any) -> None:
         return
     value = as_plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PersamError(f"{name} {value!r} is no number of them: give 1 or more")
+        raise PersamError(f"{name} {value!r} is not a number of them: give 1 or more")
 
 
 def check_switches(**switches: Any) -> None:
     """Raise PersamError unless all are True or False: "no" would count as True."""
     for name, value in switches.items():
         if not isinstance(as_plain(value), bool):
-            raise PersamError(f"{name} {value!r} is no switch: give True or False")
+            raise PersamError(f"{name} {value!r} is not a switch: give True or False")
 
 
 def check_backend(backend: Any, cache: Any = None) -> None:
@@ -76,7 +76,7 @@ def check_mask_value(value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer, str)):
         raise PersamError(
-            f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
+            f"mask_value {value!r} is not a pixel value: give an integer, or '#rrggbb' for colours"
         )
     if isinstance(value, str) and not value.strip():
         raise PersamError(f"mask_value {value!r} is empty: give a class, an integer, or '#rrggbb'")
@@ -136,7 +136,7 @@ def check_states(states: Any, known: Sequence[str]) -> tuple[str, ...]:
     listed = _listed(states) if several else []
     if not listed:
         raise PersamError(
-            f"states {_short(states)} is no list of states: give some of {', '.join(known)}"
+            f"states {_short(states)} is not a list of states: give some of {', '.join(known)}"
         )
     for state in listed:
         if state not in known:
@@ -152,7 +152,7 @@ def list_of_ids(ids: Any) -> list[str]:
             photos are meant.
 
     Raises:
-        PersamError: they are none.
+        PersamError: they are something else.
     """
     if isinstance(ids, fo.core.collections.SampleCollection):
         return photo_ids(ids)
@@ -160,24 +160,24 @@ def list_of_ids(ids: Any) -> list[str]:
         listed = _listed(ids)
         if all(isinstance(one, (str, ObjectId)) for one in listed):
             return [str(one) for one in listed]
-    raise PersamError(f"ids {_short(ids)} is no list of sample ids: give [sample.id, ...]")
+    raise PersamError(f"ids {_short(ids)} is not a list of sample ids: give [sample.id, ...]")
 
 
 def check_text(argument: str, value: Any) -> None:
     """Raise PersamError unless this is a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise PersamError(f"{argument} {_short(value)} is no name: give a text")
+        raise PersamError(f"{argument} {_short(value)} is not a name: give a text")
 
 
 def folder_path(argument: str, value: Any) -> Path:
     """A folder as a whole path; it need not exist.
 
     Raises:
-        PersamError: this is no path.
+        PersamError: this is not a path.
     """
     path = str(value) if isinstance(value, (str, os.PathLike)) else ""
     if not path or "\0" in path:
-        raise PersamError(f"{argument} {_short(value)} is no folder: give a path")
+        raise PersamError(f"{argument} {_short(value)} is not a folder: give a path")
     return Path(path).expanduser().absolute()
 
 

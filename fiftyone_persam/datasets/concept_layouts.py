@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ..errors import PersamError
 from .concept_photo import ConceptPhoto, Photo, PhotoOptions
+from .training_layouts import TRAINING_LAYOUTS, Layout
 
 METADATA, MANIFEST = "metadata.jsonl", "manifest.json"
 IMAGES, MASKS = "images", "masks"
@@ -32,38 +32,11 @@ _TAKEN_ENDS = re.compile(r"(-masklabel|-condlabel)+$", re.IGNORECASE)
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 
 
-class Layout(ABC):
-    """Where photos, masks and captions go, as paths inside the set's folder."""
-
-    description: ClassVar[str]
-
-    @abstractmethod
-    def write_photo(
-        self, folder: Path, name: str, photo: ConceptPhoto, caption: str
-    ) -> dict[str, str]:
-        """Write one photo's files.
-
-        Returns:
-            its ``file_name``, and ``mask_file_name`` unless the mask is the photo's alpha channel.
-        """
-
-    def write_index(  # noqa: B027
-        self, folder: Path, final: Path, name: str, options: PhotoOptions
-    ) -> None:
-        """Write the file that the trainer is pointed at; not every trainer has one.
-
-        Args:
-            folder: where the set is written.
-            final: where it will be: trainers want absolute paths.
-            name: what the concept is called.
-            options: how the photos were made ready.
-        """
-
-
 class DiffusersLayout(Layout):
     """``images/`` holds photos and nothing else, as ``--instance_data_dir`` wants."""
 
-    description = "diffusers: images/, masks/, captions in metadata.jsonl (imagefolder)"
+    name = "diffusers"
+    help = "diffusers: images/, masks/, captions in metadata.jsonl (imagefolder)"
 
     def write_photo(
         self, folder: Path, name: str, photo: ConceptPhoto, caption: str
@@ -78,7 +51,8 @@ class DiffusersLayout(Layout):
 class KohyaLayout(Layout):
     """Masks of the same names in a folder of their own, for ``--masked_loss``."""
 
-    description = "kohya sd-scripts: images/ with .txt captions, masks/, dataset.toml"
+    name = "kohya"
+    help = "kohya sd-scripts: images/ with .txt captions, masks/, dataset.toml"
 
     def write_photo(
         self, folder: Path, name: str, photo: ConceptPhoto, caption: str
@@ -99,7 +73,8 @@ class KohyaLayout(Layout):
 class OneTrainerLayout(Layout):
     """``name.png``, ``name-masklabel.png`` and ``name.txt`` side by side."""
 
-    description = "OneTrainer: images/ with -masklabel.png and .txt beside each, concepts.json"
+    name = "onetrainer"
+    help = "OneTrainer: images/ with -masklabel.png and .txt beside each, concepts.json"
 
     def write_photo(
         self, folder: Path, name: str, photo: ConceptPhoto, caption: str
@@ -133,7 +108,8 @@ class OneTrainerLayout(Layout):
 class RgbaLayout(Layout):
     """The mask as the photo's alpha channel, for kohya's ``alpha_mask``."""
 
-    description = "RGBA: images/ with the mask as alpha channel, .txt captions, dataset.toml"
+    name = "rgba"
+    help = "RGBA: images/ with the mask as alpha channel, .txt captions, dataset.toml"
 
     def write_photo(
         self, folder: Path, name: str, photo: ConceptPhoto, caption: str
@@ -148,23 +124,8 @@ class RgbaLayout(Layout):
         _write_toml(folder, final, options, "alpha_mask = true")
 
 
-LAYOUTS: dict[str, Layout] = {
-    "diffusers": DiffusersLayout(),
-    "kohya": KohyaLayout(),
-    "onetrainer": OneTrainerLayout(),
-    "rgba": RgbaLayout(),
-}
-
-
-def check_layout(layout: object) -> str:
-    """A layout's name.
-
-    Raises:
-        PersamError: there is no such layout.
-    """
-    if not isinstance(layout, str) or layout not in LAYOUTS:
-        raise PersamError(f"unknown layout {layout!r}: choose from {', '.join(LAYOUTS)}")
-    return layout
+DIFFUSERS, KOHYA = DiffusersLayout(), KohyaLayout()
+ONETRAINER, RGBA = OneTrainerLayout(), RgbaLayout()
 
 
 class ConceptWriter:
@@ -175,12 +136,12 @@ class ConceptWriter:
 
         Args:
             folder: an empty folder.
-            layout: one of `LAYOUTS`.
+            layout: one of `TRAINING_LAYOUTS`.
             options: how photos are made ready.
             final: the folder's place in the end, if it is moved.
         """
         self._folder, self._final, self._options = folder, final.absolute(), options
-        self._layout = LAYOUTS[check_layout(layout)]
+        self._layout = TRAINING_LAYOUTS[layout]
         self._names: set[str] = set()
         self._records: list[dict[str, Any]] = []
 

@@ -144,7 +144,12 @@ def save_trained(pipe: Any, trained: dict[str, Any], settings: TrainSettings) ->
         if settings.method == "lora":
             _save_lora(pipe, trained, aside)
         else:
-            pipe.save_pretrained(str(aside), safe_serialization=True)
+            whole = pipe
+            if any(part.dtype != torch.float32 for part in (pipe.unet, pipe.text_encoder)):
+                # What was rounded for speed, and not trained, is saved as it was.
+                whole = load_pipeline(settings.model, settings.variant)
+                whole.register_modules(**trained)
+            whole.save_pretrained(str(aside), safe_serialization=True)
         if final.exists():
             shutil.rmtree(final)
         os.replace(aside, final)

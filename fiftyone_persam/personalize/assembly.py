@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..sam import ImageEmbedding, Promptable
 from .cascade import Outcome, PriorBatch
 from .prediction import Prediction
-from .presence import gather, probability
+from .presence import Appearance, gather, probability
 from .prior import valid_cells
 from .threshold import is_absent
 
@@ -19,7 +20,12 @@ ABSENT = "absent"
 
 
 def assemble(
-    sam: Promptable, batch: PriorBatch, outcome: Outcome, levels: Tensor, threshold: float
+    sam: Promptable,
+    batch: PriorBatch,
+    outcome: Outcome,
+    appearance: Appearance,
+    threshold: float,
+    negatives: Appearance | None = None,
 ) -> list[Prediction]:
     """Masks at the photos' own sizes, scores, and whether the object is there at all.
 
@@ -27,13 +33,14 @@ def assemble(
         sam: the model.
         batch: B photos and their location priors.
         outcome: their passes.
-        levels: (B, 2) similarity of object and background in the reference of each photo.
+        appearance: of the object in its references.
         threshold: presence below which the object counts as absent.
+        negatives: appearance of what the object is not.
     """
     valid = valid_cells(batch.embeddings, sam.device)
     overlap = _overlap(outcome.passes[0].logits, outcome.logits, batch.embeddings)
     evidence = gather(
-        batch.similarity, outcome.logits, valid, levels, outcome.scores, agreement=overlap
+        batch.features, outcome.logits, valid, appearance, outcome.scores, overlap, negatives
     )
     presences = probability(evidence).cpu().numpy()
     scores = outcome.scores.cpu().numpy()
@@ -47,14 +54,15 @@ def assemble(
         if candidate.any() and is_absent(presences[i], threshold):
             stage, mask = ABSENT, np.zeros_like(candidate)
         rows, columns = embedding.valid_grid
+        shown = _distinct(batch.points[i])
         results.append(
             Prediction(
                 mask,
                 float(scores[i]),
                 float(presences[i]),
                 maps[i, :rows, :columns].copy(),
-                batch.points[i].copy(),
-                batch.labels.copy(),
+                batch.points[i][shown],
+                batch.labels[shown],
                 outcome.boxes[i],
                 stage,
                 float(agreements[i]),
@@ -62,6 +70,12 @@ def assemble(
             )
         )
     return results
+
+
+def _distinct(points: npt.NDArray[np.int64]) -> list[int]:
+    """Where each of (n, 2) points stands first; a location prior may repeat its best one."""
+    seen = [tuple(point) for point in points.tolist()]
+    return [k for k, point in enumerate(seen) if point not in seen[:k]]
 
 
 def _overlap(first: Tensor, last: Tensor, photos: Sequence[ImageEmbedding]) -> Tensor:

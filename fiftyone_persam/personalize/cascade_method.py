@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +18,25 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ..errors import BadReferenceError, CheckpointError, PersamError
-from ..options import Option, check_values
+from ..options import check_values
 from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import presence as presence_room
 from . import prior
 from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
+from .cascade_options import (
+    GuidedAttention,
+    MaxInstances,
+    Mode,
+    NegativePrior,
+    PositivePoints,
+    PostRefinement,
+    PresenceThreshold,
+    PriorName,
+    SemanticPrompt,
+    SeveralReferences,
+)
 from .checks import check_embeddings, several_references_of
 from .instances import find_instances
 from .location import Guide, LocationPrior, ReferenceView
@@ -32,41 +44,15 @@ from .method import Method
 from .prediction import Prediction
 from .reference import Reference, perseg_channel
 from .registries import LOCATION_PRIORS
-from .state import PRIOR, FittedState
+from .state import NEGATIVE, PRIOR, FittedState
 
-MODES = {"corrected": "aligned", "reference": "released"}
+MODES = {"corrected": "background_removed", "reference": "released"}
 """The location prior of each mode."""
 
-Mode = Annotated[
-    Literal["corrected", "reference"],
-    Option("the released code with its faults mended, or exactly what it computes"),
-]
-NegativePrior = Annotated[bool, Option("also prompt with the least similar cell, as background")]
-GuidedAttention = Annotated[bool, Option("bias the decoder's attention by the similarity map")]
-SemanticPrompt = Annotated[bool, Option("add the target feature to the decoder's tokens")]
-PostRefinement = Annotated[bool, Option("run the two further passes")]
-PresenceThreshold = Annotated[
-    float | None,
-    Option(
-        "presence below which the object counts as absent",
-        low=0,
-        high=1,
-        advice="give one of 0 to 1",
-    ),
-]
-SeveralReferences = Annotated[
-    Literal["max", "mean"],
-    Option("how the similarity maps of several references become one"),
-]
-MaxInstances = Annotated[
-    int,
-    Option(
-        "objects that look the same to find in one photo, at most", low=1, advice="give 1 or more"
-    ),
-]
-PriorName = Annotated[
-    str | None, Option("how the object is located; the mode's own way if left out")
-]
+# Differences of cosine that make one reference count e times as much as another.
+_AGREEMENT_SCALE = 0.1
+POSITIVE_POINTS = 3
+"""Positive points of corrected mode."""
 
 Self = TypeVar("Self", bound="CascadeMethod")
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
@@ -86,11 +72,14 @@ class CascadeMethod(Method):
         semantic_prompt: add the target feature to the decoder's tokens (eq. 10).
         post_refinement: run the two further passes.
         presence_threshold: an object whose presence is below it counts as absent and gets an empty
-            mask; 0 keeps every mask. None is 0.1 in corrected mode and 0 in reference mode.
+            mask; 0 keeps every mask. None is 0.5 in corrected mode and 0 in reference mode.
         several_references: how several references become one similarity map: "max" takes the most
-            similar one at each cell (views that look different), "mean" their mean.
+            similar one at each cell (views that look different), "mean" their mean, "agreement" a
+            mean in which a reference counts the more, the more it looks like the others.
         max_instances: objects that look the same to find in one photo, at most; corrected mode.
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
+        positive_points: most similar places of one object to prompt with. None is 3 in corrected
+            mode; reference mode has 1.
 
     Raises:
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
@@ -110,6 +99,7 @@ class CascadeMethod(Method):
         several_references: SeveralReferences = "max",
         max_instances: MaxInstances = 1,
         location_prior: PriorName = None,
+        positive_points: PositivePoints = None,
     ) -> None:
         given = {
             "mode": mode,
@@ -121,6 +111,7 @@ class CascadeMethod(Method):
             "several_references": several_references,
             "max_instances": max_instances,
             "location_prior": location_prior,
+            "positive_points": positive_points,
         }
         check_values(self.options(), given)
         if location_prior is not None and mode == "reference":
@@ -133,6 +124,11 @@ class CascadeMethod(Method):
             raise PersamError(
                 f"mode={mode!r} finds one object, as the released code: use mode='corrected' for "
                 "several instances"
+            )
+        if positive_points not in (None, 1) and mode == "reference":
+            raise PersamError(
+                "mode='reference' prompts with one positive point, as the released code: use "
+                "mode='corrected' for several"
             )
         if presence_threshold is None:
             presence_threshold = self.prior.presence_threshold
@@ -152,6 +148,7 @@ class CascadeMethod(Method):
         self.several_references = several_references
         self.max_instances = int(max_instances)
         self.location_prior = location_prior
+        self.positive_points = positive_points
         self._state: FittedState | None = None
 
     @property
@@ -208,17 +205,31 @@ class CascadeMethod(Method):
         self: Self,
         reference: Reference | Sequence[Reference],
         embeddings: Sequence[ImageEmbedding] | None = None,
+        negatives: Reference | Sequence[Reference] = (),
     ) -> Self:
         """Learn the object from one reference or several.
 
         Args:
             reference: the object, or several photos of the same object.
             embeddings: the references' photos encoded by the same model, if they are at hand.
+            negatives: what the object is not, such as its twin or a mask that was rejected: places
+                that look more like these lose, and so do photos that match these better.
 
         Raises:
             BadReferenceError: no reference, one of another kind, or one that holds no object.
+            PersamError: negatives in reference mode, which knows none.
         """
         references = several_references_of(reference, self.references, self.title)
+        others = (
+            several_references_of(negatives, self.references, self.title)
+            if isinstance(negatives, Reference) or len(negatives)
+            else []
+        )
+        if others and self.mode == "reference":
+            raise PersamError(
+                "mode='reference' knows no negative references, as the released code: use "
+                "mode='corrected'"
+            )
         with torch.no_grad():
             if embeddings is None:
                 embeddings = self.sam.encode([r.photo for r in references])
@@ -235,6 +246,8 @@ class CascadeMethod(Method):
             if self.prior.exact:  # tuning, too, sees the first channel alone
                 masks = [channel > 0 for channel in channels]
             state = self._first_state(views)
+            if others:
+                state = replace(state, more={**state.more, **self._negative_state(others)})
         state = self.tune(state, views, masks)
         seen = [r.contrast for r in references if r.contrast is not None]
         if seen:
@@ -257,7 +270,7 @@ class CascadeMethod(Method):
         predictions: list[Prediction] = []
         for start in range(0, len(embeddings), step):
             batch, best = self.locate(list(embeddings[start : start + step]))
-            found = self._predictions(batch, best, self._decode(batch))
+            found = self._predictions(batch, self._decode(batch))
             predictions += found if self.max_instances == 1 else self._more(batch, best, found)
         return predictions
 
@@ -282,9 +295,29 @@ class CascadeMethod(Method):
         valid = prior.valid_cells(embeddings, device)
         maps = self.prior.similarity(matching, valid, state.targets, state.prior)
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
-        similarity = maps.amax(dim=1) if self.several_references == "max" else maps.mean(dim=1)
-        guide = self.prior.guide(self.sam, similarity, valid, embeddings)
+        similarity = self._combined(maps)
+        if state.negative_targets is not None:
+            # Competition at each place: what looks more like a negative falls behind by as much.
+            rival = self.prior.similarity(
+                matching, valid, state.negative_targets, state.negative_prior
+            ).amax(dim=1)
+            similarity = similarity - (rival - similarity).clamp_min(0)
+        guide = self.guide(similarity, valid, embeddings)
         return self._batch(embeddings, features, similarity, guide, best), best
+
+    def guide(
+        self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
+    ) -> Guide:
+        """The location prior's points, as many as asked for, and attention bias."""
+        positives = self.positive_points or (1 if self.mode == "reference" else POSITIVE_POINTS)
+        return self.prior.guide(self.sam, similarity, valid, embeddings, positives)
+
+    def prompts(self, guide: Guide) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(B, n, 2) points of photos and their (n,) labels, without the part that is off."""
+        labels = np.ones(guide.points.shape[1], dtype=np.int64)
+        labels[-1] = 0
+        count = len(labels) if self.negative_prior else len(labels) - 1
+        return guide.points[:, :count], labels[:count]
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `Method.state_dict`."""
@@ -304,6 +337,36 @@ class CascadeMethod(Method):
         loaded._state = fitted.to(model.device)
         return loaded
 
+    def _weights(self) -> Tensor:
+        """(R,) how much each reference counts, summing to 1."""
+        targets = self.state.targets.float()
+        count = len(targets)
+        if self.several_references == "mean" or count < 3:  # two agree with one another as much
+            return torch.full((count,), 1 / count, device=targets.device)
+        alike = targets @ targets.T
+        agreement = (alike.sum(dim=1) - alike.diagonal()) / (count - 1)
+        return torch.softmax(agreement / _AGREEMENT_SCALE, dim=0)
+
+    def _combined(self, maps: Tensor) -> Tensor:
+        """(B, R, h, w) maps of the references -> (B, h, w)."""
+        if self.several_references == "max":
+            return maps.amax(dim=1)
+        return torch.einsum("r,brhw->bhw", self._weights(), maps)
+
+    def _negative_state(self, negatives: Sequence[Reference]) -> dict[str, Tensor]:
+        """What is remembered of negative references, by name."""
+        embeddings = self.sam.encode([negative.photo for negative in negatives])
+        masks = [self._mask_of(r, e) for r, e in zip(negatives, embeddings, strict=True)]
+        views = [
+            self._view(e, mask, perseg_channel(mask))
+            for e, mask in zip(embeddings, masks, strict=True)
+        ]
+        state = self._first_state(views)
+        return {
+            NEGATIVE + name: state.tensors()[name].to(self.sam.device)
+            for name in ("targets", "parts", "background", "likeness", *state.more)
+        }
+
     def _first_state(self, views: Sequence[ReferenceView]) -> FittedState:
         """What all methods of this kind know of their references."""
         targets = torch.stack([view.target for view in views])
@@ -317,10 +380,21 @@ class CascadeMethod(Method):
             prior.mean_feature(view.embedding.features.to(device), view.foreground)
             for view in views
         ]
+        appearance = presence_room.together(
+            [
+                presence_room.describe(
+                    view.embedding.features.to(device), view.foreground, view.valid
+                )
+                for view in views
+            ]
+        )
         return FittedState(
             targets,
             torch.stack(raw),
             torch.tensor(levels, device=device),
+            appearance.parts.half(),
+            appearance.background,
+            appearance.likeness,
             more={PRIOR + name: tensor for name, tensor in own.items()},
         )
 
@@ -359,15 +433,15 @@ class CascadeMethod(Method):
         best: Tensor,
     ) -> PriorBatch:
         """The location prior, without the parts that are switched off."""
-        positives, labels = (2, [1, 0]) if self.negative_prior else (1, [1])
+        points, labels = self.prompts(guide)
         raw = self.state.embeddings
-        chosen = raw[best] if self.several_references == "max" else raw.mean(dim=0)
+        chosen = raw[best] if self.several_references == "max" else self._weights() @ raw
         return PriorBatch(
             embeddings,
             features,
             similarity,
-            guide.points[:, :positives],
-            np.array(labels, dtype=np.int64),
+            points,
+            labels,
             guide.attention_bias if self.guided_attention else None,
             chosen.expand(len(embeddings), -1) if self.semantic_prompt else None,
             self.prompt_tokens(),
@@ -380,9 +454,9 @@ class CascadeMethod(Method):
         def segment(rows: list[int], blocked: Tensor) -> list[Prediction]:
             chosen = [batch.embeddings[row] for row in rows]
             similarity, free = batch.similarity[rows], valid[rows] & ~blocked
-            guide = self.prior.guide(self.sam, similarity, free, chosen)
+            guide = self.guide(similarity, free, chosen)
             again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
-            return self._predictions(again, best[rows], self._decode(again))
+            return self._predictions(again, self._decode(again))
 
         return find_instances(
             first,
@@ -417,6 +491,13 @@ class CascadeMethod(Method):
             )
         return mask
 
-    def _predictions(self, batch: PriorBatch, best: Tensor, outcome: Outcome) -> list[Prediction]:
-        levels = self.state.levels[best]
-        return assemble(self.sam, batch, outcome, levels, self.presence_threshold)
+    def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
+        state = self.state
+        return assemble(
+            self.sam,
+            batch,
+            outcome,
+            state.appearance,
+            self.presence_threshold,
+            state.negative_appearance,
+        )

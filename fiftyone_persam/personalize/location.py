@@ -1,8 +1,9 @@
 """Location priors: where the object may be, as a similarity map, points and an attention bias.
 
 "aligned" and "released" are the paper's one (eq. 5 to 8): the former knows the padding, the latter
-computes what the published code does. Another one is a class like these, registered in
-`LOCATION_PRIORS`; methods that decode in passes take it by ``location_prior="..."``.
+computes what the published code does. `stronger_priors` has others, one of them the default. Yet
+another one is a class like these, registered in `LOCATION_PRIORS`; methods that decode in passes
+take it by ``location_prior="..."``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Guide:
     """What B photos are decoded with.
 
     Attributes:
-        points: (B, 2, 2) int64 x, y in photo pixels: the most and the least likely place.
+        points: (B, n, 2) int64 x, y in photo pixels: the likely places, the most likely one first,
+            and last the least likely place.
         attention_bias: (B, h * w) for the guided attention.
     """
 
@@ -121,8 +123,17 @@ class LocationPrior(Protocol):
         similarity: Tensor,
         valid: Tensor,
         embeddings: Sequence[ImageEmbedding],
+        positives: int = 1,
     ) -> Guide:
-        """Points and attention bias of (B, h, w) similarity maps, by their valid cells alone."""
+        """Points and attention bias of (B, h, w) similarity maps, by their valid cells alone.
+
+        Args:
+            sam: the model.
+            similarity: (B, h, w).
+            valid: (B, h, w) bool.
+            embeddings: the B photos.
+            positives: likely places to name.
+        """
         ...
 
 
@@ -161,9 +172,10 @@ class AlignedPrior:
         similarity: Tensor,
         valid: Tensor,
         embeddings: Sequence[ImageEmbedding],
+        positives: int = 1,
     ) -> Guide:
         """See `LocationPrior.guide`."""
-        points = prior.aligned_points(similarity, valid, embeddings, sam.image_size)
+        points = prior.aligned_points(similarity, valid, embeddings, sam.image_size, positives)
         return Guide(points, prior.aligned_attention(similarity, valid))
 
 
@@ -192,8 +204,9 @@ class ReleasedPrior(AlignedPrior):
         similarity: Tensor,
         valid: Tensor,
         embeddings: Sequence[ImageEmbedding],
+        positives: int = 1,
     ) -> Guide:
-        """See `LocationPrior.guide`; padding counts as photo."""
+        """See `LocationPrior.guide`; padding counts as photo, and there is one likely place."""
         both = [
             prior.released_prior(sam, row, e) for row, e in zip(similarity, embeddings, strict=True)
         ]

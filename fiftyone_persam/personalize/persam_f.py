@@ -17,12 +17,13 @@ from ..errors import PersamError
 from ..options import Option, check_values
 from ..sam import ImageEmbedding, PromptableSam
 from . import prior
-from .cascade_method import (
-    CascadeMethod,
+from .cascade_method import CascadeMethod
+from .cascade_options import (
     GuidedAttention,
     MaxInstances,
     Mode,
     NegativePrior,
+    PositivePoints,
     PostRefinement,
     PresenceThreshold,
     PriorName,
@@ -63,7 +64,7 @@ class PerSAMF(CascadeMethod):
         steps: optimiser steps.
         lr: learning rate of the first step.
         negative_prior, guided_attention, semantic_prompt, post_refinement, presence_threshold,
-            several_references, max_instances, location_prior: as in `PerSAM`.
+            several_references, max_instances, location_prior, positive_points: as in `PerSAM`.
 
     Raises:
         PersamError: an unknown mode, or a number out of its range.
@@ -92,6 +93,7 @@ class PerSAMF(CascadeMethod):
         several_references: SeveralReferences = "max",
         max_instances: MaxInstances = 1,
         location_prior: PriorName = None,
+        positive_points: PositivePoints = None,
     ) -> None:
         super().__init__(
             sam,
@@ -104,6 +106,7 @@ class PerSAMF(CascadeMethod):
             several_references=several_references,
             max_instances=max_instances,
             location_prior=location_prior,
+            positive_points=positive_points,
         )
         given = {"scale_tuning": scale_tuning, "steps": steps, "lr": lr}
         check_values(self.options(), given)
@@ -156,13 +159,13 @@ class PerSAMF(CascadeMethod):
         embedding, device = view.embedding, self.sam.device
         valid = view.valid[None]
         maps = self.prior.similarity(view.features[None], valid, state.targets, state.prior)
-        guide = self.prior.guide(self.sam, maps[:, number], valid, [embedding])
-        count = 2 if self.negative_prior else 1
-        xy = guide.points[:, :count] * np.asarray(embedding.scale)
+        guide = self.guide(maps[:, number], valid, [embedding])
+        points, labels = self.prompts(guide)
+        xy = points * np.asarray(embedding.scale)
         logits, _ = self.sam.decode_tensors(
             embedding.features.to(device)[None],
             torch.as_tensor(xy, dtype=torch.float32, device=device),
-            torch.tensor([[1.0, 0.0][:count]], device=device),
+            torch.as_tensor(labels, dtype=torch.float32, device=device)[None],
             attention_bias=guide.attention_bias if self.guided_attention else None,
             token_offset=state.embeddings[number][None] if self.semantic_prompt else None,
         )

@@ -15,8 +15,8 @@ class Prediction:
     Attributes:
         mask: (H, W) bool at the photo's own size; empty if the object is judged absent.
         score: predicted IoU of the mask by SAM's own head, about 0 to 1.
-        presence: 0 to 1, how much the masked region looks like the object in the reference: 1 as
-            much as the reference's own object, 0 no more than the reference's background.
+        presence: 0 to 1, the probability that the masked region is the object in the reference; see
+            `fiftyone_persam.personalize.presence`.
         similarity: (h, w) float32 cosine similarity at the embedding's resolution, padding cut off.
         points: (n, 2) int64 x, y in pixels of the photo, positives first.
         labels: (n,) int64, 1 or 0.

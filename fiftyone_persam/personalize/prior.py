@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,6 +20,13 @@ from ..sam import ImageEmbedding, Promptable, resize_photo
 
 # A cell belongs to the object if at least this share of its part inside the photo does.
 FOREGROUND_COVERAGE = 0.5
+# Further positive points, between the photo's mean similarity and its peak: how similar they are at
+# least, and the cells that join them to the peak; and how far from one another, as a share of the
+# grid. Chosen with `benchmarks.priors`.
+_NEARLY_AS_SIMILAR = 0.8
+_SAME_OBJECT = 0.5
+_APART = 0.1
+_FLAT = 1e-4
 
 
 def released_foreground(sam: Promptable, channel: npt.NDArray[np.uint8]) -> Tensor:
@@ -111,25 +119,39 @@ def valid_cells(embeddings: Sequence[ImageEmbedding], device: torch.device) -> T
 
 
 def aligned_points(
-    similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding], image_size: int
+    similarity: Tensor,
+    valid: Tensor,
+    embeddings: Sequence[ImageEmbedding],
+    image_size: int,
+    positives: int = 1,
 ) -> npt.NDArray[np.int64]:
-    """Centres of the most and the least similar cell of each photo (eq. 7).
+    """Centres of the most similar cells and of the least similar cell of each photo (eq. 7).
 
     Bilinear upscaling puts no extremum between cells, so the grid is all that has to be searched.
+    A further positive point lies a tenth of the grid or more from those before it, on the same
+    object: nearly as similar as the first, and joined to it by cells that are similar enough. Where
+    there is no such cell, the first point is repeated, which changes little.
 
     Args:
         similarity: (B, h, w).
         valid: (B, h, w) bool.
         embeddings: the B photos.
         image_size: side of the model's input.
+        positives: how many of the most similar cells.
 
     Returns:
-        (B, 2, 2) x, y in pixels of each photo; first the most similar.
+        (B, positives + 1, 2) x, y in pixels of each photo; the most similar first, the least last.
     """
     _, height, width = similarity.shape
     most = similarity.masked_fill(~valid, -torch.inf).flatten(1).argmax(dim=1)
     least = similarity.masked_fill(~valid, torch.inf).flatten(1).argmin(dim=1)
-    flat = torch.stack([most, least], dim=1).cpu().numpy()
+    ends = torch.stack([most, least], dim=1).cpu().numpy()
+    flat = np.repeat(ends, [positives, 1], axis=1)
+    if positives > 1:
+        maps, cells = similarity.float().cpu().numpy(), valid.cpu().numpy()
+        for row, (map_, inside) in enumerate(zip(maps, cells, strict=True)):
+            found = _spread_over_object(map_, inside, int(ends[row, 0]), positives)
+            flat[row, : len(found)] = found
     centres = np.stack([flat % width, flat // width], axis=2) + 0.5
     centres *= np.array([image_size / width, image_size / height])
     scales = np.array([e.scale for e in embeddings])
@@ -137,6 +159,30 @@ def aligned_points(
     points = np.rint(centres / scales[:, None] - 0.5)
     # The centre of a cell at the photo's edge may lie in the padding.
     return np.clip(points, 0, sizes[:, None] - 1).astype(np.int64)
+
+
+def _spread_over_object(
+    similarity: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], first: int, count: int
+) -> list[int]:
+    """Flat indices of up to ``count`` cells on the object that the cell ``first`` lies on."""
+    height, width = similarity.shape
+    peak, mean = float(similarity.flat[first]), float(similarity[valid].mean())
+    near = valid & (similarity >= mean + _SAME_OBJECT * (peak - mean))
+    near.flat[first] = True
+    labels = cv2.connectedComponents(near.astype(np.uint8), connectivity=8)[1]
+    # A map without a peak, as of a featureless photo, has one sure cell.
+    peaked = peak - mean > _FLAT
+    floor = mean + _NEARLY_AS_SIMILAR * (peak - mean) if peaked else np.inf
+    free = (labels == labels.flat[first]) & (similarity >= floor)
+    reach = max(1, round(_APART * max(height, width)))
+    found = [first]
+    while len(found) < count:
+        y, x = divmod(found[-1], width)
+        free[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = False
+        if not free.any():
+            break
+        found.append(int(np.where(free, similarity, -np.inf).argmax()))
+    return found
 
 
 def aligned_attention(similarity: Tensor, valid: Tensor) -> Tensor:

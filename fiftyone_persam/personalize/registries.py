@@ -26,7 +26,13 @@ METHODS: Registry[type[Method]] = Registry(
 
 LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
     "location prior",
-    {"aligned": f"{_HERE}.location:AlignedPrior", "released": f"{_HERE}.location:ReleasedPrior"},
+    {
+        "background_removed": f"{_HERE}.stronger_priors:BackgroundRemovedPrior",
+        "aligned": f"{_HERE}.location:AlignedPrior",
+        "parts": f"{_HERE}.stronger_priors:PartsPrior",
+        "multi_scale": f"{_HERE}.stronger_priors:MultiScalePrior",
+        "released": f"{_HERE}.location:ReleasedPrior",
+    },
     required=("name", "help", "foreground", "fit", "similarity", "guide"),
 )
 

@@ -16,14 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, PersamError
+from .presence import Appearance
 
 if TYPE_CHECKING:
     from ..sam import Promptable
 
 FORMAT = "fiftyone-persam-state"
-VERSION = 1
+VERSION = 2
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
+NEGATIVE = "negative."
+"""Begins the names of what is remembered of negative references."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,9 @@ class FittedState:
         targets: (R, C) normalised target features, for the similarity map.
         embeddings: (R, C) raw mean features, for the semantic prompt.
         levels: (R, 2) similarity of object and background in each reference.
+        parts: (R, P, C) float16, the object part by part, to judge presence by.
+        background: (R, C) mean normalised feature of the rest of each reference.
+        likeness: (R,) how alike the object's own parts are.
         weights: (3,) of the mask scales; None for PerSAM.
         losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
         more: whatever else a method or its location prior has to remember, by name.
@@ -42,6 +48,9 @@ class FittedState:
     targets: Tensor
     embeddings: Tensor
     levels: Tensor
+    parts: Tensor
+    background: Tensor
+    likeness: Tensor
     weights: Tensor | None = None
     losses: Tensor | None = None
     more: Mapping[str, Tensor] = field(default_factory=dict)
@@ -66,6 +75,10 @@ class FittedState:
             and state.embeddings.ndim == 2
             and len(state.embeddings) == count
             and state.levels.shape == (count, 2)
+            and state.parts.ndim == 3
+            and state.parts.shape[::2] == state.embeddings.shape
+            and state.background.shape == state.embeddings.shape
+            and state.likeness.shape == (count,)
             and (state.weights is None or state.weights.shape == (3,))
             and all(torch.isfinite(tensor).all() for tensor in tensors.values())
         )
@@ -90,6 +103,32 @@ class FittedState:
         }
         more = {name: moved.pop(name) for name in self.more}
         return FittedState(**moved, more=more)
+
+    @property
+    def appearance(self) -> Appearance:
+        """What presence is judged by."""
+        return Appearance(self.parts.float(), self.background, self.likeness)
+
+    @property
+    def negative_targets(self) -> Tensor | None:
+        """(N, C) normalised target features of what the object is not; None if nothing is known."""
+        return self.more.get(f"{NEGATIVE}targets")
+
+    @property
+    def negative_appearance(self) -> Appearance | None:
+        """What presence is judged against."""
+        if self.negative_targets is None:
+            return None
+        parts, *others = (
+            self.more[NEGATIVE + name] for name in ("parts", "background", "likeness")
+        )
+        return Appearance(parts.float(), *others)
+
+    @property
+    def negative_prior(self) -> dict[str, Tensor]:
+        """What the location prior remembers of what the object is not."""
+        start = NEGATIVE + PRIOR
+        return {n.removeprefix(start): t for n, t in self.more.items() if n.startswith(start)}
 
     @property
     def prior(self) -> dict[str, Tensor]:
@@ -138,7 +177,7 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     try:
         with safe_open(target, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("persam", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"fitted state {target} does not exist: check its path") from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
@@ -146,7 +185,9 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
             f"fitted state {target} cannot be read ({error}): fit and save it again"
         ) from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise CheckpointError(f"{target} is no fitted state of this package: save one with save()")
+        raise CheckpointError(
+            f"{target} is not a fitted state of this package: save one with save()"
+        )
     if header.get("version") != VERSION:
         raise CheckpointError(
             f"fitted state {target} has version {header.get('version')}, this package reads "
@@ -187,7 +228,7 @@ def check_header(path: str | os.PathLike[str], header: dict[str, Any], sam: Prom
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise CheckpointError(f"fitted state {path!r} is no path: give the file's path")
+        raise CheckpointError(f"fitted state {path!r} is not a path: give the file's path")
     target = Path(path)
     if target.suffix == ".safetensors":
         return target

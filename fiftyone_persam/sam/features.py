@@ -29,11 +29,13 @@ class FeatureSource(Protocol):
     """A frozen backbone whose features tell objects apart.
 
     Attributes:
+        name: what `feature_source` makes it of, for records; None if it has no such name.
         identity: names its weights and settings: another one, another embedding.
         dim: channels.
         parameters: how many weights it has.
     """
 
+    name: str | None
     identity: str
     dim: int
     parameters: int
@@ -80,6 +82,7 @@ class TimmFeatures:
         size: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.name = f"timm/{model}"
         self.model = model
         self.layer = layer
         self._net = _build(model, pretrained, layer).to(device).eval().requires_grad_(False)
@@ -127,7 +130,7 @@ class TimmFeatures:
 
 FEATURE_SOURCES: Registry[Callable[[str], FeatureSource]] = Registry(
     "feature source",
-    {"timm": TimmFeatures},
+    {"timm": f"{__name__}:TimmFeatures"},
     otherwise=f"{OWN!r} for the decoder's own",
 )
 """How a source is made from what follows its name: "timm/resnet50" calls the entry "timm"."""
@@ -148,7 +151,9 @@ def feature_source(given: Any) -> FeatureSource | None:
         return None
     if isinstance(given, str):
         name, _, rest = given.partition("/")
-        return FEATURE_SOURCES[name](rest)
+        source = FEATURE_SOURCES[name](rest)
+        source.name = given  # a record of it leads here again
+        return source
     if isinstance(given, FeatureSource) and not isinstance(given, type):
         return given
     raise PersamError(

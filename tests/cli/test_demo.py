@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.cli.demo import METHODS, PUBLISHED, Demo, format_table, run_demo
+from fiftyone_persam.cli.demo import PUBLISHED, Demo, format_table, run_demo
 from fiftyone_persam.cli.demo_picture import GAP, TILE
 
 from ..curation.discs import files_of, state_of
@@ -38,9 +38,9 @@ def demo(out: Path, said: list[str]) -> Iterator[Demo]:
 def test_both_methods_are_scored(demo: Demo, said: list[str]) -> None:
     dataset = fo.load_dataset(NAME)
     assert dataset.persistent and len(dataset) == 28
-    assert [run.name for run in fp.list_runs(dataset)] == list(METHODS)
-    assert [line.partition(":")[0] for line in said] == ["Album", *METHODS.values()]
-    for method in METHODS:
+    assert [run.name for run in fp.list_runs(dataset)] == list(PUBLISHED)
+    assert [line.partition(":")[0] for line in said] == ["Album", "PerSAM", "PerSAM-F"]
+    for method in PUBLISHED:
         run = fp.load_run(dataset, method)
         assert run.state == "done" and run.counts["segmented"] == 28 and not run.errors
         scores = demo.scores[method]

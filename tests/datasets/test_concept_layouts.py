@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fiftyone_persam.datasets import ConceptWriter, PhotoOptions, prepare_photo, read_concept
-from fiftyone_persam.datasets.concept_layouts import LAYOUTS
+from fiftyone_persam.datasets.training_layouts import TRAINING_LAYOUTS, Layout
 from fiftyone_persam.errors import PersamError
 
 try:
@@ -130,7 +130,7 @@ def test_onetrainer_reads_what_is_beside_the_photo(tmp_path, expected) -> None:
     same(found, expected)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", TRAINING_LAYOUTS)
 def test_every_layout_is_read_back(tmp_path, expected, layout) -> None:
     folder = write(tmp_path / "set", layout)
     found = []
@@ -147,7 +147,7 @@ def test_every_layout_is_read_back(tmp_path, expected, layout) -> None:
         assert record["score"] == 0.5
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", TRAINING_LAYOUTS)
 def test_names_are_readable_on_every_system(tmp_path, layout) -> None:
     folder = write(tmp_path / "set", layout)
     names = [
@@ -165,4 +165,22 @@ def test_kohya_makes_buckets_for_photos_of_several_sizes(tmp_path) -> None:
 def test_unknown_layout(tmp_path) -> None:
     with pytest.raises(PersamError, match="diffusers, kohya, onetrainer, rgba"):
         ConceptWriter(tmp_path, "lycoris", OPTIONS, tmp_path)
-    assert all(layout.description for layout in LAYOUTS.values())
+    assert all(layout.help for layout in TRAINING_LAYOUTS.values())
+
+
+def test_another_layout_is_one_class_and_one_registration(tmp_path) -> None:
+    class Flat(Layout):
+        """Photos alone, as some trainers have them."""
+
+        name, help = "flat", "photos alone"
+
+        def write_photo(self, folder, name, photo, caption):
+            Image.fromarray(photo.image).save(folder / f"{name}.bmp")
+            return {"file_name": f"{name}.bmp"}
+
+    TRAINING_LAYOUTS.register(Flat())
+    try:
+        folder = write(tmp_path / "set", "flat")
+    finally:
+        TRAINING_LAYOUTS.unregister("flat")
+    assert len(list(folder.glob("*.bmp"))) == len(read_concept(folder)) == len(NAMES)

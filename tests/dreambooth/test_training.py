@@ -222,6 +222,19 @@ def test_what_was_trained_loads_in_diffusers(
     assert np.allclose(drawn, draw(trainer.pipe), atol=1e-5)
 
 
+def test_what_is_frozen_is_saved_unrounded(settings: Make, model: Path) -> None:
+    asked = settings(method="unet", precision="bf16")
+    trained = train(asked, say=say_nothing, progress=False)
+    assert trained.folder is not None
+    for part, name in (("text_encoder", "model"), ("vae", "diffusion_pytorch_model")):
+        before, after = (
+            load_file(folder / part / f"{name}.safetensors") for folder in (model, trained.folder)
+        )
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    unet = load_file(trained.folder / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in unet.values()} == {torch.float32}
+
+
 # --- the rest ---------------------------------------------------------------------------------
 
 

@@ -76,7 +76,7 @@ def registered() -> Iterator[None]:
 def test_methods_say_what_they_are() -> None:
     infos = {info.name: info for info in list_methods()}
     assert list(infos) == ["persam_f", "persam"]
-    assert infos["persam"].title == "PerSAM" and infos["persam"].help == "no tuning at all"
+    assert infos["persam"].title == "PerSAM" and infos["persam"].help == PerSAM.help
     options = {option.name: option for option in infos["persam_f"].options}
     assert {"mode", "steps", "lr", "scale_tuning", "negative_prior"} <= set(options)
     assert options["negative_prior"].default is False and options["steps"].high == 100_000
@@ -185,9 +185,11 @@ def test_a_location_prior_of_ones_own(
 ) -> None:
     LOCATION_PRIORS.register(Shifted)
     try:
-        method = PerSAM(sam, location_prior="shifted").fit(reference)
+        one = {"positive_points": 1}
+        method = PerSAM(sam, location_prior="shifted", **one).fit(reference)
         assert method.presence_threshold == 0.0
-        usual = PerSAM(sam).fit(reference).locate(embeddings)[0]
+        aligned = PerSAM(sam, location_prior="aligned", **one).fit(reference)
+        usual = aligned.locate(embeddings)[0]
         found = method.locate(embeddings)[0]
         np.testing.assert_array_equal(found.similarity, -usual.similarity)
         np.testing.assert_array_equal(found.points, usual.points[:, ::-1])
@@ -203,23 +205,26 @@ def test_a_location_prior_of_ones_own(
         PerSAM(sam, "reference", location_prior="aligned")
 
 
-def test_a_state_without_later_settings_still_loads(
-    sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding], tmp_path: Path
+def test_states_of_other_versions_are_refused(
+    sam: PromptableSam, reference: Reference, tmp_path: Path
 ) -> None:
-    """Files of the first version: they know no location prior, and no other tensors."""
-    from fiftyone_persam.personalize.state import read_state, write_state
+    from fiftyone_persam.personalize.state import VERSION, read_state, write_state
 
-    method = PerSAM(sam).fit(reference)
-    tensors, header = read_state(method.save(tmp_path / "new"))
-    assert set(tensors) == {"targets", "embeddings", "levels"} and header["version"] == 1
-    header["settings"].pop("location_prior")
-    old = PerSAM.load(write_state(tmp_path / "old", tensors, header), sam)
-    assert torch.equal(
-        old.locate(embeddings)[0].similarity, method.locate(embeddings)[0].similarity
+    tensors, header = read_state(PerSAM(sam).fit(reference).save(tmp_path / "new"))
+    assert header["version"] == VERSION
+    old = {name: tensors[name] for name in ("targets", "embeddings", "levels")}
+    with pytest.raises(CheckpointError, match="version 1, this package reads"):
+        PerSAM.load(write_state(tmp_path / "old", old, {**header, "version": 1}), sam)
+    with pytest.raises(CheckpointError, match="lacks tensors: fit and save it again"):
+        PerSAM.load(write_state(tmp_path / "part", old, header), sam)
+    settings = {**header["settings"]}
+    settings.pop("positive_points")  # a setting with a default may be missing
+    assert PerSAM.load(
+        write_state(tmp_path / "few", tensors, {**header, "settings": settings}), sam
     )
-    header["settings"]["speed"] = 3
     with pytest.raises(CheckpointError, match="settings that this version does not know"):
-        PerSAM.load(write_state(tmp_path / "newer", tensors, header), sam)
+        more = {**header, "settings": {**settings, "speed": 3}}
+        PerSAM.load(write_state(tmp_path / "newer", tensors, more), sam)
 
 
 def test_the_default_session_treats_frames_as_photos(

@@ -1,55 +1,168 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from torch.nn import functional as F
 
-from fiftyone_persam.personalize.presence import calibrate, presence
+from fiftyone_persam.datasets import build_album
+from fiftyone_persam.datasets.mask_files import read_mask
+from fiftyone_persam.personalize import PerSAM, PerSAMF, Reference
+from fiftyone_persam.personalize.presence import (
+    DEFAULT_THRESHOLD,
+    PARTS,
+    calibrate,
+    describe,
+    gather,
+    probability,
+    together,
+)
+from fiftyone_persam.sam import PromptableSam, load_sam
 
-VALID = torch.ones(4, 4, dtype=torch.bool)
+SIDE, CHANNELS = 8, 16
+VALID = torch.ones(SIDE, SIDE, dtype=torch.bool)
+CELLS = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+CELLS[2:6, 2:6] = True
 
 
-def grid(inside: float, outside: float) -> tuple[torch.Tensor, torch.Tensor]:
-    cells = torch.zeros(4, 4, dtype=torch.bool)
-    cells[:2, :2] = True
-    return torch.where(cells, inside, outside), cells
+def scene(seed: int, cells: torch.Tensor = CELLS, background: int = 0) -> torch.Tensor:
+    """(C, h, w): a thing of its own kind (by seed) on a background that all photos share."""
+    kind = torch.Generator().manual_seed(seed)
+    noise = torch.Generator().manual_seed(1000 + seed + background)
+    thing = torch.randn(CHANNELS, generator=kind)
+    rest = torch.randn(CHANNELS, generator=torch.Generator().manual_seed(99))
+    features = torch.where(cells, thing[:, None, None], 2 * rest[:, None, None])
+    return features + 0.3 * torch.randn(CHANNELS, SIDE, SIDE, generator=noise)
+
+
+def logits(cells: torch.Tensor) -> torch.Tensor:
+    return torch.where(cells, 1.0, -1.0).repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
+
+
+def ask(features: torch.Tensor, *references: torch.Tensor, cells: torch.Tensor = CELLS) -> float:
+    known = together([describe(one, CELLS, VALID) for one in references])
+    return float(probability(gather(features[None], logits(cells), VALID[None], known)))
 
 
 def test_levels_are_the_means_of_object_and_rest() -> None:
-    similarity, cells = grid(0.8, 0.2)
-    assert calibrate(similarity, cells, VALID) == pytest.approx((0.8, 0.2))
-
-
-def test_padding_counts_neither_way() -> None:
-    similarity, cells = grid(0.8, 0.2)
-    similarity[:, 3] = -9
-    valid = VALID.clone()
-    valid[:, 3] = False
-    assert calibrate(similarity, cells, valid) == pytest.approx((0.8, 0.2))
-
-
-def test_a_photo_that_is_all_object() -> None:
-    similarity, _ = grid(0.8, 0.8)
-    inside, outside = calibrate(similarity, VALID, VALID)
-    assert inside == pytest.approx(0.8) and outside == 0
-
-
-def test_levels_are_never_the_same() -> None:
-    similarity, cells = grid(0.5, 0.6)
-    inside, outside = calibrate(similarity, cells, VALID)
+    similarity = torch.where(CELLS, 0.8, 0.2)
+    assert calibrate(similarity, CELLS, VALID) == pytest.approx((0.8, 0.2))
+    padded = VALID.clone()
+    padded[:, 7] = False
+    similarity[:, 7] = -9
+    assert calibrate(similarity, CELLS, padded) == pytest.approx((0.8, 0.2))
+    assert calibrate(torch.full((SIDE, SIDE), 0.8), VALID, VALID) == pytest.approx((0.8, 0))
+    inside, outside = calibrate(torch.where(CELLS, 0.5, 0.6), CELLS, VALID)
     assert outside < inside
 
 
-@pytest.mark.parametrize(
-    ("level", "expected"), [(0.8, 1), (0.9, 1), (0.5, 0.5), (0.2, 0), (-0.3, 0)]
-)
-def test_presence_lies_between_the_levels(level: float, expected: float) -> None:
-    similarity, cells = grid(level, 0.1)
-    logits = torch.where(cells, 1.0, -1.0).repeat_interleave(4, 0).repeat_interleave(4, 1)
-    found = presence(similarity[None], logits[None], VALID[None], torch.tensor([[0.8, 0.2]]))
-    assert found.item() == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize("background", [1, 2, 3])
+def test_the_same_thing_again_is_there_and_another_is_not(background: int) -> None:
+    assert ask(scene(1, background=background), scene(1)) > 0.9
+    assert ask(scene(2, background=background), scene(1)) < 0.1
+
+
+def test_the_other_place_of_the_mask_is_not_the_object() -> None:
+    corner = torch.zeros_like(CELLS)
+    corner[:2] = True
+    assert ask(scene(1, background=1), scene(1), cells=corner) < 0.1
 
 
 def test_an_empty_mask_is_absent() -> None:
-    similarity, _ = grid(0.9, 0.9)
-    found = presence(similarity[None], -torch.ones(1, 16, 16), VALID[None], torch.ones(1, 2))
-    assert found.item() == 0
+    assert ask(scene(1), scene(1), cells=torch.zeros_like(CELLS)) == 0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [lambda f: 7 * f, lambda f: f * torch.linspace(1, 3, SIDE)[:, None], lambda f: f.half()],
+    ids=["scale", "strength of cells", "half precision"],
+)
+def test_the_scale_of_a_models_features_means_nothing(
+    model: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    for seed in (1, 2):
+        plain = ask(scene(seed, background=1), scene(1))
+        assert ask(model(scene(seed, background=1)), model(scene(1))) == pytest.approx(
+            plain, abs=0.01
+        )
+
+
+def test_what_all_cells_have_in_common_means_nothing() -> None:
+    """A model may give every cell the same large vector: similarities then are all near 1."""
+    common = 5 * F.normalize(torch.ones(CHANNELS), dim=0)[:, None, None]
+    for seed in (1, 2):
+        shifted = ask(scene(seed, background=1) + common, scene(1) + common)
+        assert (shifted >= 0.5) == (seed == 1)
+
+
+def test_padding_counts_for_nothing() -> None:
+    valid = VALID.clone()
+    valid[6:] = False
+    features = scene(1, background=1)
+    known = describe(scene(1), CELLS, VALID)
+    found = gather(features[None], logits(CELLS), valid[None], known).match
+    features[:, 6:] = 50
+    assert torch.equal(gather(features[None], logits(CELLS), valid[None], known).match, found)
+
+
+def test_the_reference_that_matches_best_decides() -> None:
+    one, other = scene(1), scene(2)
+    assert ask(scene(2, background=1), one) < 0.1
+    assert ask(scene(2, background=1), one, other) == pytest.approx(
+        ask(scene(2, background=1), other)
+    )
+
+
+@pytest.mark.parametrize("cells", [VALID, CELLS & False], ids=["all object", "one cell"])
+def test_extreme_references(cells: torch.Tensor) -> None:
+    cells = cells.clone()
+    cells[4, 4] = True
+    known = describe(scene(1), cells, VALID)
+    assert known.parts.shape == (1, PARTS, CHANNELS)
+    assert torch.isfinite(known.parts).all() and 0 < float(known.likeness) <= 1
+    found = gather(scene(1)[None], logits(cells), VALID[None], known)
+    assert float(probability(found)) > 0.9
+
+
+def test_photos_of_a_batch_do_not_see_one_another() -> None:
+    known = describe(scene(1), CELLS, VALID)
+    features = torch.stack([scene(1, background=1), scene(2, background=2)])
+    masks = torch.cat([logits(CELLS), logits(CELLS)])
+    both = gather(features, masks, VALID.expand(2, -1, -1), known).match
+    alone = [
+        gather(f[None], m[None], VALID[None], known).match
+        for f, m in zip(features, masks, strict=True)
+    ]
+    assert torch.allclose(both, torch.cat(alone), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def lite() -> PromptableSam:
+    return load_sam("sam_lite")
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("presence") / "album"
+    return build_album(folder, objects=["cat", "motorcycle"], photos=3)
+
+
+@pytest.mark.parametrize("cls", [PerSAM, PerSAMF])
+def test_real_photos_with_and_without_the_object(
+    lite: PromptableSam, album: Path, cls: type[PerSAM]
+) -> None:
+    """At the default threshold, with the bundled model, each photo gets the right answer."""
+    mask: npt.NDArray[np.bool_] = read_mask(album / "Annotations" / "cat" / "00.png")
+    method = cls(lite).fit(Reference(album / "Images" / "cat" / "00.jpg", mask=mask))
+    assert method.presence_threshold == DEFAULT_THRESHOLD
+    names = ["cat/01", "cat/02", "motorcycle/00", "motorcycle/01", "motorcycle/02"]
+    found = method.predict([album / "Images" / f"{name}.jpg" for name in names])
+    for name, prediction in zip(names, found, strict=True):
+        there = name.startswith("cat")
+        assert prediction.mask.any() == there, (name, prediction.presence)
+        assert (prediction.stage == "absent") != there
+        assert prediction.candidate.any(), "the mask is kept aside"

@@ -10,11 +10,17 @@ from safetensors.torch import save_file
 
 from fiftyone_persam.errors import CheckpointError
 from fiftyone_persam.personalize import FittedState
-from fiftyone_persam.personalize.state import load_state, save_state
+from fiftyone_persam.personalize.state import VERSION, load_state, save_state
 
-STATE = FittedState(torch.rand(2, 8), torch.rand(2, 8), torch.rand(2, 2))
+
+def _object(count: int) -> tuple[torch.Tensor, ...]:
+    appearance = (torch.rand(count, 4, 8).half(), torch.rand(count, 8), torch.rand(count))
+    return (torch.rand(count, 8), torch.rand(count, 8), torch.rand(count, 2), *appearance)
+
+
+STATE = FittedState(*_object(2))
 TUNED = FittedState(
-    *(torch.rand(1, 8), torch.rand(1, 8), torch.rand(1, 2)),
+    *_object(1),
     torch.rand(3, dtype=torch.float64),
     torch.rand(4, 3, dtype=torch.float64),
 )
@@ -78,7 +84,7 @@ def _newer(path: Path) -> None:
 
 
 def _incomplete(path: Path) -> None:
-    header = json.dumps({"format": "fiftyone-persam-state", "version": 1})
+    header = json.dumps({"format": "fiftyone-persam-state", "version": VERSION})
     save_file({"targets": torch.zeros(1, 3)}, path, metadata={"persam": header})
 
 
@@ -93,7 +99,7 @@ def _strange_header(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (_truncated, "cannot be read"),
         (_pickled, "cannot be read"),
-        (_foreign, "no fitted state"),
+        (_foreign, "not a fitted state"),
         (_newer, "version 99"),
         (_incomplete, "lacks tensors"),
         (_strange_header, "cannot be read"),

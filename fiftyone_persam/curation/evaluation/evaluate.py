@@ -6,7 +6,9 @@ panel, loads again in another process, and is deleted by ``dataset.delete_evalua
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -25,11 +27,14 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
+from ..fiftyone_api import rename_evaluation
 from ..labels.pixels import plain_value
-from ..runs import naming
+from ..runs import journal, naming, schema
+from ..runs.lease import Lease
 from ..runs.loading import done_ids
 from ..runs.record import read_record
-from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, Progress
+from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
+from .scores import evaluation_fields, forget_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +82,7 @@ def evaluate(
             ``on_error="raise"``, one that cannot. Nothing has been written then.
     """
     dataset = database.root(samples)
+    journal.settle(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
@@ -97,22 +103,84 @@ def evaluate(
     _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
     if eval_key is not None:
         check_eval_key(dataset, eval_key, overwrite)
-    rows, skipped = method.count(view, progress, skip_faulty=on_error == SKIP)
+        action = f"replacing evaluation {eval_key!r}"
+        schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
+    rows, skipped = database.with_retries(
+        lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
+    )
     if skipped:
         logger.warning(
             "%d of %d photos cannot be compared and are left out, the first: %s",
             *(len(skipped), len(rows) + len(skipped), next(iter(skipped.values()))),
         )
-    if eval_key is not None:
-        if dataset.has_evaluation(eval_key):
-            dataset.delete_evaluation(eval_key)
-        method.register_run(view, eval_key)
-        method.register_samples(view, eval_key)
-    results: PerSegResults = method.sum_up(view, eval_key, rows, skipped)
-    if eval_key is not None:
-        method.save_run_results(view, eval_key, results)
-        method.add_fields_to_sidebar_group(view, eval_key, omit_fields=(pred_field, gt_field))
+    if eval_key is None:
+        return method.sum_up(view, None, rows, skipped)
+    return _store(dataset, eval_key, lambda key: _write(view, method, key, rows, skipped))
+
+
+def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> PerSegResults:
+    """Store an evaluation; an earlier one of its name goes when the new one is complete.
+
+    It is written under a key of its own, which takes the earlier one's place at the end. What a
+    process leaves that is killed before that is removed, what it leaves after it is completed.
+    """
+    lease = f"*evaluation {key}*"
+    with Lease(dataset, lease, what=f"evaluation {key!r}"):
+        aside = _free_key(dataset, key) if dataset.has_evaluation(key) else key
+        details = {"key": key, "aside": aside, "whole": False}
+        journal.begin(dataset, key, "evaluate", details, [lease])
+        try:
+            results = database.with_retries(lambda: write(aside))
+            details["whole"] = True
+            journal.begin(dataset, key, "evaluate", details, [lease])
+        finally:
+            database.with_retries(lambda: _finish(dataset, details))
+            journal.end(dataset, key, "evaluate")
+    results.rename(key)
     return results
+
+
+def _write(
+    view: Any, method: Any, key: str, rows: Sequence[PhotoRow], skipped: dict[str, str]
+) -> PerSegResults:
+    dataset = database.root(view)
+    forget_evaluation(dataset, key)  # what an attempt before this one has left
+    method.register_run(view, key)
+    method.register_samples(view, key)
+    results: PerSegResults = method.sum_up(view, key, rows, skipped)
+    method.save_run_results(view, key, results)
+    with schema.schema_lease(dataset):
+        database.refresh(dataset)
+        omitted = (method.config.pred_field, method.config.gt_field)
+        method.add_fields_to_sidebar_group(view, key, omit_fields=omitted)
+    return results
+
+
+def _finish(dataset: Any, details: dict[str, Any]) -> None:
+    key, aside = details["key"], details["aside"]
+    if not details["whole"]:
+        forget_evaluation(dataset, aside)
+    elif aside != key:
+        if dataset.has_evaluation(aside) and dataset.has_evaluation(key):
+            forget_evaluation(dataset, key)
+        renamed = zip(evaluation_fields(aside), evaluation_fields(key), strict=True)
+        schema.rename_fields(dataset, dict(renamed))
+        with schema.schema_lease(dataset):
+            database.refresh(dataset)
+            rename_evaluation(dataset, aside, key)
+
+
+def _free_key(dataset: Any, key: str) -> str:
+    """A key beside one that is taken."""
+    for number in itertools.count(1):
+        free = f"{key}_new{number}"
+        taken = any(dataset.has_field(name) for name in evaluation_fields(free))
+        if not taken and not dataset.has_evaluation(free):
+            break
+    return free
+
+
+FINISH = {"evaluate": _finish}
 
 
 def without_references(samples: Any, pred_field: str) -> Any:

@@ -22,8 +22,8 @@ from ..runs import schema
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
 FIELDS = ("iou", "boundary_iou", "accuracy")
-# Results' attributes, and short names, for the App's table is narrow. "objects": pixels pooled per
-# object, then the mean over objects.
+# Results' attributes, with short names because the App's table is narrow. "objects": pixels pooled
+# per object, then the mean over objects.
 METRICS = {
     "mIoU": ("miou", "mIoU, objects"),
     "bIoU": ("mean_boundary_iou", "bIoU, objects"),
@@ -197,6 +197,12 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         """The per-photo fields."""
         return [f"{eval_key}_{name}" for name in FIELDS]
 
+    def rename(self, samples: Any, eval_key: str, new_eval_key: str) -> None:
+        """Rename the per-photo fields."""
+        dataset = own_dataset(samples)
+        names = (self.get_fields(dataset, key) for key in (eval_key, new_eval_key))
+        schema.rename_fields(dataset, dict(zip(*names, strict=True)))
+
     def cleanup(self, samples: Any, eval_key: str) -> None:
         """Delete the per-photo fields."""
         dataset = own_dataset(samples)
@@ -260,6 +266,10 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
         chosen = set(self.ytrue_ids)
         rows = [(name, PhotoCounts(*counts)) for i, name, *counts in self.photos if i in chosen]
         return _score(rows, self.config.dilation_ratio)
+
+    def rename(self, key: str) -> None:
+        """Tell the results the name that their evaluation has got."""
+        self._key = key
 
     def attributes(self) -> list[str]:
         """What is stored."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...datasets.concept_layouts import ConceptWriter, check_layout
+from ...datasets.concept_layouts import ConceptWriter
 from ...datasets.concept_photo import PhotoOptions, prepare_photo
 from ...datasets.staging import check_folder, staged
+from ...datasets.training_layouts import TRAINING_LAYOUTS
 from ...errors import PersamError
 from ...sam.photos import load_photo
 from ..checks import check_progress, check_switches, check_text, folder_path
@@ -101,7 +102,7 @@ def export_dreambooth(
         dilate=dilate,
         feather=feather,
     )
-    check_layout(layout)
+    TRAINING_LAYOUTS.check(layout)
     check_switches(only_accepted=only_accepted, overwrite=overwrite)
     check_progress(progress)
     if label is not None:

@@ -39,7 +39,7 @@ class Promotion:
         label_field: where it wrote
         promoted: ids of photos that got a label
         kept: ids of photos left as they were
-        withdrawn: ids of photos that have lost a label, for its mask is not accepted any more
+        withdrawn: ids of photos that have lost a label, because its mask is not accepted any more
     """
 
     label_field: str

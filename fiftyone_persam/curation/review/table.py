@@ -90,8 +90,8 @@ class ReviewTable:
     def doubt(self) -> npt.NDArray[np.float64]:
         """(N,) in [0, 1]: 1 is the most doubtful photo of the run.
 
-        Each signal becomes a rank first, for scores and presences live on different scales; a photo
-        is as doubtful as its worst signal says.
+        Each signal becomes a rank first, because scores and presences live on different scales; a
+        photo is as doubtful as its worst signal says.
         """
         if not self.ids:
             return np.zeros(0)

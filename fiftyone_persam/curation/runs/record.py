@@ -44,6 +44,7 @@ class Parameters:
         presence_threshold: presence below which the object counts as absent; 0 for never, None
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
+        features: name of the backbone that finds the object; None for the model's own.
     """
 
     label_field: str = "ground_truth"
@@ -55,6 +56,7 @@ class Parameters:
     prompts: bool = False
     presence_threshold: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    features: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -116,7 +118,8 @@ class RunRecord:
         state: "running", "done", "interrupted" or "failed"; see `Run.state`.
         reason: why the run failed; "" otherwise.
         checkpoint_sha256: of the model's checkpoint; None for weights that came from no file.
-        weights_sha256: of the weights themselves, where there is no checkpoint.
+        weights_sha256: of the weights themselves, where there is no checkpoint or another backbone
+            beside it.
         device, dtype, backend: where and how the last call computed.
         versions: of this package and of those that results depend on.
         earlier: how masks of earlier calls were made, where it differs.

@@ -111,4 +111,4 @@ def segment_again(
 
 
 # Settings of a run that another try keeps; `segment` takes them under the same names.
-_KEPT = ("label_type", "similarity", "prompts", "mask_storage")
+_KEPT = ("label_type", "similarity", "prompts", "mask_storage", "features")

@@ -46,6 +46,7 @@ def segment(
     num_workers: int | None = None,
     device: Any = "auto",
     dtype: Any = "auto",
+    features: Any = None,
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | str | None = None,
     progress: Progress = None,
@@ -92,6 +93,8 @@ def segment(
         device: "auto", "cuda", "mps", "cpu", ...
         dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
             "bfloat16" or "float16".
+        features: what the object is found by (paper, section 3.2): the model's own embedding if
+            None, "timm/<model>" for that timm model's features, or a `FeatureSource`.
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
@@ -148,6 +151,7 @@ def segment(
         parameters = replace(parameters, presence_threshold=chosen)
     tasks = planning.choose_photos(photos, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
+    planning.check_kinds(method, references)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
@@ -159,7 +163,8 @@ def segment(
     from ...personalize import dtype_for
     from ...sam import load_sam
 
-    sam = load_sam(model, device=device, dtype=dtype_for(dtype, options))
+    sam = load_sam(model, device, dtype_for(dtype, options), features=features)
+    parameters = replace(parameters, features=planning.name_of_features(sam))
     started = time.perf_counter()
     predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
     plan = Plan(
@@ -294,7 +299,13 @@ def _same_model(record: RunRecord, model: Any, device: Any, dtype: Any) -> Any:
                 "give it to resume_run(model=...)"
             )
         model = record.model
-    sam = load_sam(model, device=device, dtype=record.dtype if dtype is None else dtype)
+    source = record.parameters.features
+    if isinstance(model, str) or source is None:
+        sam = load_sam(model, device, record.dtype if dtype is None else dtype, features=source)
+    else:  # the user's own, which may have its features already
+        sam = load_sam(model, device, record.dtype if dtype is None else dtype)
+        if planning.name_of_features(sam) is None:
+            sam = load_sam(sam, features=source)
     same = sam.checkpoint_sha256 == record.checkpoint_sha256
     began = record.weights_sha256
     # Weights that came from no file are known as numbers of the run's own type only.

@@ -19,7 +19,7 @@ from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.curation.review.editing import make_editable
 from fiftyone_persam.curation.runs.record import read_record, update_record
 from fiftyone_persam.datasets import read_concept
-from fiftyone_persam.datasets.concept_layouts import LAYOUTS
+from fiftyone_persam.datasets.training_layouts import TRAINING_LAYOUTS
 from fiftyone_persam.errors import PersamError
 
 from ..reviewed_run import RUN, SIZE, disc, ids_of, reviewed_run
@@ -70,7 +70,7 @@ def manifest(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", TRAINING_LAYOUTS)
 def test_accepted_masks_of_a_run(album, tmp_path, layout):
     out = tmp_path / "out"
     exported = fp.export_dreambooth(album, RUN, out, layout=layout)

@@ -1,0 +1,83 @@
+"""How accurate PerSAM is with each location prior, on an album and on the demo album.
+
+    python -m benchmarks.priors ../shared/data/perseg_dev --every-reference
+
+Each object's first photo is the reference (``--every-reference``: each photo in turn). Printed are
+mIoU as in PerSeg (sums over an object's photos, then the mean over objects), how often the positive
+point lies on the object, and milliseconds per photo beside the encoder's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import fiftyone_persam as fp
+from benchmarks.accuracy import album_parser, load_model
+from benchmarks.album import Photo, read_album
+from fiftyone_persam.datasets import build_album
+from fiftyone_persam.metrics import PerSegAccumulator
+from fiftyone_persam.personalize import LOCATION_PRIORS
+from fiftyone_persam.sam import ImageEmbedding
+
+METHODS = {"persam": fp.PerSAM, "persam_f": fp.PerSAMF}
+Encoded = tuple[Photo, ImageEmbedding]
+
+
+def measure(
+    sam: fp.PromptableSam,
+    objects: Sequence[Sequence[Encoded]],
+    method: str,
+    prior: str,
+    every: bool,
+) -> tuple[float, float, float]:
+    """mIoU, share of positive points on the object, and seconds per photo."""
+    totals, hits, seconds = PerSegAccumulator(), [], []
+    for group in objects:
+        for reference, embedding in group if every else group[:1]:
+            fitted = METHODS[method](sam, location_prior=prior, presence_threshold=0).fit(
+                fp.Reference(reference.image, mask=reference.mask), [embedding]
+            )
+            for photo, other in group:
+                if photo is reference:
+                    continue
+                started = time.perf_counter()
+                found = fitted.predict_embeddings([other])[0]
+                seconds.append(time.perf_counter() - started)
+                totals.update(photo.object, found.mask, photo.mask)
+                x, y = found.points[0]
+                hits.append(photo.mask[y, x])
+    return totals.compute().miou, float(np.mean(hits)), float(np.median(seconds))
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = album_parser(__doc__)
+    parser.add_argument("--priors", nargs="+", help="only these; all but 'released' if left out")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["persam"])
+    parser.add_argument("--every-reference", action="store_true")
+    arguments = parser.parse_args(given)
+    sam = load_model(arguments.model)
+    names = arguments.priors or [name for name in LOCATION_PRIORS if name != "released"]
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [arguments.album, build_album(Path(scratch) / "demo album")]
+        albums = {folder.name: _encoded(sam, folder) for folder in folders}
+    print(f"{'':30}" + "".join(f"{name:>33}" for name in albums))
+    for method in arguments.methods:
+        for name in names:
+            cells = ""
+            for objects in albums.values():
+                miou, hit, spent = measure(sam, objects, method, name, arguments.every_reference)
+                cells += f"   {miou:.3f} hits {hit:.3f} {1000 * spent:5.0f} ms"
+            print(f"{method:10}{name:20}{cells}", flush=True)
+
+
+def _encoded(sam: fp.PromptableSam, folder: Path) -> list[list[Encoded]]:
+    return [[(p, sam.encode([p.image])[0]) for p in group] for group in read_album(folder)]
+
+
+if __name__ == "__main__":
+    main()

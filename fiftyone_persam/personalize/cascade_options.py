@@ -1,0 +1,47 @@
+"""The options of the methods that decode in passes: types, ranges and the sentences of forms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from ..options import Option
+
+Mode = Annotated[
+    Literal["corrected", "reference"],
+    Option("the released code with its faults mended, or exactly what it computes"),
+]
+NegativePrior = Annotated[bool, Option("also prompt with the least similar cell, as background")]
+GuidedAttention = Annotated[bool, Option("bias the decoder's attention by the similarity map")]
+SemanticPrompt = Annotated[bool, Option("add the target feature to the decoder's tokens")]
+PositivePoints = Annotated[
+    int | None,
+    Option(
+        "most similar places of one object to prompt with; 3 if left out, as released 1",
+        low=1,
+        high=16,
+        advice="give 1 or more",
+    ),
+]
+PostRefinement = Annotated[bool, Option("run the two further passes")]
+PresenceThreshold = Annotated[
+    float | None,
+    Option(
+        "presence below which the object counts as absent",
+        low=0,
+        high=1,
+        advice="give one of 0 to 1",
+    ),
+]
+SeveralReferences = Annotated[
+    Literal["max", "mean", "agreement"],
+    Option("how the similarity maps of several references become one"),
+]
+MaxInstances = Annotated[
+    int,
+    Option(
+        "objects that look the same to find in one photo, at most", low=1, advice="give 1 or more"
+    ),
+]
+PriorName = Annotated[
+    str | None, Option("how the object is located; the mode's own way if left out")
+]
