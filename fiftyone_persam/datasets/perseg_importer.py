@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
                     f"{' or '.join(map(repr, choices))}"
                 )
         limit = self.max_samples
-        whole = isinstance(limit, int) and not isinstance(limit, bool)
+        whole = isinstance(limit, Integral) and not isinstance(limit, bool)
         if limit is not None and not (whole and limit > 0):
             raise PersamError(f"max_samples {limit!r} is not a number of photos: give 1 or more")
         if not (self.objects is None or isinstance(self.objects, (str, list, tuple, set))):

@@ -169,7 +169,7 @@ def exif_block(*odd: tuple[int, int, int, int]) -> bytes:
 # browsers turn the photos all the same.
 ODD_EXIF: dict[str, bytes] = {
     "two numbers for one": exif_block((0x011A, 3, 2, 0x00480048)),
-    "a fraction that is no fraction": exif_block((0x011A, 3, 1, 72)),
+    "a fraction that is not a fraction": exif_block((0x011A, 3, 1, 72)),
     "a fraction over nothing": exif_block((0x011A, 5, 1, 0)),
     "an offset beyond the end": exif_block((0x010F, 2, 400, 0xFFFFFF00)),
     "an unknown type": exif_block((0x0131, 77, 9, 9)),

@@ -17,6 +17,8 @@ from ...errors import PersamError
 from ...metrics import DILATION_RATIO
 from .. import database
 from ..checks import (
+    as_plain,
+    check_choice,
     check_field_name,
     check_group_by,
     check_mask_field,
@@ -36,6 +38,8 @@ from .scores import evaluation_fields, forget_evaluation
 
 logger = logging.getLogger(__name__)
 
+SKIP, RAISE = "skip", "raise"
+
 
 def evaluate(
     samples: Any,
@@ -47,6 +51,7 @@ def evaluate(
     dilation_ratio: float = DILATION_RATIO,
     include_references: bool = False,
     overwrite: bool = True,
+    on_error: str = SKIP,
     progress: Progress = None,
 ) -> PerSegResults:
     """Compare masks with ground truth: IoU, boundary IoU (Cheng et al.) and accuracy.
@@ -68,11 +73,13 @@ def evaluate(
         include_references: count the photos too that the run learnt the object from: those that it
             recorded, and those with ``role == "reference"``. The protocol leaves them out.
         overwrite: replace an evaluation of that name.
+        on_error: what becomes of a photo with a label that is damaged or does not fit: "skip"
+            leaves it out, and the results' ``skipped`` and the report name it; "raise" refuses.
         progress: as in `segment`.
 
     Raises:
-        PersamError: an unknown field, a key that is taken, a mask that cannot be read or is not of
-            its photo's proportions. Nothing has been written then.
+        PersamError: an unknown field, a key that is taken, no photo that can be compared, or, with
+            ``on_error="raise"``, one that cannot. Nothing has been written then.
     """
     dataset = database.root(samples)
     journal.settle(dataset)
@@ -80,6 +87,8 @@ def evaluate(
         check_mask_field(dataset, argument, name)
     if group_by is not None:
         check_group_by(samples, group_by)
+    check_choice("on_error", on_error, (SKIP, RAISE))
+    mask_value, dilation_ratio = as_plain(mask_value), as_plain(dilation_ratio)
     check_mask_value(mask_value)
     mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
@@ -96,10 +105,17 @@ def evaluate(
         check_eval_key(dataset, eval_key, overwrite)
         action = f"replacing evaluation {eval_key!r}"
         schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
-    rows = database.with_retries(lambda: method.count(view, progress))
+    rows, skipped = database.with_retries(
+        lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
+    )
+    if skipped:
+        logger.warning(
+            "%d of %d photos cannot be compared and are left out, the first: %s",
+            *(len(skipped), len(rows) + len(skipped), next(iter(skipped.values()))),
+        )
     if eval_key is None:
-        return method.sum_up(view, None, rows)
-    return _store(dataset, eval_key, lambda key: _write(view, method, key, rows))
+        return method.sum_up(view, None, rows, skipped)
+    return _store(dataset, eval_key, lambda key: _write(view, method, key, rows, skipped))
 
 
 def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> PerSegResults:
@@ -124,12 +140,14 @@ def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> Per
     return results
 
 
-def _write(view: Any, method: Any, key: str, rows: Sequence[PhotoRow]) -> PerSegResults:
+def _write(
+    view: Any, method: Any, key: str, rows: Sequence[PhotoRow], skipped: dict[str, str]
+) -> PerSegResults:
     dataset = database.root(view)
     forget_evaluation(dataset, key)  # what an attempt before this one has left
     method.register_run(view, key)
     method.register_samples(view, key)
-    results: PerSegResults = method.sum_up(view, key, rows)
+    results: PerSegResults = method.sum_up(view, key, rows, skipped)
     method.save_run_results(view, key, results)
     with schema.schema_lease(dataset):
         database.refresh(dataset)

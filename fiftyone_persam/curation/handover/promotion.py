@@ -94,7 +94,7 @@ def promote(
         PersamError: for an unknown run or kind, or a field of another label type, or of colours
         RunConflictError: if the field, or the folder, belongs to a run
     """
-    check_states(states, STATES)
+    states = check_states(states, STATES)
     check_text("label", label)
     check_switches(overwrite=overwrite)
     chosen = choose_photos(collection, run, states)

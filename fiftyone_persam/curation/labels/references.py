@@ -201,7 +201,7 @@ def _resolve(
     if not {label_field, group_by or label_field} <= set(sample.field_names):
         # It may be of a view that leaves fields out.
         sample = _by_id(dataset_of_sample(sample), sample.id)
-    # A class that is not known is no label's fault.
+    # A class that is not known is not a label's fault.
     plain_value(dataset_of_sample(sample), label_field, mask_value)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
     if label_id is None and type(label) is not type(sample[label_field]):

@@ -167,7 +167,7 @@ def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO
     Doubtful: low score, low presence, or passes that disagree, beside the run's other photos.
     """
     table = review_table(collection, run)
-    check_states(states, STATES)
+    states = check_states(states, STATES)
     order = np.argsort(-table.doubt(), kind="stable")
     chosen = [table.ids[i] for i in order if table.states[i] in states]
     return photos_of(collection).select(chosen, ordered=True)
