@@ -44,6 +44,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "resume_run",
         "segment",
         "stop_run",
+        "suggest_reference",
     ),
     "cli.doctor": ("doctor",),
 }
@@ -85,6 +86,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "resume_run",
     "segment",
     "stop_run",
+    "suggest_reference",
 ]
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ if TYPE_CHECKING:
         resume_run,
         segment,
         stop_run,
+        suggest_reference,
     )
     from .datasets import PerSegDataset
     from .errors import (

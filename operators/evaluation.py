@@ -75,12 +75,21 @@ class Evaluate(PersamOperator):
             group_by=ctx.params.get("group_by") or None,
             mask_value=int(value) if (value := ctx.params.get("mask_value")) else None,
         )
-        return {"eval_key": ctx.params["eval_key"], "metrics": plain_metrics(results)}
+        return {
+            "eval_key": ctx.params["eval_key"],
+            "metrics": plain_metrics(results),
+            "photos": results.scores.photos,
+            "skipped": results.skipped,
+        }
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the numbers and the panel that has all of them."""
-        metrics = (result or {}).get("metrics", {})
+        result = result or {}
+        metrics, skipped = result.get("metrics", {}), result.get("skipped", {})
         shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k in ("mIoU", "bIoU")]
+        shown += [f"{result['photos']} photos"] if "photos" in result else []
+        if skipped:
+            shown.append(f"{len(skipped)} left out, the first: {next(iter(skipped.values()))}")
         return [
             ctx.ops.reload_dataset(),
             ctx.ops.notify(f"Evaluated: {', '.join(shown) or 'done'}", variant="success"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, choose
+from .base import Context, choose, refuse
 
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
@@ -18,6 +18,31 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
 
     methods = {info.name: f"{info.title}: {info.help}" for info in list_methods()}
     choose(inputs, "method", methods, "Method", default=next(iter(methods)), radio=True)
+
+
+def check_kind(ctx: Context, inputs: Any, chosen: Any) -> None:
+    """Refuse a label that the chosen method cannot start from, such as points."""
+    from fiftyone_persam.curation.labels.references import resolve_references
+    from fiftyone_persam.curation.segmentation.plan import check_kinds
+    from fiftyone_persam.errors import problem_of
+    from fiftyone_persam.personalize import METHODS, method_info
+    from fiftyone_persam.personalize.reference import VISUAL
+
+    method = chosen_method(ctx)
+    if chosen is None or chosen.marked or method not in METHODS:
+        return
+    if set(VISUAL) <= set(method_info(method).references):
+        return  # every label will do: it need not be read
+
+    def check() -> None:
+        pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
+        check_kinds(
+            method,
+            resolve_references(ctx.dataset, pair, chosen.label_field, None, chosen.mask_value),
+        )
+
+    if problem := problem_of(check):
+        refuse(inputs, problem, name="kind_problem")
 
 
 def chosen_method(ctx: Context) -> str:

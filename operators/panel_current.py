@@ -60,7 +60,7 @@ def current(panel: Any, owner: Any, state: Any) -> None:
     ):
         row.btn(
             f"{name}_current",
-            label=f"{name.capitalize()} this",
+            label=name.capitalize(),
             icon=icon,
             on_click=decide,
             variant="contained",

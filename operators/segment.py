@@ -8,7 +8,7 @@ import fiftyone.operators.types as types
 from fiftyone.core.collections import SampleCollection
 
 from .base import Context, PersamOperator, choose, from_app, show_fields
-from .method_form import OPTION, chosen_method, chosen_options, method_inputs
+from .method_form import OPTION, check_kind, chosen_method, chosen_options, method_inputs
 from .reference import (
     candidates,
     chosen_reference,
@@ -69,6 +69,7 @@ class SegmentFromReference(PersamOperator):
         )
         announce(ctx, inputs)
         method_inputs(ctx, inputs)
+        check_kind(ctx, inputs, chosen)
         model_inputs(ctx, inputs)
         output_inputs(ctx, inputs, chosen)
         evaluation_inputs(ctx, inputs, chosen)

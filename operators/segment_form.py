@@ -216,7 +216,7 @@ def evaluation_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None)
         "evaluate",
         default=truth.doubt is None,
         label=f"Evaluate with {truth_field(ctx, chosen)!r}",
-        description=text if truth.doubt is None else f"Off, for it may mislead. {truth.doubt}",
+        description=text if truth.doubt is None else f"Off, because it may mislead. {truth.doubt}",
     )
 
 

@@ -61,6 +61,7 @@ class WatchRuns(foo.Operator):
                         yield ctx.ops.notify(
                             entry["label"], variant=VARIANTS.get(entry["state"], "info")
                         )
+                        await fiftyone_api.show_colours(ctx.dataset)
                         yield ctx.trigger(f"{PLUGIN}/show_run", params={"run": run})
                 changed.clear()
                 try:

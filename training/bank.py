@@ -98,7 +98,7 @@ def load_bank(archive: Path, device: torch.device | str = "cpu", limit: int | No
             for table in _objects(id_map, folder):
                 owners.append(len(photos))
                 tables.append(table)
-                # A garment is no thing of its own to paste; the whole person is.
+                # A garment is not a thing of its own to paste; the whole person is.
                 alone = folder != "clothing_coparsing" or table[1:].all()
                 cutout = _cut_out(photo, table[id_map]) if alone else None
                 if cutout is not None:

@@ -57,7 +57,7 @@ def parse_phase(text: str) -> Phase:
     """``256x1200x6x48x1`` or ``512x1500x4x32x3+trunk`` -> a Phase.
 
     Raises:
-        argparse.ArgumentTypeError: the text is no phase, or a number does not make sense.
+        argparse.ArgumentTypeError: the text is not a phase, or a number does not make sense.
     """
     numbers, _, suffix = text.partition("+")
     try:

@@ -115,6 +115,7 @@ def evaluate(options: Options) -> None:
         group_by=options.group_by,
         mask_value=options.mask_value,
         include_references=options.include_references,
+        on_error=options.on_error,
     )
     results.print_report()
 

@@ -131,6 +131,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--mask-value", type=_mask_value, help="which value of the true masks")
     _add_mask_class(evaluate)
     evaluate.add_argument("--include-references", action="store_true")
+    evaluate.add_argument(
+        "--on-error",
+        choices=("skip", "raise"),
+        default="skip",
+        help="what becomes of photos with a damaged label: left out and named, or refused",
+    )
     _add_view(evaluate)
     evaluate.set_defaults(command=commands.evaluate)
 

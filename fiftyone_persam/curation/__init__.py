@@ -31,6 +31,7 @@ _HOME = {
     "set_presence_threshold": "review.threshold",
     "set_review": "review.decisions",
     "stop_run": "runs.stopping",
+    "suggest_reference": "segmentation.suggestion",
     "undo_review": "review.decisions",
 }
 
@@ -57,6 +58,7 @@ __all__ = [
     "set_presence_threshold",
     "set_review",
     "stop_run",
+    "suggest_reference",
     "undo_review",
 ]
 
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from .segmentation.again import segment_again
     from .segmentation.marking import mark_reference
     from .segmentation.segment import resume_run, segment
+    from .segmentation.suggestion import suggest_reference
 
 
 def __getattr__(name: str) -> Any:

@@ -9,13 +9,24 @@ from typing import Any
 
 import fiftyone as fo
 import numpy as np
+from bson import ObjectId
 
 from ..errors import PersamError, did_you_mean
+from .database import photo_ids
 from .fiftyone_api import root_dataset
 
 LONGEST_NAME = 100
 MASKS = (fo.Segmentation, fo.Detections, fo.Detection)
 _SHOWN = 60
+
+
+def as_plain(value: Any) -> Any:
+    """Python's own number, text or truth value for one of NumPy's, also in an array of one.
+
+    These look and count alike, but neither the database nor JSON takes NumPy's.
+    """
+    alone = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
+    return value.item() if alone else value
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -31,15 +42,16 @@ def check_count(name: str, value: Any) -> None:
     """Raise PersamError unless ``value`` is None or a positive integer."""
     if value is None:
         return
+    value = as_plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PersamError(f"{name} {value!r} is no number of them: give 1 or more")
+        raise PersamError(f"{name} {value!r} is not a number of them: give 1 or more")
 
 
 def check_switches(**switches: Any) -> None:
     """Raise PersamError unless all are True or False: "no" would count as True."""
     for name, value in switches.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise PersamError(f"{name} {value!r} is no switch: give True or False")
+        if not isinstance(as_plain(value), bool):
+            raise PersamError(f"{name} {value!r} is not a switch: give True or False")
 
 
 def check_backend(backend: Any, cache: Any = None) -> None:
@@ -51,7 +63,7 @@ def check_backend(backend: Any, cache: Any = None) -> None:
 
 def check_progress(progress: Any) -> None:
     """Raise PersamError unless this is True, False, None or a function."""
-    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+    if not (progress is None or isinstance(as_plain(progress), bool) or callable(progress)):
         raise PersamError(
             f"progress {progress!r} shows nothing: give True, False, None or a function of done "
             "and total"
@@ -64,7 +76,7 @@ def check_mask_value(value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, np.integer, str)):
         raise PersamError(
-            f"mask_value {value!r} is no pixel value: give an integer, or '#rrggbb' for colours"
+            f"mask_value {value!r} is not a pixel value: give an integer, or '#rrggbb' for colours"
         )
     if isinstance(value, str) and not value.strip():
         raise PersamError(f"mask_value {value!r} is empty: give a class, an integer, or '#rrggbb'")
@@ -114,46 +126,64 @@ def check_mask_field(dataset: Any, argument: str, name: Any) -> None:
         )
 
 
-def check_states(states: Any, known: Sequence[str]) -> None:
-    """Raise PersamError unless this is a list of states of review, at least one."""
-    if isinstance(states, str) or not isinstance(states, Iterable) or not list(states):
+def check_states(states: Any, known: Sequence[str]) -> tuple[str, ...]:
+    """States of review as a tuple, whatever they come in: a generator can be read only once.
+
+    Raises:
+        PersamError: this is not a list of states, or there is none in it.
+    """
+    several = isinstance(states, Iterable) and not isinstance(states, (str, bytes))
+    listed = _listed(states) if several else []
+    if not listed:
         raise PersamError(
-            f"states {_short(states)} is no list of states: give some of {', '.join(known)}"
+            f"states {_short(states)} is not a list of states: give some of {', '.join(known)}"
         )
-    for state in states:
+    for state in listed:
         if state not in known:
             raise PersamError(f"unknown review state {state!r}: choose from {', '.join(known)}")
+    return tuple(listed)
 
 
 def list_of_ids(ids: Any) -> list[str]:
-    """Sample ids as a list.
+    """Sample ids as a list of texts.
+
+    Args:
+        ids: texts or ``ObjectId`` in a list, set, array or generator; or a dataset or view, whose
+            photos are meant.
 
     Raises:
-        PersamError: they are none.
+        PersamError: they are something else.
     """
-    if not isinstance(ids, str) and isinstance(ids, Iterable):
-        listed = list(ids)
-        if all(isinstance(one, str) for one in listed):
-            return listed
-    raise PersamError(f"ids {_short(ids)} is no list of sample ids: give [sample.id, ...]")
+    if isinstance(ids, fo.core.collections.SampleCollection):
+        return photo_ids(ids)
+    if isinstance(ids, Iterable) and not isinstance(ids, (str, bytes)):
+        listed = _listed(ids)
+        if all(isinstance(one, (str, ObjectId)) for one in listed):
+            return [str(one) for one in listed]
+    raise PersamError(f"ids {_short(ids)} is not a list of sample ids: give [sample.id, ...]")
 
 
 def check_text(argument: str, value: Any) -> None:
     """Raise PersamError unless this is a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise PersamError(f"{argument} {_short(value)} is no name: give a text")
+        raise PersamError(f"{argument} {_short(value)} is not a name: give a text")
 
 
 def folder_path(argument: str, value: Any) -> Path:
     """A folder as a whole path; it need not exist.
 
     Raises:
-        PersamError: this is no path.
+        PersamError: this is not a path.
     """
     path = str(value) if isinstance(value, (str, os.PathLike)) else ""
     if not path or "\0" in path:
-        raise PersamError(f"{argument} {_short(value)} is no folder: give a path")
+        raise PersamError(f"{argument} {_short(value)} is not a folder: give a path")
     return Path(path).expanduser().absolute()
+
+
+def _listed(values: Any) -> list[Any]:
+    """Several values as a list; an array may have any shape, and none."""
+    return np.ravel(values).tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import fiftyone as fo
 from bson import ObjectId
-from pymongo import UpdateOne, WriteConcern
+from pymongo import UpdateMany, UpdateOne, WriteConcern
 from pymongo.errors import ConnectionFailure, DocumentTooLarge
 
 from ..errors import PersamError
@@ -25,6 +25,11 @@ PART = 100_000
 
 JOURNALED = WriteConcern(w="majority", j=True)
 """Acknowledged when it is on the disk: a database that is killed forgets what is not."""
+
+
+CHUNK = 10_000
+"""Samples that are named in one request."""
+
 
 T = TypeVar("T")
 
@@ -164,15 +169,20 @@ def with_retries(action: Callable[[], T]) -> T:
     Raises:
         PersamError: it stayed away.
     """
-    deadline, pause = time.monotonic() + PATIENCE, 0.5
+    away: float | None = None  # since when
+    pause = 0.5
     while True:
+        started = time.monotonic()
         try:
             return action()
         except ConnectionFailure as error:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if away is None or now - started > PATIENCE:  # it was there all that time
+                away, pause = now, 0.5
+            if now - away > PATIENCE:
                 raise PersamError(
                     f"FiftyOne's database has been away for {PATIENCE:.0f} s: start it, then "
-                    "resume the run"
+                    "try again, or resume the run"
                 ) from error
             time.sleep(pause)
             pause = min(2 * pause, 10.0)
@@ -185,7 +195,7 @@ def root(samples: Any) -> Any:
         PersamError: it is neither.
     """
     if not isinstance(samples, fo.core.collections.SampleCollection):
-        raise PersamError(f"{type(samples).__name__} is no FiftyOne dataset or view: give one")
+        raise PersamError(f"{type(samples).__name__} is not a FiftyOne dataset or view: give one")
     home = fiftyone_api.own_dataset(samples)
     if home.deleted:
         raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
@@ -246,9 +256,19 @@ def write_samples(
         ops.append(
             UpdateOne({"_id": ObjectId(sample_id)}, {"$set": {**stored, "last_modified_at": now}})
         )
-    fiftyone_api.bulk_write(dataset, ops, ids=changes)
-    if journaled:
-        make_durable()
+    # A database that dies after it has acknowledged them would forget them, and nobody would know.
+    fiftyone_api.bulk_write(dataset, ops, ids=changes, concern=JOURNALED if journaled else None)
+
+
+def clear_samples(dataset: Any, ids: Sequence[str], names: Sequence[str]) -> None:
+    """Empty fields of some samples, all of a sample's in one step. Fields may be missing."""
+    present = [name for name in names if dataset.has_field(name)]
+    for start in range(0, len(ids) if present else 0, CHUNK):
+        chunk = ids[start : start + CHUNK]
+        values = {**dict.fromkeys(present), "last_modified_at": datetime.now(timezone.utc)}
+        chosen = {"_id": {"$in": [ObjectId(i) for i in chunk]}}
+        change = UpdateMany(chosen, {"$set": values})
+        with_retries(lambda c=change, i=chunk: fiftyone_api.bulk_write(dataset, [c], ids=i))  # type: ignore[misc]
 
 
 def make_durable() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.odm as odm
-from bson import DBRef, ObjectId
+from bson import DBRef, ObjectId, json_util
 from fiftyone.core.evaluation import EvaluationResults
 
 # Whose attribute -> which, and what it is for. `missing` looks for them.
@@ -26,6 +26,9 @@ USED: dict[str, dict[str, str]] = {
         "_reload": "what other processes did to a dataset is seen",
         "_merge_sample_field_schema": "all fields of a run are declared at once",
         "_bulk_write": "all fields of many photos are written at once",
+        "_sample_collection": "decisions are awaited on the database's disk",
+        "_sample_collection_name": "decisions are awaited on the database's disk",
+        "_rename_sidebar_group": "an evaluation takes the place of an earlier one",
         "_evaluation_cache": "evaluations are renamed",
         "_delete_empty_sidebar_group": "a deleted evaluation leaves the App's sidebar",
     },
@@ -40,6 +43,7 @@ USED: dict[str, dict[str, str]] = {
         "_serialize": "an operator that is called from Python gets the caller's view",
     },
     "sample view": {"_view": "the photo behind a patch is found"},
+    "Sample": {"_reload_docs": "samples in memory see the decisions about them"},
     "EvaluationResults": {"_from_dict": "an evaluation's numbers per object are loaded"},
 }
 
@@ -55,6 +59,7 @@ def missing(dataset: Any) -> list[str]:
         "dataset": dataset,
         "view": view,
         "sample view": view.first(),
+        "Sample": fo.Sample,
         "EvaluationResults": EvaluationResults,
     }
     return [
@@ -170,11 +175,26 @@ def new_field(name: str, kind: type, **options: Any) -> Any:
     return odm.create_field(name, kind, **options)
 
 
-def bulk_write(dataset: Any, operations: Sequence[Any], ids: Iterable[str]) -> None:
-    """Carry out operations of `pymongo` on samples, those in memory too."""
+def bulk_write(
+    dataset: Any, operations: Sequence[Any], ids: Iterable[str], concern: Any = None
+) -> None:
+    """Carry out operations of `pymongo` on samples, those in memory too.
+
+    Args:
+        dataset: the samples' dataset.
+        operations: what to do.
+        ids: the samples that are changed.
+        concern: when they count as done, a `pymongo.WriteConcern`; FiftyOne's own if None.
+    """
     # 1.22.1: `_bulk_write`. Without it `set_values` is left, which costs a request per field, and
-    # a process that dies in between leaves photos that are half written.
-    dataset._bulk_write(list(operations), ids=list(ids))
+    # a process that dies in between leaves photos that are half written. `_sample_collection` and
+    # `Sample._reload_docs` are what it is made of: FiftyOne lets nobody choose the write concern.
+    if concern is None:
+        dataset._bulk_write(list(operations), ids=list(ids))
+        return
+    samples = dataset._sample_collection.with_options(write_concern=concern)
+    samples.bulk_write(list(operations), ordered=False)
+    fo.Sample._reload_docs(dataset._sample_collection_name, sample_ids=list(ids))
 
 
 def stored_document(dataset: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -216,6 +236,16 @@ def mend_runs(dataset: Any) -> None:
             reload_document(dataset)
 
 
+def drop_unlisted_runs(dataset: Any, key: str) -> None:
+    """Drop runs and evaluations of this name that were stored, but never became the dataset's."""
+    # 1.22.1: the collection `runs`. Without it a process that dies in `register_run` leaves one
+    # that nobody sees.
+    stored = stored_document(dataset, ("runs", "evaluations"))
+    listed = [*stored.get("runs", {}).values(), *stored.get("evaluations", {}).values()]
+    chosen = {"_dataset_id": dataset_id(dataset), "key": key, "_id": {"$nin": listed}}
+    odm.get_db_conn().runs.delete_many(chosen)
+
+
 def run_documents(dataset: Any, kind: str) -> dict[str, Any]:
     """Key -> the database's id, of a dataset's "runs" or "evaluations" as they are loaded."""
     # 1.22.1: `_doc.runs` and `_doc.evaluations`. Without them every look at a dataset
@@ -243,6 +273,51 @@ def replace_run_results(dataset: Any, run: str, results: Any) -> None:
         stored.fs.delete(old)
 
 
+def put_run_results(dataset: Any, run: str, results: Any, identity: ObjectId) -> None:
+    """Store results under an id that is known before, without making them a run's."""
+    # 1.22.1: `_doc.runs[...].results.fs`, the file store that `save_run_results` writes to as well.
+    content = json_util.dumps(results.serialize()).encode()
+    files = dataset._doc.runs[run].results.fs
+    files.delete(identity)  # what an attempt before this one has left
+    files.put(content, _id=identity, content_type="application/json")
+
+
+def run_results_id(dataset: Any, run: str) -> ObjectId | None:
+    """The id of a run's stored results; None if it has none."""
+    # 1.22.1: as `put_run_results`.
+    found: ObjectId | None = dataset._doc.runs[run].results.grid_id
+    return found
+
+
+def use_run_results(dataset: Any, run: str, identity: ObjectId, earlier: ObjectId | None) -> bool:
+    """Make stored results a run's, and remove its earlier ones; again does no harm.
+
+    Returns:
+        False if they are not there as a whole; what there is of them is gone then.
+    """
+    # 1.22.1: as `put_run_results`. Without both an overwritten run keeps the photos of the call
+    # before it if the process dies.
+    document = dataset._doc.runs[run]
+    files = document.results.fs
+    if not files.exists(identity):
+        files.delete(identity)
+        return False
+    if document.results.grid_id != identity:
+        odm.get_db_conn().runs.update_one({"_id": document.id}, {"$set": {"results": identity}})
+        reload_document(dataset)
+    if earlier is not None:
+        files.delete(earlier)
+    return True
+
+
+def rename_evaluation(dataset: Any, key: str, new_key: str) -> None:
+    """Rename an evaluation and its group in the App's sidebar; its fields are renamed already."""
+    # 1.22.1: `_rename_sidebar_group`. Without it the group keeps the old name.
+    dataset._rename_sidebar_group(key, new_key)
+    if dataset.has_evaluation(key):
+        dataset.rename_evaluation(key, new_key)
+
+
 def forget_cached_evaluation(dataset: Any, key: str) -> None:
     """Have an evaluation's results loaded anew: those in memory keep the config they came with."""
     # 1.22.1: `_evaluation_cache`. Without it an evaluation of a renamed run names the old field.
@@ -253,6 +328,20 @@ def delete_empty_sidebar_group(dataset: Any, name: str) -> None:
     """Remove a group of fields from the App's sidebar if it has none left."""
     # 1.22.1: `_delete_empty_sidebar_group`. Without it the names of deleted evaluations stay there.
     dataset._delete_empty_sidebar_group(name)
+
+
+async def show_colours(dataset: Any) -> None:
+    """Have the App's open tabs draw in a dataset's colours as they are now; in its server only."""
+    # 1.22.1: the server's own `dispatch_event` and `SetColorScheme`. Without them the colour of a
+    # new run is seen when the page is loaded again.
+    try:
+        from fiftyone.core.session.events import SetColorScheme
+        from fiftyone.core.state import build_color_scheme
+        from fiftyone.server.events import dispatch_event
+    except ImportError:
+        return
+    dataset._reload()
+    await dispatch_event(None, SetColorScheme.from_odm(build_color_scheme(None, dataset)))
 
 
 # Labels -------------------------------------------------------------------------------------------

@@ -107,6 +107,8 @@ def _delete(dataset: Any, details: dict[str, Any]) -> None:
     folders.remove_folder(Path(details["masks_dir"]), dataset, details["run_id"])
     if name in run_names(dataset):
         dataset.delete_run(name)
+    # Somebody may have decided something in the meantime; from now on nobody does.
+    forget_review(dataset, name)
 
 
 def _rename(dataset: Any, details: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class _Member:
-    """A file in an archive: its path there, and how to read it. ``kind`` names what is no file."""
+    """A file in an archive: its path there, and how to read it; ``kind`` names anything else."""
 
     path: str
     kind: str
@@ -55,7 +55,7 @@ def extract_album(archive: Path, folder: Path) -> None:
 @contextmanager
 def _opened(archive: Path) -> Iterator[list[_Member]]:
     if not archive.is_file():
-        raise DatasetLayoutError(f"{archive} is no file: pass a .zip or .tar archive")
+        raise DatasetLayoutError(f"{archive} is not a file: pass a .zip or .tar archive")
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             yield [_of_zip(file, info) for info in file.infolist() if not info.is_dir()]

@@ -92,7 +92,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def _find_folders(root: Path) -> tuple[Path, Path]:
     if not root.is_dir():
         raise DatasetLayoutError(
-            f"{root} is no folder: pass the folder that holds {IMAGES}/ and {ANNOTATIONS}/"
+            f"{root} is not a folder: pass the folder that holds {IMAGES}/ and {ANNOTATIONS}/"
         )
     images, annotations = root / IMAGES, root / ANNOTATIONS
     for folder in (images, annotations):

@@ -128,7 +128,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             )
         value = self.mask_value
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise PersamError(f"mask_value {value!r} is no pixel value: give an integer")
+            raise PersamError(f"mask_value {value!r} is not a pixel value: give an integer")
         folder = Path(self.export_dir)
         if folder.exists() and not folder.is_dir():
             raise DatasetLayoutError(f"{folder} is a file: pass a folder to export to")

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         max_samples: int | None = None,
     ) -> None:
         if not (dataset_dir is None or is_path(dataset_dir)):
-            raise PersamError(f"dataset_dir {dataset_dir!r} is no folder: pass the album's")
+            raise PersamError(f"dataset_dir {dataset_dir!r} is not a folder: pass the album's")
         directory = None if dataset_dir is None else os.fspath(dataset_dir)
         super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
         self.objects = objects
@@ -208,17 +209,17 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
                     f"{' or '.join(map(repr, choices))}"
                 )
         limit = self.max_samples
-        whole = isinstance(limit, int) and not isinstance(limit, bool)
+        whole = isinstance(limit, Integral) and not isinstance(limit, bool)
         if limit is not None and not (whole and limit > 0):
-            raise PersamError(f"max_samples {limit!r} is no number of photos: give 1 or more")
+            raise PersamError(f"max_samples {limit!r} is not a number of photos: give 1 or more")
         if not (self.objects is None or isinstance(self.objects, (str, list, tuple, set))):
-            raise PersamError(f"objects {self.objects!r} is no list of names: give ['cat', ...]")
+            raise PersamError(f"objects {self.objects!r} is not a list of names: give ['cat', ...]")
         if not (self.reference is None or isinstance(self.reference, (str, Mapping))):
             raise PersamError(
-                f"reference {self.reference!r} is no file's name: give one, or one per object"
+                f"reference {self.reference!r} is not a file's name: give one, or one per object"
             )
         if not (self.mask_dir is None or is_path(self.mask_dir)):
-            raise PersamError(f"mask_dir {self.mask_dir!r} is no folder: give a path")
+            raise PersamError(f"mask_dir {self.mask_dir!r} is not a folder: give a path")
         self._check_gt_field()
 
     def _check_gt_field(self) -> None:

@@ -50,9 +50,9 @@ def prepare_perseg(
     """
     for argument, path in (("folder", folder), ("source", source)):
         if path is not None and not is_path(path):
-            raise DatasetLayoutError(f"{argument} {path!r} is no path: give one")
+            raise DatasetLayoutError(f"{argument} {path!r} is not a path: give one")
     if not (sha256 is None or isinstance(sha256, str)):
-        raise DatasetLayoutError(f"sha256 {sha256!r} is no hash: give it as 64 hex digits")
+        raise DatasetLayoutError(f"sha256 {sha256!r} is not a hash: give it as 64 hex digits")
     target = Path(folder).expanduser().absolute()
     # Converted masks are those of the album before.
     tops = (IMAGES, ANNOTATIONS, MASKS)

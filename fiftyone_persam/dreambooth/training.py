@@ -125,7 +125,7 @@ def _check_output(settings: TrainSettings, resume: bool) -> None:
     if output.exists() and not output.is_dir():
         raise PersamError(f"output {output} is a file: give a folder")
     if not resume:
-        # Class images that a training left which ended before its first step are no obstacle.
+        # Class images of a training that ended before its first step do not count.
         if output.is_dir() and any(path.name != CLASS_FOLDER for path in output.iterdir()):
             raise PersamError(
                 f"output {output} is not empty: choose another folder, or resume the training in it"

@@ -105,12 +105,12 @@ class MemoryCache:
         max_bytes: how much to keep.
 
     Raises:
-        PersamError: the limit is no positive number.
+        PersamError: the limit is not a positive number.
     """
 
     def __init__(self, max_bytes: int = 2**30) -> None:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise PersamError(f"max_bytes {max_bytes!r} is no size: give 1 or more")
+            raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, ImageEmbedding] = OrderedDict()

@@ -36,7 +36,7 @@ def choose_backend(backend: Any = None, cache: Any = None) -> Backend:
         cache: the job's, which other processes must be able to use.
 
     Raises:
-        PersamError: there is no such back end, this machine has not what it needs, or the cache
+        PersamError: there is no such back end, this machine lacks what it needs, or the cache
             belongs to this process alone.
     """
     chosen = _choose(backend)

@@ -59,7 +59,7 @@ class DevicesBackend:
                     "DevicesBackend(['cpu', 'cpu'])"
                 )
         if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
-            raise PersamError(f"devices {devices!r} is no list of devices: give ['cuda:0', ...]")
+            raise PersamError(f"devices {devices!r} is not a list of devices: give ['cuda:0', ...]")
         self.devices = [str(resolve_device(device)) for device in devices]
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:

@@ -51,14 +51,14 @@ class DiskCache:
         max_bytes: how much to keep.
 
     Raises:
-        PersamError: the folder cannot be written, or the limit is no positive number.
+        PersamError: the folder cannot be written, or the limit is not a positive number.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_BYTES
     ) -> None:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise PersamError(f"max_bytes {max_bytes!r} is no size: give 1 or more")
+            raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
         self.folder = Path(folder or default_cache_dir()).expanduser().absolute()
         self.max_bytes = max_bytes
         self._lock = threading.Lock()

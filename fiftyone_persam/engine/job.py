@@ -67,6 +67,7 @@ class OutputSettings:
         similarity: keep the similarity map.
         prompts: keep the prompt points.
         presence_threshold: below it the object counts as absent.
+        tag: part of the files' names; see `file_name`.
     """
 
     masks_dir: Path
@@ -76,6 +77,7 @@ class OutputSettings:
     similarity: bool = False
     prompts: bool = False
     presence_threshold: float = 0.0
+    tag: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,15 +68,17 @@ class RayBackend:
         if workers is not None and (
             isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
         ):
-            raise PersamError(f"workers {workers!r} is no number of them: give 1 or more")
+            raise PersamError(f"workers {workers!r} is not a number of them: give 1 or more")
         for name, value in (
             ("gpus_per_worker", 0 if gpus_per_worker is None else gpus_per_worker),
             ("cpus_per_worker", cpus_per_worker),
         ):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise PersamError(f"{name} {value!r} is no number of them: give 0 or more")
+                raise PersamError(f"{name} {value!r} is not a number of them: give 0 or more")
         if address is not None and (not isinstance(address, str) or not address):
-            raise PersamError(f"address {address!r} is no address: give one such as 'host:6379'")
+            raise PersamError(
+                f"address {address!r} is not an address: give one such as 'host:6379'"
+            )
         self.address = address
         self.workers = workers
         self.gpus_per_worker = gpus_per_worker
@@ -86,7 +88,7 @@ class RayBackend:
         """See `Backend.run`.
 
         Raises:
-            PersamError: the cluster is not there or has not what the actors need, a machine does
+            PersamError: the cluster is not there or lacks what the actors need, a machine does
                 not see the photos or the masks' folder, or actors die again and again.
         """
         if not job.tasks:
@@ -297,7 +299,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 def _check_address(address: str) -> None:
     """Raise PersamError if nobody listens there: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():  # "auto" and "local" are no addresses
+    if not host or not port.isdigit():  # "auto" and "local" are not addresses
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()

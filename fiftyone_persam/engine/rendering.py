@@ -22,15 +22,20 @@ ABSENT, INSTANCE = "absent", "instance"
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def file_name(photo_id: str, kind: str = "") -> str:
-    """The name of a mask file; made of the photo's id alone, so it never leaves its folder.
+def file_name(photo_id: str, kind: str = "", tag: str = "") -> str:
+    """The name of a mask file; made of the photo's id, so it never leaves its folder.
+
+    Args:
+        photo_id: the photo.
+        kind: which of its masks; "" for the one of the whole photo.
+        tag: tells files of one call from those of earlier ones, which somebody may still need.
 
     Raises:
         PersamError: the id has other characters than letters, digits, "_" and "-".
     """
     if not _ID.fullmatch(photo_id):
         raise PersamError(f"photo id {photo_id!r} cannot name a file: use letters and digits")
-    return f"{photo_id}{f'.{kind}' if kind else ''}.png"
+    return ".".join(part for part in (photo_id, tag, kind, "png") if part)
 
 
 def tight_box(mask: BoolMask) -> tuple[int, int, int, int] | None:
@@ -50,7 +55,7 @@ def store_mask(
     to_file = settings.storage == FILE or (settings.storage == AUTO and mask.size > INLINE_PIXELS)
     if not to_file:
         return StoredMask(array=mask.astype(np.uint8) * np.uint8(MASK_VALUE))
-    path = settings.masks_dir / file_name(photo_id, kind)
+    path = settings.masks_dir / file_name(photo_id, kind, settings.tag)
     write_mask(np.ascontiguousarray(mask), path)
     return StoredMask(path=str(path))
 

@@ -29,7 +29,7 @@ def as_mask(mask: ArrayLike, name: str = "mask") -> BoolMask:
         array = np.asarray(mask)
     except (TypeError, ValueError, RuntimeError) as error:
         raise PersamError(
-            f"{name} is no array of numbers ({_one_line(error)}): give (height, width) of bool"
+            f"{name} is not an array of numbers ({_one_line(error)}): give (height, width) of bool"
         ) from None
     if array.ndim != 2:
         raise PersamError(

@@ -212,7 +212,7 @@ class PerSegAccumulator:
         _check_group(group)
         if not isinstance(counts, PhotoCounts):
             raise PersamError(
-                f"{type(counts).__name__} is no PhotoCounts: give what count_photo() returned"
+                f"{type(counts).__name__} is not a PhotoCounts: give what count_photo() returned"
             )
         self._photos.setdefault(group, []).append(counts)
 
@@ -227,7 +227,7 @@ class PerSegAccumulator:
         """
         if not isinstance(other, PerSegAccumulator):
             raise PersamError(
-                f"{type(other).__name__} is no PerSegAccumulator: give another worker's"
+                f"{type(other).__name__} is not a PerSegAccumulator: give another worker's"
             )
         if other.dilation_ratio != self.dilation_ratio:
             raise PersamError(
@@ -278,7 +278,7 @@ def _score_object(name: str, photos: list[PhotoCounts]) -> ObjectScores:
 
 def _check_group(group: str) -> None:
     if not isinstance(group, str) or not group:
-        raise PersamError(f"a photo's object is {group!r}: give its name, a text")
+        raise PersamError(f"a photo's object is {group!r}: give the object's name, a text")
 
 
 def _mean_over(photos: list[PhotoCounts], score: Callable[[PhotoCounts], float]) -> float:

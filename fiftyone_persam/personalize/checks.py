@@ -33,19 +33,24 @@ def several_references_of(
             "fit needs a Reference or a list of them: make one with Reference(image, mask=...)"
         )
     for one in references:
-        if one.kind not in kinds:
-            raise BadReferenceError(
-                f"{method} does not take a reference of kind {one.kind!r}: give one of kind "
-                f"{' or '.join(map(repr, kinds))}, or choose another method"
-            )
+        check_kind(one.kind, kinds, method)
     return references
+
+
+def check_kind(kind: str, kinds: Collection[str], method: str) -> None:
+    """Raise BadReferenceError unless a method takes this kind of reference."""
+    if kind not in kinds:
+        raise BadReferenceError(
+            f"{method} does not take a reference of kind {kind!r}: give one of kind "
+            f"{' or '.join(map(repr, kinds))}, or choose another method"
+        )
 
 
 def several_photos(images: Iterable[PhotoSource]) -> list[PhotoSource]:
     """Photos as a list; a single one, whose letters or rows would pass for photos, is refused.
 
     Raises:
-        PersamError: this is no list.
+        PersamError: this is not a list.
     """
     single = isinstance(images, (str, bytes, os.PathLike)) or (
         isinstance(images, np.ndarray) and images.dtype != object and images.ndim < 4
@@ -70,7 +75,7 @@ def check_embeddings(
     for embedding in embeddings:
         if not isinstance(embedding, ImageEmbedding):
             raise PersamError(
-                f"{type(embedding).__name__} is no embedding: pass what encode() returned, or "
+                f"{type(embedding).__name__} is not an embedding: pass what encode() returned, or "
                 "photos to predict()"
             )
         for tensor, expected, what in (

@@ -106,7 +106,7 @@ def merge(objects: Sequence[Prediction]) -> Prediction:
 
 
 def _without(prediction: Prediction, found: Sequence[Prediction]) -> Prediction | None:
-    """What is new in a prediction; None if it is no further object."""
+    """What is new in a prediction; None if it is not a further object."""
     if not prediction.mask.any():
         return None
     if prediction.presence < MIN_PRESENCE_SHARE * found[0].presence:

@@ -240,7 +240,7 @@ def _array(mask: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         return np.asarray(mask)
     except (TypeError, ValueError, RuntimeError):
-        raise BadReferenceError("the mask is no array of numbers: pass bool or uint8") from None
+        raise BadReferenceError("the mask is not an array of numbers: pass bool or uint8") from None
 
 
 def _short(values: object) -> str:

@@ -185,7 +185,9 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
             f"fitted state {target} cannot be read ({error}): fit and save it again"
         ) from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise CheckpointError(f"{target} is no fitted state of this package: save one with save()")
+        raise CheckpointError(
+            f"{target} is not a fitted state of this package: save one with save()"
+        )
     if header.get("version") != VERSION:
         raise CheckpointError(
             f"fitted state {target} has version {header.get('version')}, this package reads "
@@ -226,7 +228,7 @@ def check_header(path: str | os.PathLike[str], header: dict[str, Any], sam: Prom
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise CheckpointError(f"fitted state {path!r} is no path: give the file's path")
+        raise CheckpointError(f"fitted state {path!r} is not a path: give the file's path")
     target = Path(path)
     if target.suffix == ".safetensors":
         return target

@@ -80,6 +80,8 @@ def read_tiff(file: BinaryIO) -> DeepImage:
     with _open_tiff(file) as tiff:
         page = tiff.pages.first
         check_pixels(page.imagelength, page.imagewidth)
+        if page.dtype is None or page.dtype.kind not in "biuf":
+            raise PhotoError("holds no real numbers: save it as grey or RGB")
         photometric = int(page.photometric)
         if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             raise PhotoError("is a TIFF of colours that are not read here: save it as RGB")
@@ -116,7 +118,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 def _keeps_16_bits(image: Image.Image, file: BinaryIO) -> bool:
     """Whether a PNG, PPM or JPEG 2000 has colours of more than 8 bits."""
     tiles = getattr(image, "tile", None)
-    layer = tiles[0].args if tiles else ()
+    layer = tiles[0][3] if tiles else ()  # codec, extents, offset, arguments
     if image.format == "PNG":
         return isinstance(layer, str) and ";16" in layer
     if image.format == "PPM":
@@ -154,10 +156,10 @@ def _decode_tiff(page: Any, file: BinaryIO) -> Array:
     values: Array | None
     try:
         values = page.asarray()
-    except ValueError as error:
+    except Exception as error:  # of several types
         if "imagecodecs" not in str(error):
             raise
-        values = _decode_compressed(page, file)
+        values = _decode_packed(page, file) if _is_packed(page) else _decode_compressed(page, file)
     if values is None:
         raise PhotoError(
             f"is a TIFF compressed with {page.compression.name}, which is not read here at this "
@@ -166,6 +168,28 @@ def _decode_tiff(page: Any, file: BinaryIO) -> Array:
     if values.ndim == 3 and page.axes.startswith("S"):
         values = np.moveaxis(values, 0, -1)
     return values[:, :, None] if values.ndim == 2 else values
+
+
+def _is_packed(page: Any) -> bool:
+    """Whether values of 10, 12 or 14 bits follow each other without gaps, as cameras write them."""
+    plain = int(page.compression) == 1 and int(page.planarconfig) == 1 and not page.is_tiled
+    return plain and 8 < page.bitspersample < 16 and int(page.sampleformat) == 1
+
+
+def _decode_packed(page: Any, file: BinaryIO) -> Array:
+    parts = []
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(offset)
+        parts.append(np.frombuffer(file.read(count), np.uint8))
+    width, bits = page.imagewidth * page.samplesperpixel, page.bitspersample
+    # Each row begins with a byte of its own.
+    rows = np.concatenate(parts).reshape(page.imagelength, -1)
+    weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
+    values = np.empty((page.imagelength, width), np.uint16)
+    for start in range(0, len(rows), 64):  # a byte for each bit: some rows at a time
+        single = np.unpackbits(rows[start : start + 64], axis=1, count=width * bits)
+        values[start : start + 64] = single.reshape(-1, width, bits) @ weights
+    return values.reshape(page.imagelength, page.imagewidth, -1)
 
 
 def _decode_compressed(page: Any, file: BinaryIO) -> Array | None:

@@ -9,48 +9,39 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ..errors import PersamError, did_you_mean
-from .deep_files import DeepImage, read_deep, read_tiff
-from .photo_files import turn_array, upright, use_image
+from .mask_images import FEW, Array, MaskImage, mask_of_array, packed_colours, read_mask_file
+from .photo_files import turn_array
 from .soft_masks import GRAIN, has_several_hues, is_soft
+
+__all__ = [
+    "FoundObject",
+    "MaskImage",
+    "classes_in",
+    "fit_mask",
+    "mask_of_array",
+    "object_in",
+    "read_mask_file",
+    "value_of_class",
+]
 
 logger = logging.getLogger(__name__)
 
-Array = npt.NDArray[Any]
 BoolMask = npt.NDArray[np.bool_]
 MaskValue: TypeAlias = "int | str"
 Targets: TypeAlias = Mapping[Any, str]
 
-_FEW = 16  # more colours than this are no classes that a person painted
 _LOSSY = 64  # and more than this come from compression, or a photo
 _NEAR = 64  # how far compression moves a colour, in one channel
 _NAMED = 8  # classes that a message lists
 OFF_BY = 2
 """How many pixels a mask's sides may differ from its photo's."""
-
-
-@dataclass(frozen=True, eq=False)
-class MaskImage:
-    """What a mask's file or array holds.
-
-    Attributes:
-        values: (H, W) ids, grey levels, probabilities or bool; None in colour masks.
-        colours: (H, W, 3) uint8 RGB; None in others.
-        alpha: (H, W) uint8; None if there is none.
-        palette: (n, 3) uint8 colours of the ids; None without.
-    """
-
-    values: Array | None = None
-    colours: npt.NDArray[np.uint8] | None = None
-    alpha: npt.NDArray[np.uint8] | None = None
-    palette: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,47 +61,6 @@ class FoundObject:
 class _Wanted:
     number: int
     is_colour: bool = False
-
-
-def read_mask_file(path: Path) -> MaskImage:
-    """Read a mask's file of any format that photos may have, turned as its EXIF says.
-
-    Raises:
-        PhotoError: missing, damaged, no image, no regular file, or with too many pixels.
-    """
-
-    def read(image: Image.Image | None, file: BinaryIO) -> MaskImage:
-        if image is None:
-            return _of_deep(read_tiff(file))
-        deep = read_deep(image, file)
-        return _of_deep(deep) if deep is not None else _of_image(image)
-
-    return use_image(path, read, "mask")
-
-
-def mask_of_array(array: Array, where: str = "the mask") -> MaskImage:
-    """A mask in memory: (H, W), or (H, W, C) with 1, 3 (RGB), 2 or 4 channels (alpha last).
-
-    Raises:
-        PersamError: another shape, no pixels, or no numbers.
-    """
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    channels = array.shape[2] if array.ndim == 3 else 0
-    if array.ndim not in (2, 3) or channels not in (0, 2, 3, 4) or 0 in array.shape:
-        raise PersamError(
-            f"{where} is an array of shape {array.shape}: it must be (H, W), or (H, W, 3) in "
-            "colours, with pixels in it"
-        )
-    if array.dtype.kind not in "biuf":
-        raise PersamError(f"{where} is of type {array.dtype}: it must be bool, integer or float")
-    if array.ndim == 2:
-        return MaskImage(array)
-    bytes_ = _in_bytes(array)
-    alpha = bytes_[:, :, -1] if channels in (2, 4) else None
-    if channels == 2:
-        return MaskImage(bytes_[:, :, 0], alpha=alpha)
-    return MaskImage(colours=bytes_[:, :, :3], alpha=alpha)
 
 
 def object_in(
@@ -139,7 +89,7 @@ def object_in(
             are named and asked for.
 
     Raises:
-        PersamError: ``value`` is no class or colour, or several classes and no value.
+        PersamError: ``value`` is not a class or colour, or several classes and no value.
     """
     wanted = None if value is None else _resolved(value, targets, where)
     mask, visible = _apply_alpha(mask, wanted)
@@ -156,7 +106,7 @@ def object_in(
             f"{where} holds several classes, {_listed(classes_in(mask, targets))}: choose one with "
             "mask_value"
         )
-    if mask.colours is not None and len(np.unique(_packed(mask.colours))) > _LOSSY:
+    if mask.colours is not None and len(np.unique(packed_colours(mask.colours))) > _LOSSY:
         bright = mask.colours.max(axis=2)
         return _above(bright, float(bright.max()) / 2)
     return FoundObject(_marked(mask))
@@ -174,7 +124,7 @@ def classes_in(mask: MaskImage, targets: Targets | None = None) -> dict[MaskValu
         return {255: "value 255"} if visible is not None and visible.mask.any() else {}
     names = {_normal(key): str(name) for key, name in (targets or {}).items()}
     if mask.colours is not None:
-        found, counts = np.unique(_packed(mask.colours)[_marked(mask)], return_counts=True)
+        found, counts = np.unique(packed_colours(mask.colours)[_marked(mask)], return_counts=True)
         keys: list[MaskValue] = [f"#{value:06x}" for value in found]
     else:
         values = _whole_values(mask)
@@ -212,7 +162,8 @@ def value_of_class(value: str, targets: Targets | None, where: str = "the mask")
         return int(key)
     known = f"one of {', '.join(names)}, " if names else ""
     raise PersamError(
-        f"{where}: mask_value {value!r} is no class in mask_targets and no colour like '#ff0000': "
+        f"{where}: mask_value {value!r} is neither a class in mask_targets nor a colour like "
+        "'#ff0000': "
         f"give {known}an integer, or '#rrggbb'{did_you_mean(value, names)}"
     )
 
@@ -253,74 +204,13 @@ def fit_mask(
     elif not (scaled and _same_proportions(mask.shape, size)):
         raise PersamError(
             f"{where} is {mask.shape[1]} x {mask.shape[0]} pixels but its photo is "
-            f"{size[1]} x {size[0]} as it is shown: make both one size"
+            f"{size[1]} x {size[0]}{' as it is shown' if scaled else ''}: make both one size"
         )
     resized = Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(resized, dtype=np.bool_)
 
 
-# Reading ------------------------------------------------------------------------------------------
-
-
-def _of_deep(deep: DeepImage) -> MaskImage:
-    alpha = None if deep.alpha is None else np.round(deep.alpha * 255).astype(np.uint8)
-    values = deep.values[:, :, 0] if deep.values.ndim == 3 and deep.values.shape[2] == 1 else None
-    if deep.values.ndim == 2:
-        values = deep.values
-    if values is not None:
-        return MaskImage(values, alpha=alpha)
-    return MaskImage(colours=_in_bytes(deep.values), alpha=alpha)
-
-
-def _of_image(image: Image.Image) -> MaskImage:
-    image = upright(image)
-    if image.mode in ("1", "L"):
-        return MaskImage(np.asarray(image))
-    if image.mode == "P":
-        return _of_palette(image)
-    if image.mode in ("LA", "La"):
-        both = np.asarray(image.convert("LA"))
-        return MaskImage(both[:, :, 0], alpha=both[:, :, 1])
-    if image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
-        rgba = np.asarray(image.convert("RGBA"))
-        return MaskImage(colours=rgba[:, :, :3], alpha=rgba[:, :, 3])
-    return MaskImage(colours=np.asarray(image.convert("RGB")))
-
-
-def _of_palette(image: Image.Image) -> MaskImage:
-    ids = np.asarray(image)
-    alpha = None
-    if "transparency" in image.info:
-        alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
-    colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(colours)] = colours[:256]
-    used = np.unique(ids)
-    grey = (palette[used] == palette[used, :1]).all()
-    # A grey picture that was saved with a palette, a GIF's for one, is grey. Few ids are ids.
-    if len(used) > _FEW and grey:
-        return MaskImage(palette[ids][:, :, 0], alpha=alpha)
-    if image.format == "GIF" and (palette[used] == 0).all(axis=1).any():
-        return MaskImage(colours=palette[ids], alpha=alpha)
-    return MaskImage(ids, alpha=alpha, palette=palette)
-
-
-def _in_bytes(array: Array) -> npt.NDArray[np.uint8]:
-    """Channels of any type -> uint8."""
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
-    values = np.nan_to_num(array.astype(np.float64), nan=0.0)
-    top = float(values.max(initial=0))
-    if top > 255:
-        values = values / 257
-    elif array.dtype.kind == "f" and top <= 1:
-        values = values * 255
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)
-
-
-# Deciding -----------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 
 
 def _apply_alpha(mask: MaskImage, wanted: _Wanted | None) -> tuple[MaskImage, FoundObject | None]:
@@ -328,10 +218,10 @@ def _apply_alpha(mask: MaskImage, wanted: _Wanted | None) -> tuple[MaskImage, Fo
     if mask.alpha is None or mask.alpha.min() > 127:
         return MaskImage(mask.values, mask.colours, None, mask.palette), None
     visible = mask.alpha > 127
-    content = _packed(mask.colours) if mask.colours is not None else mask.values
+    content = packed_colours(mask.colours) if mask.colours is not None else mask.values
     assert content is not None
     shown = np.unique(content[visible])
-    few = len(shown) <= _FEW
+    few = len(shown) <= FEW
     several = few and len(shown) > 1
     is_ids = mask.palette is not None and few
     if wanted is not None or several or is_ids:
@@ -366,7 +256,7 @@ def _everything(mask: MaskImage) -> FoundObject | None:
 
 def _every_colour(colours: npt.NDArray[np.uint8]) -> FoundObject | None:
     bright = colours.max(axis=2)
-    packed = np.unique(_packed(colours))
+    packed = np.unique(packed_colours(colours))
     if len(packed[packed > 0]) <= 1:
         return FoundObject(bright > 0)
     if has_several_hues(colours):
@@ -403,12 +293,12 @@ def _one_class(mask: MaskImage, wanted: _Wanted, where: str) -> FoundObject:
     if mask.palette is not None:
         hit = values == (-1 if wanted.is_colour else number)
         if wanted.is_colour or (number > 255 and not hit.any()):
-            hit = np.isin(values, np.flatnonzero(_packed(mask.palette) == number))
+            hit = np.isin(values, np.flatnonzero(packed_colours(mask.palette) == number))
         return FoundObject(np.asarray(hit))
     if wanted.is_colour:
         level = number & 0xFF
         if number != level * 0x010101:
-            raise PersamError(f"{where} is no colour mask: mask_value is an integer, not a text")
+            raise PersamError(f"{where} is not a colour mask: mask_value is an integer, not a text")
         number = level
     # The brightest value of a soft mask stands for all that is more than half as bright.
     everything = _everything(mask)
@@ -420,7 +310,7 @@ def _one_class(mask: MaskImage, wanted: _Wanted, where: str) -> FoundObject:
 
 
 def _of_colour(colours: npt.NDArray[np.uint8], wanted: _Wanted) -> BoolMask:
-    packed, number = _packed(colours), wanted.number
+    packed, number = packed_colours(colours), wanted.number
     hit: BoolMask = packed == number
     if not wanted.is_colour and number <= 255 and not hit.any():  # a level of a mask in one hue
         return np.asarray(colours.max(axis=2) == number)
@@ -450,11 +340,6 @@ def _listed(classes: dict[MaskValue, str]) -> str:
     ]
     more = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
     return ", ".join(parts[:_NAMED]) + more
-
-
-def _packed(colours: Array) -> npt.NDArray[np.int32]:
-    wide = colours.astype(np.int32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
 
 
 def _distinct(values: Array) -> Array:

@@ -397,7 +397,7 @@ def check_batch_size(given: int | None) -> int | None:
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
-        raise PersamError(f"batch_size {given!r} is no number of photos: give 1 or more")
+        raise PersamError(f"batch_size {given!r} is not a number of photos: give 1 or more")
     return int(given)
 
 

@@ -59,12 +59,12 @@ def open_regular(path: Path, what: str = "photo") -> Iterator[BinaryIO]:
         raise PhotoError(f"{what} {short(path)} does not exist: check its path") from None
     except (OSError, ValueError) as error:  # the latter for a NUL in the path
         if path_is_folder(path):  # Windows opens none
-            raise PhotoError(f"{what} {short(path)} is no file: replace or remove it") from None
+            raise PhotoError(f"{what} {short(path)} is not a file: replace or remove it") from None
         reason = getattr(error, "strerror", None) or one_line(error)
         raise PhotoError(f"{what} {short(path)} cannot be read ({reason}): replace it") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise PhotoError(f"{what} {short(path)} is no file: replace or remove it")
+        raise PhotoError(f"{what} {short(path)} is not a file: replace or remove it")
     with os.fdopen(descriptor, "rb") as file:
         yield file
 
@@ -180,7 +180,7 @@ def path_is_folder(path: Path) -> bool:
 
 def _used(file: BinaryIO, use: Callable[[Image.Image | None, BinaryIO], Result]) -> Result:
     with warnings.catch_warnings():
-        # A user's own 100 megapixel panorama is no attack; PIL still refuses twice that size.
+        # A user's own 100 megapixel panorama is not an attack; PIL still refuses twice that size.
         # What it says of damaged metadata helps nobody.
         warnings.simplefilter("ignore")
         return use(_open(file), file)  # closing the image would close the file under it

@@ -192,3 +192,22 @@ def test_what_the_form_refuses(app: App, photos, fault, message):
         app.form.get_by_role("checkbox", name=re.compile("Download mobile_sam")).click()
         expect(app.button("Segment")).to_be_enabled()
     app.shot(f"refused-{fault.replace(' ', '-')}")
+
+
+def test_an_object_is_marked_in_a_photo_without_labels(app: App, dataset, album):
+    """Photos and nothing else: the form takes a box, and the panel leads on."""
+    files = sorted((album / "Images" / "cat").iterdir())
+    photos = dataset([fo.Sample(str(path)) for path in files])
+    app.open(photos.name)
+    app.expect_drawn()
+    app.select(0)
+    form = app.start("Segment my object")
+    expect(form.get_by_text("mark the object here")).to_be_visible(timeout=SLOW)
+    expect(form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    app.submit("Segment")
+    panel = app.panel("review_masks")
+    expect(panel.get_by_role("button", name="Accept", exact=True)).to_be_visible(timeout=SLOW)
+    photos.reload()
+    (marked,) = photos.first()["reference"].detections
+    (run,) = fp.list_runs(photos)
+    assert run.config.references[0]["label_id"] == marked.id

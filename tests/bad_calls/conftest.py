@@ -16,5 +16,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def fresh(world: World) -> None:
-    """Other tests may have been at work since: what they left is no change of the next call."""
+    """Other tests may have been at work since: what they left is not a change of the next call."""
     world.changes()

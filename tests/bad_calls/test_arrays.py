@@ -47,7 +47,7 @@ REFERENCES = (
     ref("mask-nan", "mask holds NaN or infinity: pass bool", mask=np.full((H, W), NAN)),
     ref("mask-text", "mask of type <U1 cannot be used: pass bool", mask=np.full((H, W), "x")),
     ref("mask-complex", "mask of type complex128 cannot be used: pass", mask=FULL * 1j),
-    ref("mask-ragged", "mask is no array of numbers: pass", mask=[[1, 2], [3]]),
+    ref("mask-ragged", "mask is not an array of numbers: pass", mask=[[1, 2], [3]]),
     ref("mask-four-channels", "shape .48, 64, 4.: give", mask=np.ones((H, W, 4))),
     ref("box-of-three", "box is .* shape .3,.: give x0, y0", box=(1, 2, 3)),
     ref("box-reversed", r"box \[20.0, .* is empty: .*x0 < x1", box=(20, 20, 10, 30)),
@@ -71,7 +71,7 @@ REFERENCES = (
         labels=["object"]),
     img("photo-none", None, "cannot be read from NoneType: pass a path"),
     img("photo-missing", "nowhere/at_all.png", "nowhere/at_all.png does not exist: check"),
-    img("photo-empty-path", "", "photo .*is no file: replace"),
+    img("photo-empty-path", "", "photo .*is not a file: replace"),
     img("photo-nul", "a\0b.png", "photo .*cannot be read"),
     img("photo-long-path", "x" * 300, "photo .*cannot be read"),
     img("photo-newline", "a\nb.png", "photo .*does not exist"),
@@ -86,7 +86,7 @@ REFERENCES = (
     Bad("photo-zero-bytes", lambda w: fp.Reference(w.path("zero.jpg"), box=(1, 1, 9, 9)),
         "zero.jpg is empty: replace", PhotoError),
     Bad("photo-folder", lambda w: fp.Reference(w.path("full"), box=(1, 1, 9, 9)),
-        "full is no file: replace", PhotoError),
+        "full is not a file: replace", PhotoError),
 )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ METHODS = (
     Bad("decode-negative-batch", lambda w: fitted(w).predict_embeddings(
         fitted(w).sam.encode([w.photo()]), batch_size=-1), "batch_size -1 .*: give"),
     Bad("decode-photos", lambda w: fitted(w).predict_embeddings([w.photo()]),
-        "ndarray is no embedding: "),
+        "ndarray is not an embedding: "),
     Bad("load-sam-unknown", lambda w: fp.load_sam("sam_vit_bb"),
         "model 'sam_vit_bb' is not known.*did you mean 'sam_vit_b'"),
     Bad("load-sam-other-case", lambda w: fp.load_sam("SAM_LITE"), "did you mean 'sam_lite'"),
@@ -206,7 +206,7 @@ STATES = (
     load("state-missing", lambda w: w.path("nothing"), "nothing.safetensors does not exist: "),
     load("state-torn", lambda w: w.path("torn.safetensors"), "torn.safetensors cannot be read"),
     load("state-folder", lambda w: w.path("full"), "does not exist: "),
-    load("state-none", lambda w: None, "None is no path: "),
+    load("state-none", lambda w: None, "None is not a path: "),
     load("state-of-other-method", lambda w: w.path("persam.safetensors"),
          "is of method 'persam', not 'persam_f': ", fp.PerSAMF),
     load("state-with-nan", lambda w: altered(w, targets=torch.full((1, 128), NAN)),
@@ -223,7 +223,7 @@ STATES = (
     load("state-newer", lambda w: altered(w, {"version": 9}), "has version 9.*: fit"),
     Bad("save-below-a-file", lambda w: fitted(w).save(w.path("text.png/state")),
         "text.png/state.safetensors .*: "),
-    Bad("save-to-none", lambda w: fitted(w).save(None), "None is no path: ",
+    Bad("save-to-none", lambda w: fitted(w).save(None), "None is not a path: ",
         CheckpointError),
 )  # fmt: skip
 
@@ -249,7 +249,7 @@ METRICS = (
     metric("iou-infinite", "a has float values", lambda: fp.iou(np.full((4, 4), INF), FULL)),
     metric("iou-text", "a must be bool, integer or float.*: ",
            lambda: fp.iou(np.full((H, W), "x"), FULL)),
-    metric("iou-ragged", r"a is no array of numbers \(.*\): give",
+    metric("iou-ragged", r"a is not an array of numbers \(.*\): give",
            lambda: fp.iou([[1], [1, 2]], FULL)),
     metric("iou-no-pixels", "a of shape .0, 5. has no pixels: ",
            lambda: fp.iou(np.zeros((0, 5)), FULL)),
@@ -280,9 +280,9 @@ METRICS = (
     metric("scores-of-nothing", "there are no scores: add", lambda: collected().compute()),
     metric("scores-merge-ratios", "cannot merge .* 0.1 .*: compute both",
            lambda: collected().merge(collected(dilation_ratio=0.1))),
-    metric("scores-merge-none", "NoneType is no PerSegAccumulator: ",
+    metric("scores-merge-none", "NoneType is not a PerSegAccumulator: ",
            lambda: collected().merge(None)),
-    metric("scores-counts", "dict is no PhotoCounts: ",
+    metric("scores-counts", "dict is not a PhotoCounts: ",
            lambda: collected().update_counts("cat", {})),
 )  # fmt: skip
 

@@ -44,7 +44,7 @@ COMMANDS = {
         "eval_key 'a b' cannot name a field: use",
     ),
     "export-full": (("export", "bad-calls", "mine", "@full"), "full is not empty: choose"),
-    "import-missing": (("import", "@nowhere"), "nowhere is no folder: pass"),
+    "import-missing": (("import", "@nowhere"), "nowhere is not a folder: pass"),
     "import-broken": (("import", "@broken"), "cannot read photo .*01.jpg: "),
     "plugin": (("install-plugin", "--plugins-dir", "@text.png"), "cannot be put into .*: "),
 }

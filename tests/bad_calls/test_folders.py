@@ -38,10 +38,10 @@ def album(
 LAYOUT = DatasetLayoutError
 
 IMPORTS = (
-    album("none", None, "folder None is no folder: give"),
-    album("empty", "", "folder '' is no folder: give"),
-    album("missing", "nowhere", "nowhere is no folder: pass", LAYOUT),
-    album("file", "text.png", "text.png is no folder: pass", LAYOUT),
+    album("none", None, "folder None is not a folder: give"),
+    album("empty", "", "folder '' is not a folder: give"),
+    album("missing", "nowhere", "nowhere is not a folder: pass", LAYOUT),
+    album("file", "text.png", "text.png is not a folder: pass", LAYOUT),
     album("no-images", "full", "has no folder Images/: PerSeg's layout is", LAYOUT),
     album("no-annotations", "half", "has no folder Annotations/: PerSeg's layout is", LAYOUT),
     album("photos-folder", "photos", "has no folder Images/: ", LAYOUT),
@@ -67,7 +67,7 @@ IMPORTS = (
     album("max-samples-bool", "sound", "max_samples True .*: give", max_samples=True),
     album("max-samples-text", "sound", "max_samples '9' .*: give", max_samples="9"),
     album("option-unknown", "sound", "'speed' .*: its options are", speed=3),
-    album("mask-dir-number", "sound", "mask_dir 3 is no folder: give", mask_dir=3),
+    album("mask-dir-number", "sound", "mask_dir 3 is not a folder: give", mask_dir=3),
     *(
         album(f"gt-field-{title}", "sound", "gt_field .*: ", gt_field=field)
         for title, field in (
@@ -152,7 +152,7 @@ def archive(title: str, source: Callable[[World], Any], says: str, **options: An
 ALBUM = ("Images/cat/00.jpg", "Annotations/cat/00.png")
 
 ARCHIVES = (
-    archive("missing", lambda w: w.path("nowhere.zip"), "nowhere.zip is no file: pass"),
+    archive("missing", lambda w: w.path("nowhere.zip"), "nowhere.zip is not a file: pass"),
     archive("text", lambda w: w.path("text.png"), "neither a zip nor a tar archive"),
     archive("empty", lambda w: w.path("zero.jpg"), "neither a zip nor a tar archive"),
     archive("no-album", zipped("notes/a.txt"), "holds no album: it needs Images/"),
@@ -171,7 +171,7 @@ ARCHIVES = (
         "cannot be put into .*text.png.*: "),
     Bad("plugin-over-strangers", lambda w: install_plugin(_strangers(w)),
         "holds 'diary.txt', which install-plugin has not put there: remove"),
-    Bad("plugin-number", lambda w: install_plugin(3), "plugins_dir 3 is no folder: give"),
+    Bad("plugin-number", lambda w: install_plugin(3), "plugins_dir 3 is not a folder: give"),
 )  # fmt: skip
 
 

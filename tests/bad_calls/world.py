@@ -105,7 +105,7 @@ class World:
         database = foo.get_db_conn()
         for name in database.list_collection_names():
             for document in database[name].find():
-                document.pop("last_loaded_at", None)  # looking at a dataset is no change of it
+                document.pop("last_loaded_at", None)  # looking at a dataset is not a change of it
                 found[f"{name}/{document['_id']}"] = _hash(bson.encode(document))
         for root in (self.folder, Path(fo.config.default_dataset_dir)):
             for parent, _, files in os.walk(root):

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Fuse:
     def __init__(self) -> None:
         self.count = 0
         self.blows_at: int | None = None
-        self.folder: str | None = None
+        self.folders: tuple[str, ...] | None = None
+        self.before_only = False
 
     def burn(self) -> None:
         self.count += 1
@@ -37,23 +38,24 @@ class Fuse:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.folder is None or event not in FILE_EVENTS:
+        if self.folders is None or event not in FILE_EVENTS:
             return
         if event == "open" and not isinstance(args[2], int | None):
             return
         if event == "open" and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR):
             return
-        if str(args[0]).startswith(self.folder):
+        if str(args[0]).startswith(self.folders):
             self.burn()
 
 
 class _Commands(monitoring.CommandListener):
     def started(self, event: Any) -> None:
-        if event.command_name in WRITES and FUSE.folder is not None:
+        if event.command_name in WRITES and FUSE.folders is not None:
             FUSE.burn()
 
     def succeeded(self, event: Any) -> None:
-        self.started(event)
+        if not FUSE.before_only:
+            self.started(event)
 
     def failed(self, event: Any) -> None:
         pass
@@ -158,7 +160,19 @@ def limited_job(name: str, report: str, largest_file: int, **changes: Any) -> No
 
 
 def _light(blows_at: int | None) -> None:
-    FUSE.folder = str(Path(fo.config.default_dataset_dir).absolute())
+    light(blows_at, [fo.config.default_dataset_dir])
+
+
+def light(blows_at: int | None, folders: Iterable[str], before_only: bool = False) -> None:
+    """Count what is dangerous from now on, and die at the n-th.
+
+    Args:
+        blows_at: n, from 1; None to count only.
+        folders: those whose files count.
+        before_only: whether only what is before a command counts, not what is after it as well.
+    """
+    FUSE.folders = tuple(str(Path(folder).absolute()) for folder in folders)
+    FUSE.before_only = before_only
     FUSE.blows_at = blows_at
     FUSE.count = 0
     sys.addaudithook(FUSE.audit)

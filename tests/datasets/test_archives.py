@@ -200,5 +200,5 @@ def test_what_is_no_archive(tmp_path: Path, out: Path) -> None:
     (tmp_path / "photo.zip").write_bytes(b"\xff\xd8\xff not an archive" * 100)
     with pytest.raises(DatasetLayoutError, match="neither a zip nor a tar archive"):
         extract_album(tmp_path / "photo.zip", out)
-    with pytest.raises(DatasetLayoutError, match="is no file"):
+    with pytest.raises(DatasetLayoutError, match="is not a file"):
         extract_album(tmp_path, out)

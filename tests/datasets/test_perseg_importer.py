@@ -352,7 +352,7 @@ def _layout(tmp_path: Path, layout: str) -> Path:
 @pytest.mark.parametrize(
     ("layout", "options", "message"),
     [
-        ("nothing", {}, "album is no folder"),
+        ("nothing", {}, "album is not a folder"),
         ("empty", {}, "has no folder Images/: PerSeg's layout is"),
         ("inner", {}, r"did you mean .*PerSeg\?"),
         ("images only", {}, "has no folder Annotations/"),
@@ -366,8 +366,8 @@ def _layout(tmp_path: Path, layout: str) -> Path:
         ("sound", {"reference": {"dog": "00"}}, "has no object 'dog'"),
         ("sound", {"on_error": "ignore"}, "on_error 'ignore' is not known"),
         ("sound", {"masks": "db"}, "masks 'db' is not known"),
-        ("sound", {"max_samples": 0}, "max_samples 0 is no number"),
-        ("sound", {"max_samples": "2"}, "max_samples '2' is no number"),
+        ("sound", {"max_samples": 0}, "max_samples 0 is not a number"),
+        ("sound", {"max_samples": "2"}, "max_samples '2' is not a number"),
     ],
 )
 def test_wrong_layouts_and_options(

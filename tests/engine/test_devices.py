@@ -124,9 +124,9 @@ def test_a_model_that_cannot_travel(job: Job) -> None:
 @pytest.mark.parametrize(
     ("devices", "message"),
     [
-        ("cpu", "'cpu' is no list of devices: give"),
-        ([], r"\[\] is no list of devices: give"),
-        (3, "3 is no list of devices: give"),
+        ("cpu", "'cpu' is not a list of devices: give"),
+        ([], r"\[\] is not a list of devices: give"),
+        (3, "3 is not a list of devices: give"),
         (["cpu", "gpu0"], "device 'gpu0' is not known: use"),
         (["cpu", "meta"], "device 'meta' computes nothing: use"),
     ],

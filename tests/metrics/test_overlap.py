@@ -101,7 +101,7 @@ SQUARE = np.ones((4, 4), bool)
         (SQUARE, np.full((4, 4), "x"), "must be bool, integer or float"),
         (SQUARE, SQUARE * 1j, "must be bool, integer or float"),
         (SQUARE, None, "must be 2-D"),
-        (SQUARE, [[1, 2], [1]], "no array of numbers"),
+        (SQUARE, [[1, 2], [1]], "not an array of numbers"),
         ("mask.png", SQUARE, "must be 2-D"),
         (7, SQUARE, "must be 2-D"),
     ],

@@ -112,8 +112,9 @@ class PanelTab:
         return requests
 
     def click(self, label: str) -> list[dict[str, Any]]:
-        """Click the button that begins with these words."""
-        (button,) = [b for b in self.buttons if b["label"].startswith(label)]
+        """Click the button with these words, or the one that begins with them."""
+        same = [b for b in self.buttons if b["label"] == label]
+        (button,) = same or [b for b in self.buttons if b["label"].startswith(label)]
         assert not button.get("disabled"), label
         return self.send(button["operator"].rsplit("#", 1)[-1], **(button.get("params") or {}))
 

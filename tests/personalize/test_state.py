@@ -99,7 +99,7 @@ def _strange_header(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (_truncated, "cannot be read"),
         (_pickled, "cannot be read"),
-        (_foreign, "no fitted state"),
+        (_foreign, "not a fitted state"),
         (_newer, "version 99"),
         (_incomplete, "lacks tensors"),
         (_strange_header, "cannot be read"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,24 @@ def test_tiffs(tmp_path: Path, name: str) -> None:
 
 
 DEEP = bits(WIDE, 12)
+
+
+def packed(values: Array, count: int) -> bytes:
+    """A TIFF whose values follow each other without gaps: tifffile writes none by itself."""
+    height, width, channels = values.shape
+    single = (values.reshape(height, -1)[:, :, None] >> np.arange(count - 1, -1, -1)) & 1
+    content = np.packbits(single.astype(np.uint8).reshape(height, -1), axis=1).tobytes()
+    at = 8 + 2 + 12 * 9 + 4
+    tags = (
+        *((256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, at), (259, 3, 1, 1)),
+        *((262, 3, 1, 2), (273, 4, 1, at + 8), (277, 3, 1, channels), (278, 4, 1, height)),
+        (279, 4, 1, len(content)),
+    )
+    directory = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + struct.pack("<I", 0)
+    return head + struct.pack("<HHHH", *[count] * channels, 0) + content
+
+
 LAYOUTS: dict[str, Callable[[], bytes]] = {
     "planar": lambda: tiff(DEEP.transpose(2, 0, 1), planarconfig="separate"),
     "planar, signed": lambda: tiff(DEEP.transpose(2, 0, 1).astype("i2"), planarconfig="separate"),
@@ -108,6 +127,9 @@ LAYOUTS: dict[str, Callable[[], bytes]] = {
     "LZW": lambda: cv2.imencode(
         ".tif", np.ascontiguousarray(DEEP[:, :, ::-1]), [cv2.IMWRITE_TIFF_COMPRESSION, 5]
     )[1].tobytes(),
+    "packed 10 bits": lambda: packed(bits(WIDE, 10), 10),
+    "packed 12 bits": lambda: packed(DEEP, 12),
+    "packed 14 bits": lambda: packed(bits(WIDE, 14), 14),
     "PNG": lambda: cv2.imencode(".png", np.ascontiguousarray(DEEP[:, :, ::-1]))[1].tobytes(),
     "PPM": lambda: cv2.imencode(".ppm", np.ascontiguousarray(DEEP[:, :, ::-1]))[1].tobytes(),
     "alpha": lambda: tiff(
@@ -167,6 +189,7 @@ def test_missing_pixels_that_gdal_marks(tmp_path: Path) -> None:
     [
         (np.zeros((9, 9, 7), np.uint16), "7 channels"),
         (np.full((9, 9), np.nan), "no finite value"),
+        (np.full((9, 9), 1j, np.complex64), "no real numbers"),
     ],
 )
 def test_tiffs_that_show_nothing(tmp_path: Path, values: Array, says: str) -> None:

@@ -89,6 +89,17 @@ def test_identities_tell_sources_apart(sam: PromptableSam) -> None:
     assert sam.with_features(tiny()).with_features(None).encoder_identity == sam.encoder_identity
 
 
+def test_another_process_gets_both_backbones(sam: PromptableSam) -> None:
+    import pickle
+
+    both = sam.with_features(tiny())
+    again = pickle.loads(pickle.dumps(both.on("cpu")))
+    assert again.encoder_identity == both.encoder_identity
+    torch.testing.assert_close(again.encode([PHOTO])[0].matching, both.encode([PHOTO])[0].matching)
+    moved = both.on("meta")
+    assert moved.features is not None and moved.matching_dim == both.matching_dim
+
+
 def test_sources_have_names(sam: PromptableSam) -> None:
     source = tiny()
     assert feature_source(None) is None and feature_source("decoder") is None

@@ -204,6 +204,7 @@ JPEG_COLOURS = np.asarray(Image.open(io.BytesIO(encoded(MANY, "JPEG", quality=95
         (MANY, "cup", {"#ff6d04": "cup", "#0000ff": "spoon"}, DISC),
         (MANY, 0x0000FF, None, OTHER),
         (np.asarray(colour(DISC)), 128, None, DISC),
+        (np.dstack([TWO, TWO * 0, TWO * 0]), 2, None, OTHER),  # ids in the red channel
         (np.dstack([MANY, np.full((H, W), 255, np.uint8)]), "#0000ff", None, OTHER),
     ],
 )
@@ -225,10 +226,10 @@ def test_a_palette_s_value_is_its_id_and_its_colour(tmp_path: Path, value: Any) 
 @pytest.mark.parametrize(
     ("value", "targets", "says"),
     [
-        ("red", None, "mask_value 'red' is no class .* give an integer"),
+        ("red", None, "mask_value 'red' is neither a class .* give an integer"),
         ("cupp", {1: "cup"}, "give one of cup, .*did you mean 'cup'"),
-        ("#ff00", None, "no colour like"),
-        ("#ff0000", None, "no colour mask"),
+        ("#ff00", None, "nor a colour like"),
+        ("#ff0000", None, "not a colour mask"),
     ],
 )
 def test_what_is_no_value(value: str, targets: Any, says: str) -> None:

@@ -167,7 +167,7 @@ def _truncate(suffix: str, keep: float) -> Callable[[Path], None]:
         (_truncate("PNG", 0.4), "cannot be decoded"),
         (_truncate("PNG", 0.001), "cannot be"),
         (_truncate("GIF", 0.2), "cannot be decoded"),
-        (lambda path: path.mkdir(), "is no file"),
+        (lambda path: path.mkdir(), "is not a file"),
     ],
 )
 def test_bad_files(tmp_path: Path, write: Callable[[Path], None], says: str) -> None:

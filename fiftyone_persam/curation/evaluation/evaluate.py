@@ -6,7 +6,9 @@ panel, loads again in another process, and is deleted by ``dataset.delete_evalua
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -15,6 +17,8 @@ from ...errors import PersamError
 from ...metrics import DILATION_RATIO
 from .. import database
 from ..checks import (
+    as_plain,
+    check_choice,
     check_field_name,
     check_group_by,
     check_mask_field,
@@ -23,13 +27,18 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
+from ..fiftyone_api import rename_evaluation
 from ..labels.pixels import plain_value
-from ..runs import naming
+from ..runs import journal, naming, schema
+from ..runs.lease import Lease
 from ..runs.loading import done_ids
 from ..runs.record import read_record
-from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, Progress
+from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
+from .scores import evaluation_fields, forget_evaluation
 
 logger = logging.getLogger(__name__)
+
+SKIP, RAISE = "skip", "raise"
 
 
 def evaluate(
@@ -42,6 +51,7 @@ def evaluate(
     dilation_ratio: float = DILATION_RATIO,
     include_references: bool = False,
     overwrite: bool = True,
+    on_error: str = SKIP,
     progress: Progress = None,
 ) -> PerSegResults:
     """Compare masks with ground truth: IoU, boundary IoU (Cheng et al.) and accuracy.
@@ -63,17 +73,22 @@ def evaluate(
         include_references: count the photos too that the run learnt the object from: those that it
             recorded, and those with ``role == "reference"``. The protocol leaves them out.
         overwrite: replace an evaluation of that name.
+        on_error: what becomes of a photo with a label that is damaged or does not fit: "skip"
+            leaves it out, and the results' ``skipped`` and the report name it; "raise" refuses.
         progress: as in `segment`.
 
     Raises:
-        PersamError: an unknown field, a key that is taken, a mask that cannot be read or is not of
-            its photo's proportions. Nothing has been written then.
+        PersamError: an unknown field, a key that is taken, no photo that can be compared, or, with
+            ``on_error="raise"``, one that cannot. Nothing has been written then.
     """
     dataset = database.root(samples)
+    journal.settle(dataset)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
         check_group_by(samples, group_by)
+    check_choice("on_error", on_error, (SKIP, RAISE))
+    mask_value, dilation_ratio = as_plain(mask_value), as_plain(dilation_ratio)
     check_mask_value(mask_value)
     mask_value = plain_value(dataset, gt_field, mask_value)
     check_switches(include_references=include_references, overwrite=overwrite)
@@ -88,17 +103,84 @@ def evaluate(
     _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
     if eval_key is not None:
         check_eval_key(dataset, eval_key, overwrite)
-    rows = method.count(view, progress)
-    if eval_key is not None:
-        if dataset.has_evaluation(eval_key):
-            dataset.delete_evaluation(eval_key)
-        method.register_run(view, eval_key)
-        method.register_samples(view, eval_key)
-    results: PerSegResults = method.sum_up(view, eval_key, rows)
-    if eval_key is not None:
-        method.save_run_results(view, eval_key, results)
-        method.add_fields_to_sidebar_group(view, eval_key, omit_fields=(pred_field, gt_field))
+        action = f"replacing evaluation {eval_key!r}"
+        schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
+    rows, skipped = database.with_retries(
+        lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
+    )
+    if skipped:
+        logger.warning(
+            "%d of %d photos cannot be compared and are left out, the first: %s",
+            *(len(skipped), len(rows) + len(skipped), next(iter(skipped.values()))),
+        )
+    if eval_key is None:
+        return method.sum_up(view, None, rows, skipped)
+    return _store(dataset, eval_key, lambda key: _write(view, method, key, rows, skipped))
+
+
+def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> PerSegResults:
+    """Store an evaluation; an earlier one of its name goes when the new one is complete.
+
+    It is written under a key of its own, which takes the earlier one's place at the end. What a
+    process leaves that is killed before that is removed, what it leaves after it is completed.
+    """
+    lease = f"*evaluation {key}*"
+    with Lease(dataset, lease, what=f"evaluation {key!r}"):
+        aside = _free_key(dataset, key) if dataset.has_evaluation(key) else key
+        details = {"key": key, "aside": aside, "whole": False}
+        journal.begin(dataset, key, "evaluate", details, [lease])
+        try:
+            results = database.with_retries(lambda: write(aside))
+            details["whole"] = True
+            journal.begin(dataset, key, "evaluate", details, [lease])
+        finally:
+            database.with_retries(lambda: _finish(dataset, details))
+            journal.end(dataset, key, "evaluate")
+    results.rename(key)
     return results
+
+
+def _write(
+    view: Any, method: Any, key: str, rows: Sequence[PhotoRow], skipped: dict[str, str]
+) -> PerSegResults:
+    dataset = database.root(view)
+    forget_evaluation(dataset, key)  # what an attempt before this one has left
+    method.register_run(view, key)
+    method.register_samples(view, key)
+    results: PerSegResults = method.sum_up(view, key, rows, skipped)
+    method.save_run_results(view, key, results)
+    with schema.schema_lease(dataset):
+        database.refresh(dataset)
+        omitted = (method.config.pred_field, method.config.gt_field)
+        method.add_fields_to_sidebar_group(view, key, omit_fields=omitted)
+    return results
+
+
+def _finish(dataset: Any, details: dict[str, Any]) -> None:
+    key, aside = details["key"], details["aside"]
+    if not details["whole"]:
+        forget_evaluation(dataset, aside)
+    elif aside != key:
+        if dataset.has_evaluation(aside) and dataset.has_evaluation(key):
+            forget_evaluation(dataset, key)
+        renamed = zip(evaluation_fields(aside), evaluation_fields(key), strict=True)
+        schema.rename_fields(dataset, dict(renamed))
+        with schema.schema_lease(dataset):
+            database.refresh(dataset)
+            rename_evaluation(dataset, aside, key)
+
+
+def _free_key(dataset: Any, key: str) -> str:
+    """A key beside one that is taken."""
+    for number in itertools.count(1):
+        free = f"{key}_new{number}"
+        taken = any(dataset.has_field(name) for name in evaluation_fields(free))
+        if not taken and not dataset.has_evaluation(free):
+            break
+    return free
+
+
+FINISH = {"evaluate": _finish}
 
 
 def without_references(samples: Any, pred_field: str) -> Any:

@@ -22,8 +22,8 @@ from ..runs import schema
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
 FIELDS = ("iou", "boundary_iou", "accuracy")
-# Results' attributes, and short names, for the App's table is narrow. "objects": pixels pooled per
-# object, then the mean over objects.
+# Results' attributes, with short names because the App's table is narrow. "objects": pixels pooled
+# per object, then the mean over objects.
 METRICS = {
     "mIoU": ("miou", "mIoU, objects"),
     "bIoU": ("mean_boundary_iou", "bIoU, objects"),
@@ -103,15 +103,22 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         progress: Progress = None,
     ) -> PerSegResults:
         """Count, write the per-photo fields, and sum up."""
-        return self.sum_up(samples, eval_key, self.count(samples, progress))
+        rows, skipped = self.count(samples, progress)
+        return self.sum_up(samples, eval_key, rows, skipped)
 
-    def count(self, samples: Any, progress: Progress = None) -> list[PhotoRow]:
+    def count(
+        self, samples: Any, progress: Progress = None, skip_faulty: bool = True
+    ) -> tuple[list[PhotoRow], dict[str, str]]:
         """Count pixels photo by photo, writing nothing.
 
         Photos without ground truth are left out; a missing prediction counts as an empty mask.
 
+        Returns:
+            the photos, and sample id -> why a photo could not be counted.
+
         Raises:
-            PersamError: a mask cannot be read or does not fit.
+            PersamError: a mask cannot be read or does not fit, and photos like that are not to be
+                skipped, or there is no other one.
         """
         config = self.config
         names = [config.pred_field, config.gt_field]
@@ -120,17 +127,31 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         chosen = samples.exists(config.gt_field)
         total = len(chosen)
         rows: list[PhotoRow] = []
+        skipped: dict[str, str] = {}
         # Masks are read and counted in threads; NumPy and OpenCV let go of the interpreter.
         photos = load_ahead(chosen.select_fields(names).iter_samples(), self._count_one, 4, 16)
         with _reporting(progress, total) as report, closing(photos):  # type: ignore[type-var]
-            for _, row in photos:
+            for sample, row in photos:
                 if isinstance(row, Exception):
-                    raise row
-                rows.append(row)
-                report(len(rows))
-        return rows
+                    error = _in_one_line(row, sample)
+                    if not skip_faulty or total == 1:
+                        raise error from row
+                    skipped[sample.id] = str(error)
+                else:
+                    rows.append(row)
+                report(len(rows) + len(skipped))
+        if skipped and not rows:
+            first = next(iter(skipped.values()))
+            raise PersamError(f"none of {total} photos can be compared, the first: {first}")
+        return rows, skipped
 
-    def sum_up(self, samples: Any, eval_key: str | None, rows: Sequence[PhotoRow]) -> PerSegResults:
+    def sum_up(
+        self,
+        samples: Any,
+        eval_key: str | None,
+        rows: Sequence[PhotoRow],
+        skipped: dict[str, str],
+    ) -> PerSegResults:
         """Write the per-photo fields and make the results."""
         if eval_key is not None:
             for name in FIELDS:
@@ -166,6 +187,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             backend=self,
         )
         results.perseg = scores.to_dict()
+        results.skipped = dict(skipped)
         results.photos = [[row.gt_id, row.group, *vars(row.counts).values()] for row in rows]
         return results
 
@@ -174,6 +196,12 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
     ) -> list[str]:
         """The per-photo fields."""
         return [f"{eval_key}_{name}" for name in FIELDS]
+
+    def rename(self, samples: Any, eval_key: str, new_eval_key: str) -> None:
+        """Rename the per-photo fields."""
+        dataset = own_dataset(samples)
+        names = (self.get_fields(dataset, key) for key in (eval_key, new_eval_key))
+        schema.rename_fields(dataset, dict(zip(*names, strict=True)))
 
     def cleanup(self, samples: Any, eval_key: str) -> None:
         """Delete the per-photo fields."""
@@ -219,10 +247,12 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
     Attributes:
         perseg: the scores as plain values.
         photos: per photo the id of its true label, its object, and its `PhotoCounts`.
+        skipped: sample id -> why a photo could not be compared; none of the numbers has it.
     """
 
     perseg: dict[str, Any]
     photos: list[list[Any]]
+    skipped: dict[str, str]
 
     @property
     def scores(self) -> PerSegScores:
@@ -237,9 +267,13 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
         rows = [(name, PhotoCounts(*counts)) for i, name, *counts in self.photos if i in chosen]
         return _score(rows, self.config.dilation_ratio)
 
+    def rename(self, key: str) -> None:
+        """Tell the results the name that their evaluation has got."""
+        self._key = key
+
     def attributes(self) -> list[str]:
         """What is stored."""
-        return [*super().attributes(), "perseg", "photos"]
+        return [*super().attributes(), "perseg", "photos", "skipped"]
 
     def metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """FiftyOne's metrics and the protocol's; see `METRICS` for the names of the latter."""
@@ -253,11 +287,16 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
     def print_report(self, classes: Sequence[str] | None = None, digits: int = 1) -> None:
         """Print IoU, boundary IoU and accuracy in percent: per object, their mean, over photos.
 
+        A last line tells how many photos could not be compared.
+
         Args:
             classes: the objects to list; all if None.
             digits: digits after the point.
         """
         print(format_scores(self.scores, classes, digits))
+        if self.skipped:
+            first = next(iter(self.skipped.values()))
+            print(f"left out: {len(self.skipped)} photos, the first: {first}")
 
     @classmethod
     def _from_dict(
@@ -266,6 +305,7 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
         results: PerSegResults = super()._from_dict(d, samples, config, eval_key, **kwargs)
         results.perseg = d["perseg"]
         results.photos = d["photos"]
+        results.skipped = d.get("skipped") or {}
         return results
 
 
@@ -313,6 +353,14 @@ def _score(rows: Iterable[tuple[str, PhotoCounts]], dilation_ratio: float) -> Pe
     for group, counts in rows:
         accumulator.update_counts(group, counts)
     return accumulator.compute()
+
+
+def _in_one_line(error: Exception, sample: Any) -> PersamError:
+    if isinstance(error, PersamError):
+        return error
+    return PersamError(
+        f"{sample.filepath} cannot be compared ({type(error).__name__}: {error}): check its labels"
+    )
 
 
 def _label_id(label: Any) -> str | None:

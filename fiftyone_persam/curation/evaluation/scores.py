@@ -9,7 +9,7 @@ from fiftyone.core.evaluation import EvaluationMethod
 
 from ...errors import PersamError
 from ..database import photos_of, root
-from ..fiftyone_api import forget_cached_evaluation
+from ..fiftyone_api import drop_unlisted_runs, forget_cached_evaluation
 from ..runs import schema
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults
 
@@ -43,6 +43,7 @@ def forget_evaluation(dataset: Any, key: str) -> None:
     schema.remove_empty_group(dataset, key)
     if dataset.has_evaluation(key):
         dataset.delete_evaluation(key)
+    drop_unlisted_runs(dataset, key)
 
 
 def evaluation_fields(key: str) -> list[str]:

@@ -86,7 +86,7 @@ def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | N
 def _all_encoded(timings: dict[str, Any]) -> bool:
     photos = timings.get("photos") or 0
     encoded = timings.get("photos_encoded", photos)
-    # Photos that could not be read are not encoded either: a few of them are no cache.
+    # Photos that could not be read are not encoded either: a few of them do not mean a cache.
     return bool(timings.get("photos_per_second")) and encoded >= 0.9 * photos
 
 

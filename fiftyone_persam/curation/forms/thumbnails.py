@@ -41,7 +41,7 @@ def reference_thumbnail(
         side: length of the photo's longer side in the picture, in pixels
 
     Raises:
-        BadReferenceError: the label is no reference, see :func:`problem_with`
+        BadReferenceError: the label is not a reference, see :func:`problem_with`
         PhotoError: the photo cannot be read
     """
     prompt, _ = label_prompt(sample, field, label_id, mask_value, several=True)

@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone as fo
 
 from ...errors import PersamError, did_you_mean
-from ..database import photos_of
+from ..database import values_of
 
 # What a template can say beside the names of fields.
 LABEL = "label"
@@ -79,21 +79,18 @@ class Captions:
         Raises:
             PersamError: photos have nothing in a field that the caption needs.
         """
-        view = photos_of(self._dataset).select(list(dict.fromkeys(samples.values())))
-        found_ids, *columns = view.values(["id", *self.fields])
-        rows = {sample_id: row for row, sample_id in enumerate(found_ids)}
-        values = dict(zip(self.fields, columns, strict=True))
+        wanted = list(dict.fromkeys(samples.values()))
+        values = {name: values_of(self._dataset, wanted, name) for name in self.fields}
         missing: dict[str, list[str]] = {}
         found: dict[str, str] = {}
         for one, sample_id in samples.items():
-            row = rows[sample_id]
             text = ""
             for literal, name in self._parts:
                 text += literal
                 if name is None:
                     continue
                 if name in values:
-                    said = _say(values[name][row])
+                    said = _say(values[name].get(sample_id))
                     if not said and name != "tags":
                         missing.setdefault(name, []).append(sample_id)
                 else:

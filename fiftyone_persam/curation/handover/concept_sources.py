@@ -12,8 +12,8 @@ import numpy as np
 
 from ...errors import PersamError, did_you_mean
 from ..checks import MASKS
-from ..database import photo_ids, photos_of, root
-from ..fiftyone_api import is_dynamic_groups, is_patches
+from ..database import in_parts, photo_ids, photos_of, root, selected, values_of
+from ..fiftyone_api import is_patches
 from ..review.editing import corrected_fields, latest_label
 from ..review.table import ABSENT, ACCEPTED, FAILED, TODO, review_table
 from ..runs.naming import run_names
@@ -103,7 +103,7 @@ class _Labels:
 
     def __init__(self, view: Any, field: str, least: float | None, label: str | None) -> None:
         self._dataset, self._field, self._least, self._label = root(view), field, least, label
-        self._view = _with_field(view, field)
+        self._view = view if is_patches(view) else photos_of(view)
         self._called: dict[str, str] = {}
 
     def choose(self) -> tuple[list[str], dict[str, str]]:
@@ -137,11 +137,11 @@ class _Labels:
 
     def read(self, ids: list[str]) -> Iterator[ChosenPhoto]:
         """Chosen photos one by one."""
-        for sample in self._view.select(ids, ordered=True).select_fields(self._field):
-            kept = self._kept(sample[self._field])
-            scores = [one.confidence for one in _instances(kept) if one.confidence is not None]
-            score = min(scores) if scores else None
-            yield ChosenPhoto(sample, kept, score, None)
+        for part in in_parts(ids):
+            for sample in self._view.select(part, ordered=True).select_fields(self._field):
+                kept = self._kept(sample[self._field])
+                scores = [one.confidence for one in _instances(kept) if one.confidence is not None]
+                yield ChosenPhoto(sample, kept, min(scores) if scores else None, None)
 
     def record(self) -> dict[str, Any]:
         """Where the masks are from."""
@@ -175,10 +175,9 @@ class _Run:
         self, view: Any, run: str, only_accepted: bool, least: float | None, label: str | None
     ) -> None:
         self._dataset, self._run, self._least = root(view), run, least
-        photos = self._dataset
-        if not isinstance(view, fo.Dataset):
-            photos = photos_of(photos).select(photo_ids(view), ordered=True)
-        self._table = review_table(photos, run)
+        if is_patches(view):
+            view = selected(self._dataset, photo_ids(view))  # of a run, the photos behind them
+        self._table = review_table(view, run)
         self._states = (ACCEPTED,) if only_accepted else (TODO, ACCEPTED)
         self._row = {sample_id: row for row, sample_id in enumerate(self._table.ids)}
         self._record = read_record(self._dataset, run)
@@ -188,10 +187,10 @@ class _Run:
     def choose(self) -> tuple[list[str], dict[str, str]]:
         """Ids of photos to export, and id -> reason of those to leave out."""
         table = self._table
-        files = self._photos(table.ids).values("filepath")
+        files = values_of(self._dataset, table.ids, "filepath")
         chosen, left_out = [], {}
         for row, sample_id in enumerate(table.ids):
-            where, state = Path(files[row]).name, table.states[row]
+            where, state = Path(files.get(sample_id, sample_id)).name, table.states[row]
             if state == ABSENT:
                 left_out[sample_id] = f"{where}: object absent (presence {table.presence[row]:.2f})"
             elif state == FAILED:
@@ -222,14 +221,16 @@ class _Run:
     def read(self, ids: list[str]) -> Iterator[ChosenPhoto]:
         """Chosen photos one by one."""
         corrected = corrected_fields(self._dataset, self._run)
-        for sample in self._photos(ids):
-            row = self._row[sample.id]
-            yield ChosenPhoto(
-                sample,
-                latest_label(sample, self._run, corrected),
-                _plain(self._table.score[row]),
-                _plain(self._table.presence[row]),
-            )
+        photos = photos_of(self._dataset)
+        for part in in_parts(ids):
+            for sample in photos.select(part, ordered=True):
+                row = self._row[sample.id]
+                yield ChosenPhoto(
+                    sample,
+                    latest_label(sample, self._run, corrected),
+                    _plain(self._table.score[row]),
+                    _plain(self._table.presence[row]),
+                )
 
     def record(self) -> dict[str, Any]:
         """Where the masks are from."""
@@ -241,23 +242,12 @@ class _Run:
             "run": {"name": self._run, **made, "references": references},
         }
 
-    def _photos(self, ids: list[str]) -> Any:
-        return photos_of(self._dataset).select(ids, ordered=True)
-
     def _groups_of(self, ids: list[str]) -> dict[str, str]:
         group_by = self._record.parameters.group_by
         if group_by is None or not self._dataset.has_field(group_by):
             return {}
-        found = self._photos(ids).values(["id", group_by])
-        return {i: str(group) for i, group in zip(*found, strict=True) if group is not None}
-
-
-def _with_field(view: Any, field: str) -> Any:
-    """A view of the same photos in which a field of the dataset can be read."""
-    view = photos_of(view.flatten() if is_dynamic_groups(view) else view)
-    if field in view.get_field_schema():
-        return view
-    return photos_of(root(view)).select(view.values("id"), ordered=True)
+        found = values_of(self._dataset, ids, group_by)
+        return {i: str(group) for i, group in found.items() if group is not None}
 
 
 def _instances(label: Any) -> list[Any]:

@@ -75,7 +75,7 @@ def export_masks(
             f"unknown export format {format!r}: choose from {', '.join(EXPORTERS)}"
             f"{did_you_mean(format, EXPORTERS)}"
         )
-    check_states(states, STATES)
+    states = check_states(states, STATES)
     check_switches(overwrite=overwrite)
     folder = folder_path("export_dir", export_dir)
     chosen = choose_photos(collection, run, states)

@@ -58,9 +58,9 @@ class ExportFormat:
 EXPORTERS: Registry[ExportFormat] = Registry(
     "export format",
     {
+        "perseg": f"{_HERE}.perseg:PERSEG",
         "coco": f"{_HERE}.folders:COCO",
         "masks": f"{_HERE}.folders:MASKS_ONLY",
-        "perseg": f"{_HERE}.perseg:PERSEG",
         "fiftyone": f"{_HERE}.whole:WHOLE",
     },
     group="fiftyone_persam.exporters",

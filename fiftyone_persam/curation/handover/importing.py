@@ -52,7 +52,7 @@ def import_folder(
     for option in options:
         if option not in known:
             names = ", ".join(n for n in known if n != "dataset_dir")
-            raise PersamError(f"{option!r} is no option of an import: its options are {names}")
+            raise PersamError(f"{option!r} is not an option of an import: its options are {names}")
     dataset = fo.Dataset(f"{name}-{uuid.uuid4().hex[:8]}")
     try:
         dataset.add_dir(

@@ -39,7 +39,7 @@ class Promotion:
         label_field: where it wrote
         promoted: ids of photos that got a label
         kept: ids of photos left as they were
-        withdrawn: ids of photos that have lost a label, for its mask is not accepted any more
+        withdrawn: ids of photos that have lost a label, because its mask is not accepted any more
     """
 
     label_field: str
@@ -94,7 +94,7 @@ def promote(
         PersamError: for an unknown run or kind, or a field of another label type, or of colours
         RunConflictError: if the field, or the folder, belongs to a run
     """
-    check_states(states, STATES)
+    states = check_states(states, STATES)
     check_text("label", label)
     check_switches(overwrite=overwrite)
     chosen = choose_photos(collection, run, states)

@@ -28,7 +28,7 @@ def mask_pixels(label: Any, where: str) -> MaskImage | None:
     FiftyOne's own reader forgets a palette's ids, and waits for ever at a pipe.
 
     Raises:
-        PersamError: the mask cannot be read, or is none.
+        PersamError: the mask cannot be read, or is not a mask.
     """
     try:
         inline = label.mask

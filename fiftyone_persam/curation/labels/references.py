@@ -148,7 +148,7 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
     elif _is_pair(reference):
         for choice in _choices(dataset, reference[0]):
             if isinstance(choice, SampleReference):
-                raise BadReferenceError(f"a (reference, label id) pair is no reference: {_HOW}")
+                raise BadReferenceError(f"a (reference, label id) pair is not a reference: {_HOW}")
             yield choice[0], str(reference[1])
     elif isinstance(reference, _LISTS):
         # A set has no order of its own, and a run must be one that can be made again.
@@ -158,7 +158,7 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
                 raise BadReferenceError(f"a view inside a list of references: {_HOW}")
             yield from _choices(dataset, item)
     else:
-        raise BadReferenceError(f"{type(reference).__name__} is no reference: {_HOW}")
+        raise BadReferenceError(f"{type(reference).__name__} is not a reference: {_HOW}")
 
 
 def _labelled(samples: Any) -> Any:
@@ -201,6 +201,8 @@ def _resolve(
     if not {label_field, group_by or label_field} <= set(sample.field_names):
         # It may be of a view that leaves fields out.
         sample = _by_id(dataset_of_sample(sample), sample.id)
+    # A class that is not known is not a label's fault.
+    plain_value(dataset_of_sample(sample), label_field, mask_value)
     prompt, label = label_prompt(sample, label_field, label_id, mask_value)
     if label_id is None and type(label) is not type(sample[label_field]):
         label_id = label.id  # one of a list, of which a view may have shown only this

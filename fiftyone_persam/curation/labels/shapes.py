@@ -127,7 +127,7 @@ def label_mask(
     """
     try:
         return _label_mask(sample, label, where, value, size, field)
-    except BadReferenceError as error:  # here it is no reference
+    except BadReferenceError as error:  # here it is not a reference
         raise PersamError(str(error)) from error
 
 
@@ -243,7 +243,7 @@ def _pixel_box(label: Any, size: tuple[int, int], where: str) -> tuple[float, fl
         x, y, w, h = (float(value) for value in label.bounding_box)
     except (TypeError, ValueError):
         raise BadReferenceError(f"{where} has no box: draw one or choose another label") from None
-    _check_relative((x, y, x + w, y + h), where, f"the box {list(label.bounding_box)}")
+    _check_relative((x, y, x + w, y + h), where, f"a box {list(label.bounding_box)}")
     return x * size[1], y * size[0], (x + w) * size[1], (y + h) * size[0]
 
 
@@ -279,7 +279,7 @@ def _polyline_mask(label: Any, size: tuple[int, int], where: str) -> BoolMask:
     try:
         shapes = [np.asarray(shape, np.float64).reshape(-1, 2) for shape in label.points or []]
     except (TypeError, ValueError):
-        raise BadReferenceError(f"{where} has points that are no x, y: draw it again") from None
+        raise BadReferenceError(f"{where} has points that are not x, y: draw it again") from None
     for shape in shapes:
         _check_relative(shape, where, "a point")
     outline.points = [shape.tolist() for shape in shapes if len(shape) >= 3]
@@ -297,7 +297,7 @@ def _keypoint_prompt(label: Any, size: tuple[int, int], where: str) -> LabelProm
     try:
         relative = np.asarray(label.points or [], np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
-        raise BadReferenceError(f"{where} has points that are no x, y: set them again") from None
+        raise BadReferenceError(f"{where} has points that are not x, y: set them again") from None
     signs = label["sam_labels"] if label.has_field("sam_labels") else None
     try:
         labels = np.ones(len(relative), np.int64) if signs is None else np.asarray(signs, np.int64)

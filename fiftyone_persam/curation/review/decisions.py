@@ -9,11 +9,11 @@ import fiftyone as fo
 
 from ...errors import PersamError
 from ..checks import list_of_ids
-from ..database import photos_of, root, write_samples
+from ..database import photos_of, refresh_if_changed, root, with_retries, write_samples
 from ..fiftyone_api import root_dataset
 from ..runs import schema
-from ..runs.naming import edit_field, require, review_field
-from .store import remember, review_record, review_store
+from ..runs.naming import edit_field, require, review_field, run_names
+from .store import change_review, remember, review_record, review_store
 from .table import ACCEPTED, FAILED, REJECTED, Collection, ReviewTable, review_table
 from .threshold import move_threshold
 
@@ -80,21 +80,32 @@ def undo_review(collection: Collection, run: str) -> int:
     """
     require(root(collection), run)
     dataset = root_dataset(collection)
-    record = review_record(dataset, run)
-    if not record["undo"]:
-        return 0
-    step = record["undo"].pop()
-    if "reviews" in step:
+    while True:
+        steps = review_record(dataset, run)["undo"]
+        if not steps:
+            return 0
+        step = steps[-1]
+        if "reviews" not in step:
+            return move_threshold(dataset, run, float(step["threshold"]), undo=step)
         living = set(photos_of(dataset).select(list(step["reviews"])).values("id"))
         reviews = {i: d for i, d in step["reviews"].items() if i in living}
-        if reviews:
-            _write(dataset, run, reviews)
-        count = len(reviews)
-    else:
-        count = move_threshold(dataset, run, float(step["threshold"]))
-        record["threshold"] = step["threshold"]
-    review_store(dataset).set(run, record)
-    return count
+        _write(dataset, run, reviews)
+        if _strike_out(dataset, run, step):
+            return len(reviews)
+        # Somebody else has undone the same step in this moment: the one before it is next.
+
+
+def _strike_out(dataset: Any, run: str, step: dict[str, Any]) -> bool:
+    """Remove the last step, if it still is this one."""
+    struck = False
+
+    def strike(record: dict[str, Any]) -> dict[str, Any] | None:
+        nonlocal struck
+        struck = bool(record["undo"]) and record["undo"][-1] == step
+        return {**record, "undo": record["undo"][:-1]} if struck else None
+
+    change_review(dataset, run, strike)
+    return struck
 
 
 def undo_steps(collection: Collection, run: str) -> int:
@@ -119,7 +130,7 @@ def rename_review(dataset: Any, run: str, new_name: str) -> None:
 
 
 def check_results(ids: Iterable[str], known: Iterable[str], run: str) -> None:
-    """Raise PersamError if one of these photos is none that a run has touched."""
+    """Raise PersamError unless a run has touched all of these photos."""
     touched = set(known)
     if stray := next((i for i in ids if i not in touched), None):
         raise PersamError(f"photo {stray!r} has no result of run {run!r}: segment it first")
@@ -150,5 +161,13 @@ def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
 def _write(dataset: Any, run: str, decisions: dict[str, str | None]) -> None:
     field = review_field(run)
     text = f"Decision about the mask of run {run!r}"
+    if not decisions:
+        return
+    schema.check_unlocked(dataset, [field], f"deciding about run {run!r}")
     schema.add_fields(dataset, {field: fo.StringField(description=text)})
-    write_samples(dataset, {i: {field: d} for i, d in decisions.items()}, journaled=True)
+    changes = {i: {field: d} for i, d in decisions.items()}
+    with_retries(lambda: write_samples(dataset, changes, journaled=True))
+    refresh_if_changed(dataset)
+    if run not in run_names(dataset):
+        schema.delete_fields(dataset, [field])
+        raise PersamError(f"run {run!r} was deleted by somebody else in this moment")

@@ -90,8 +90,8 @@ class ReviewTable:
     def doubt(self) -> npt.NDArray[np.float64]:
         """(N,) in [0, 1]: 1 is the most doubtful photo of the run.
 
-        Each signal becomes a rank first, for scores and presences live on different scales; a photo
-        is as doubtful as its worst signal says.
+        Each signal becomes a rank first, because scores and presences live on different scales; a
+        photo is as doubtful as its worst signal says.
         """
         if not self.ids:
             return np.zeros(0)
@@ -167,7 +167,7 @@ def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO
     Doubtful: low score, low presence, or passes that disagree, beside the run's other photos.
     """
     table = review_table(collection, run)
-    check_states(states, STATES)
+    states = check_states(states, STATES)
     order = np.argsort(-table.doubt(), kind="stable")
     chosen = [table.ids[i] for i in order if table.states[i] in states]
     return photos_of(collection).select(chosen, ordered=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
+from ...engine.job import INLINE
 from ...errors import PersamError
-from ..database import root
+from ..database import photos_of, root
 from ..fiftyone_api import root_dataset
-from ..runs.fields import fields_of
+from ..runs import folders, journal, schema
+from ..runs.fields import WITHHELD, fields_of, paths_of
+from ..runs.lease import Lease
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
-from ..runs.record import read_record
+from ..runs.record import read_record, update_record
 from ..runs.writing import withhold
-from .store import remember
-from .table import ABSENT, Collection, review_table
+from .store import UNDO_STEPS, change_review
+from .table import ABSENT, TODO, Collection, review_table
 
 
 def presence_changes(collection: Collection, run: str, threshold: float) -> int:
@@ -38,22 +42,87 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         raise PersamError(
             f"presence threshold {threshold!r} is out of range: give a number of 0 to 1"
         )
-    dataset = root_dataset(collection)
-    previous = presence_threshold(dataset, run)
-    count = move_threshold(dataset, run, float(threshold))
-    if previous != threshold:
-        remember(dataset, run, {"threshold": previous}, threshold=float(threshold))
+    return move_threshold(root_dataset(collection), run, float(threshold))
+
+
+def move_threshold(
+    dataset: Any, run: str, threshold: float, undo: dict[str, Any] | None = None
+) -> int:
+    """Show or withhold the masks of photos whose state another threshold changes.
+
+    Written down first: a change that is cut off is finished by whoever looks at the run next.
+
+    Args:
+        dataset: the run's dataset.
+        run: the run's name.
+        threshold: the new one.
+        undo: the step of the review that this takes back; None to remember a step.
+
+    Returns:
+        how many photos changed their state
+
+    Raises:
+        PersamError: one of the run's fields is locked.
+        RunConflictError: the run is being written.
+    """
+    with Lease(dataset, run):
+        require(dataset, run)
+        record = read_record(dataset, run)
+        fields = fields_of(run, record)
+        schema.check_unlocked(dataset, fields.types(), f"moving the threshold of run {run!r}")
+        folder, run_id = folders.own_folder(dataset, run, record.folder, record.run_id)
+        details = {
+            "run": run,
+            "previous": presence_threshold(dataset, run),
+            "threshold": threshold,
+            "undo": undo,
+            "masks_dir": str(folder),
+            "run_id": run_id,
+            "tag": folders.new_tag(),
+        }
+        count: int = journal.carry_out(dataset, run, "threshold", details)
+        return count
+
+
+def _finish(dataset: Any, details: dict[str, Any]) -> int:
+    run, previous, threshold = details["run"], details["previous"], details["threshold"]
+    before = review_table(dataset, run, previous)
+    after = review_table(dataset, run, threshold).states
+    record = read_record(dataset, run)
+    fields = fields_of(run, record)
+    name = f"{fields.masks or fields.instances}{WITHHELD}"
+    known = dataset.has_field(name)
+    held = set(photos_of(dataset).exists(name).values("id")) if known else set()
+    gone, back, count = [], [], 0
+    for i, old, new in zip(before.ids, before.states, after, strict=True):
+        count += (old == ABSENT) != (new == ABSENT)
+        if new == ABSENT and i not in held:
+            gone.append(i)
+        elif i in held and (new == TODO or (old == ABSENT and new != ABSENT)):
+            back.append(i)
+    folder, run_id = Path(details["masks_dir"]), details["run_id"]
+    if gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
+        # The folder of a clone's original is not written into.
+        folders.claim_folder(folder, dataset, run, run_id)
+        update_record(dataset, run, masks_dir=str(folder), run_id=run_id)
+    withhold(dataset, fields, folder, gone, absent=True, tag=details["tag"])
+    withhold(dataset, fields, folder, back, absent=False)
+    change_review(dataset, run, lambda record: _noted(record, details))
+    if gone or back:
+        folders.sweep(folder, dataset, run_id, paths_of(dataset, fields))
     return count
 
 
-def move_threshold(dataset: Any, run: str, threshold: float) -> int:
-    """Show or withhold the masks of photos whose state another threshold changes."""
-    before, after = review_table(dataset, run), review_table(dataset, run, threshold)
-    changes = list(zip(before.ids, before.states, after.states, strict=True))
-    gone = [i for i, old, new in changes if old != ABSENT and new == ABSENT]
-    back = [i for i, old, new in changes if old == ABSENT and new != ABSENT]
-    record = read_record(dataset, run)
-    written = fields_of(run, record)
-    withhold(dataset, written, record.folder, gone, absent=True)
-    withhold(dataset, written, record.folder, back, absent=False)
-    return len(gone) + len(back)
+def _noted(record: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:
+    """What a review keeps, with the step or without the one that was taken back."""
+    previous, threshold, steps = details["previous"], details["threshold"], record["undo"]
+    if (step := details["undo"]) is not None:
+        left = [one for one in steps if one != step]
+        return {**record, "undo": left, "threshold": threshold}
+    made = {"threshold": previous, "id": details["tag"]}
+    if previous != threshold and made not in steps:
+        steps = [*steps, made][-UNDO_STEPS:]
+    return {**record, "undo": steps, "threshold": threshold}
+
+
+FINISH = {"threshold": _finish}

@@ -7,9 +7,10 @@ from typing import Any
 from ..database import photos_of
 from ..fiftyone_api import root_dataset
 from ..runs.fields import WITHHELD, fields_of
+from ..runs.folders import new_tag
 from ..runs.record import read_record
 from ..runs.writing import withhold
-from .store import review_record, review_store
+from .store import change_review
 from .table import ABSENT, TODO, review_table
 
 
@@ -20,9 +21,7 @@ def adopt_threshold(samples: Any, run: str) -> None:
     that was killed has left undone is done the next time. The run's lease must be held.
     """
     dataset = root_dataset(samples)
-    kept = review_record(dataset, run)
-    if kept["threshold"] is not None:
-        review_store(dataset).set(run, {**kept, "threshold": None})
+    change_review(dataset, run, lambda kept: {**kept, "threshold": None})
     align_masks(dataset, run)
 
 
@@ -38,5 +37,5 @@ def align_masks(dataset: Any, run: str) -> None:
     # Of photos that somebody has decided about, the mask that was looked at stays.
     hide = [i for i in table.of_state(ABSENT) if i not in waiting]
     show = [i for i in table.of_state(TODO) if i in waiting]
-    withhold(dataset, fields, record.folder, hide, absent=True)
+    withhold(dataset, fields, record.folder, hide, absent=True, tag=new_tag())
     withhold(dataset, fields, record.folder, show, absent=False)

@@ -1,8 +1,8 @@
-"""The fields a run writes: their names, their declaration, clearing and renaming."""
+"""The fields a run writes: their names, their declaration and renaming."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,12 +94,17 @@ def declare(dataset: Any, fields: RunFields, target: str) -> None:
     schema.colour_fields(dataset, [*labels, *(f"{name}{WITHHELD}" for name in labels)])
 
 
-def clear(dataset: Any, fields: RunFields, ids: Sequence[str]) -> None:
-    """Empty a run's fields in some photos, the main one first: they count as not done."""
-    view = photos_of(dataset).select(list(ids))
-    for name in reversed(fields.types()):
-        if dataset.has_field(name):
-            with_retries(lambda name=name: view.clear_sample_field(name))  # type: ignore[misc]
+def paths_of(dataset: Any, fields: RunFields) -> set[str]:
+    """The mask files that a run's fields name, as they are stored."""
+    photos = photos_of(dataset)
+    found: set[str] = set()
+    for name, (_, label) in fields.types().items():
+        inner = {fo.Segmentation: "mask_path", fo.Detections: "detections.mask_path"}
+        if label in inner and dataset.has_field(name):
+            path = f"{name}.{inner[label]}"
+            values = with_retries(lambda p=path: photos.values(p, unwind=True))  # type: ignore[misc]
+            found.update(value for value in values if value)
+    return found
 
 
 def rename(dataset: Any, fields: RunFields, new_name: str) -> RunFields:

@@ -1,8 +1,9 @@
 """The folder of a run's mask files: where it is, whose it is, and how it is removed.
 
-A run removes only files that it can have written: names made of sample ids, in a folder that
-carries its own mark. So neither a folder that somebody chose by mistake nor the files of a cloned
-dataset's original are ever touched.
+A run removes only files that it can have written, names made of sample ids in a folder that has its
+own mark, and of those only the ones that no field of any dataset names. So a folder that somebody
+chose by mistake, the files of a cloned dataset's original, and those that a copy of the run's field
+names are never touched.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 import os
 import re
 import tempfile
+import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,12 @@ import fiftyone as fo
 from ...engine.writing import PART_SUFFIX, write_bytes
 from ...errors import PersamError, RunConflictError
 from ..checks import folder_path
+from ..database import make_durable
 from ..fiftyone_api import dataset_id
+from ..named_files import remove_unnamed
 
 MARK = ".fiftyone-persam-run.json"
-_OURS = re.compile(r"[0-9a-f]{24}(\.[a-z0-9]+)?\.png")
+_OURS = re.compile(r"[0-9a-f]{24}(\.[a-z0-9]+){0,2}\.png")
 _PART = re.compile(rf"\.[0-9a-zA-Z_.-]+\.[0-9a-f]{{32}}{re.escape(PART_SUFFIX)}")
 
 
@@ -86,28 +91,71 @@ def owns_folder(folder: Path, dataset: Any, run_id: str) -> bool:
     return mark.get("run_id") == run_id and mark.get("dataset_id") == str(dataset_id(dataset))
 
 
+def new_tag() -> str:
+    """Part of the names of files that are written beside earlier ones."""
+    return uuid.uuid4().hex[:8]
+
+
+def has_masks(folder: Path) -> bool:
+    """Whether there are files in a folder whose names a run would write too."""
+    return any(_OURS.fullmatch(name) for name in _names(folder))
+
+
+def own_folder(dataset: Any, run: str, folder: Path, run_id: str) -> tuple[Path, str]:
+    """The folder that a run may write into, and the id that marks it: a clone gets its own."""
+    if owns_folder(folder, dataset, run_id):
+        return folder, run_id
+    new_id = uuid.uuid4().hex
+    return choose_folder(dataset, run, None, new_id), new_id
+
+
 def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
-    """Remove a run's files, and its folder if nothing else is in it.
+    """Remove a run's files that nobody names, and its folder if nothing else is in it.
+
+    The mark stays with files that somebody still names: whoever lets go of them last removes both.
 
     Returns:
         how many mask files were removed; 0 if the folder is not this run's
     """
     if not owns_folder(folder, dataset, run_id):
         return 0
-    removed = 0
-    for entry in list(os.scandir(folder)):
-        if _OURS.fullmatch(entry.name):
-            removed += 1
-        elif not _PART.fullmatch(entry.name):
-            continue
-        os.unlink(entry.path)
-    (folder / MARK).unlink(missing_ok=True)
+    remove_parts(folder, dataset, run_id)
+    ours = [folder / name for name in _names(folder) if _OURS.fullmatch(name)]
+    left = remove_unnamed(ours)
+    if not left:
+        (folder / MARK).unlink(missing_ok=True)
+        try:
+            folder.rmdir()
+            folder.parent.rmdir()
+        except OSError:
+            pass  # somebody keeps other files there
+    return len(ours) - len(left)
+
+
+def sweep(folder: Path, dataset: Any, run_id: str, named: Iterable[str]) -> None:
+    """Remove files in a run's folder that nobody names any more, and those half written.
+
+    Args:
+        folder: the run's.
+        dataset: its dataset.
+        run_id: its id.
+        named: paths that the run's own fields name: others are asked about the rest only.
+    """
+    if not owns_folder(folder, dataset, run_id):
+        return
+    remove_parts(folder, dataset, run_id)
+    kept = {os.path.basename(path) for path in named}
+    rest = [n for n in _names(folder) if _OURS.fullmatch(n) and n not in kept]
+    if rest:
+        make_durable()  # no file goes before the database has let go of it for good
+        remove_unnamed(folder / name for name in rest)
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        folder.rmdir()
-        folder.parent.rmdir()
-    except OSError:
-        pass  # somebody keeps other files there
-    return removed
+        return os.listdir(folder)
+    except OSError:  # it is not there
+        return []
 
 
 def check_removable(folder: Path, dataset: Any, run_id: str) -> None:

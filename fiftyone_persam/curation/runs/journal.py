@@ -36,7 +36,6 @@ _HOMES = {
     "overwrite": "segmentation.execution",
     "threshold": "review.threshold",
     "evaluate": "evaluation.evaluate",
-    "forget evaluation": "evaluation.evaluate",
     "promote": "handover.promotion",
 }
 

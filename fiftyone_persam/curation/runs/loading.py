@@ -7,6 +7,7 @@ its `RunRecord`, its results what came of it.
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
-from .fields import RunFields, fields_of
+from .fields import WITHHELD, RunFields, fields_of, read_fields
 from .journal import settle
 from .lease import holder_of
 from .naming import require, run_names
@@ -99,21 +100,24 @@ class Run:
     def summary(self) -> Summary:
         """Counts, timings, and failures with their reasons, as text of several lines."""
         references = self.record.references
-        first = references[0]
-        what = Path(first.filepath).name
+        what, labels = "not known", ""
+        if references:
+            what = Path(references[0].filepath).name
+            labels = f", labels in {references[0].label_field!r}"
         if len(references) > 1:
             objects = len({reference.group for reference in references})
             what = f"{len(references)} photos" + (f" of {objects} objects" if objects > 1 else "")
         lines = [
             f"Run:        {self.name} ({self.state})",
             f"Method:     {self.record.method} with {self.record.model} on {self._place()}",
-            f"Reference:  {what}, labels in {first.label_field!r}",
+            f"Reference:  {what}{labels}",
             f"Photos:     {self._counted()}",
             f"Time:       {self._timed()}",
             f"Masks:      {self.record.masks_dir}",
         ]
         if self.record.state == RunState.FAILED and self.record.reason:
             lines.append(f"Stopped by: {self.record.reason}")
+        lines += self._lost()
         shown = list(self.errors.items())[:20]
         if shown:
             lines.append("Failures:")
@@ -121,6 +125,27 @@ class Run:
         if len(self.errors) > len(shown):
             lines.append(f"  ... and {len(self.errors) - len(shown)} more, see {self.name}_error")
         return Summary("\n".join(lines))
+
+    def _lost(self) -> list[str]:
+        """What somebody has deleted by hand, and what brings it back, as lines of the summary."""
+        lines: list[str] = []
+        if self.name not in run_names(self.dataset):
+            return lines
+        if fields := lost_fields(self.dataset, self.fields):
+            masks = {self.fields.masks, self.fields.instances} & set(fields)
+            cure = (
+                "resume_run makes them again"
+                if masks
+                else "only segment(..., overwrite=True) makes their values again"
+            )
+            lines.append(f"Deleted:    fields {', '.join(fields)}: {cure}")
+        if files := lost_files(self.dataset, self.name):
+            first = next(iter(files.values()))
+            lines.append(
+                f"Gone:       mask files of {len(files)} photos, the first {first}: resume_run "
+                "makes them again"
+            )
+        return lines
 
     def __str__(self) -> str:
         return f"{self.name}: {self._counted()}"
@@ -202,6 +227,54 @@ def done_ids(dataset: Any, name: str) -> set[str]:
     return set(database.photos_of(dataset).exists(name).values("id"))
 
 
+def kept_ids(dataset: Any, name: str) -> set[str]:
+    """The photos that have a mask of a run which can be read: its file, if it has one, is there.
+
+    Reads folders, not files: a hundred thousand masks cost a second.
+    """
+    done = done_ids(dataset, name)
+    return done - lost_files(dataset, name).keys() if done else done
+
+
+def lost_files(dataset: Any, name: str) -> dict[str, str]:
+    """Sample id -> the first file of a run's masks, shown or withheld, that is not there."""
+    fields, photos = read_fields(dataset, name), database.photos_of(dataset)
+    paths: list[str] = []
+    for field in (fields.masks, fields.instances):
+        suffix = "mask_path" if field == fields.masks else "detections.mask_path"
+        for label in (field, f"{field}{WITHHELD}"):
+            if field is not None and dataset.has_field(label):
+                paths.append(f"{label}.{suffix}")
+    if not paths:
+        return {}
+    ids, *columns = photos.values(["id", *paths])
+    files = _Files()
+    lost: dict[str, str] = {}
+    for column in columns:
+        for sample_id, value in zip(ids, column, strict=True):
+            named = value if isinstance(value, list) else [value]
+            gone = next((one for one in named if one and one not in files), None)
+            if gone is not None:
+                lost.setdefault(sample_id, gone)
+    return lost
+
+
+class _Files:
+    """Which files there are, by a look into each folder rather than at each file."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, set[str]] = {}
+
+    def __contains__(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            try:
+                self._folders[folder] = {e.name for e in os.scandir(folder) if e.is_file()}
+            except OSError:
+                self._folders[folder] = set()
+        return name in self._folders[folder]
+
+
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
     name = f"{fields.run}_error"
@@ -215,15 +288,25 @@ def count(dataset: Any, fields: RunFields, ids: list[str], threshold: float) -> 
     """How many photos are in which state; see `Run.counts`."""
     if not dataset.has_field(fields.run):
         return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
-    photos = database.photos_of(dataset)
-    done = photos.exists(fields.run)
-    failed = photos.exists(f"{fields.run}_error")
-    presence = done.values(f"{fields.run}_presence")
-    ended = set(done.values("id")) | set(failed.values("id"))
-    living = set(photos.select(ids).values("id")) if ids else set()
+    # Anybody may have deleted one of the fields by hand: the others still tell what they know.
+    done = done_ids(dataset, fields.run)
+    failed = set(errors_of(dataset, fields))
+    presence: list[Any] = []
+    if dataset.has_field(f"{fields.run}_presence"):
+        segmented = database.photos_of(dataset).exists(fields.run)
+        presence = segmented.values(f"{fields.run}_presence")
     return {
         "segmented": len(done),
         "absent": sum(is_absent(p, threshold) for p in presence),
         "failed": len(failed),
-        "remaining": len(living - ended),
+        "remaining": len(database.living(dataset, set(ids) - done - failed)),
     }
+
+
+def lost_fields(dataset: Any, fields: RunFields) -> list[str]:
+    """The fields of a run that somebody has deleted; withheld masks may never have been needed."""
+    return [
+        name
+        for name in fields.types()
+        if not name.endswith(WITHHELD) and not dataset.has_field(name)
+    ]

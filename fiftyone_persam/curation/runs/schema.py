@@ -8,8 +8,9 @@ at again. Each function does what is left to do, so it can be repeated after a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ...errors import PersamError
@@ -23,10 +24,23 @@ WAIT = 120.0
 """Seconds to wait for another process that changes the fields."""
 TRIES = 5
 
+_HELD = threading.local()
 
-def schema_lease(dataset: Any) -> AbstractContextManager[Any]:
-    """The right to change a dataset's fields; waits for its turn."""
-    return Lease(dataset, SCHEMA, wait=WAIT, what="the list of fields")
+
+@contextmanager
+def schema_lease(dataset: Any) -> Iterator[None]:
+    """The right to change a dataset's fields; waits for its turn. May be held within itself."""
+    identity = str(fiftyone_api.dataset_id(dataset))
+    held: set[str] = _HELD.__dict__.setdefault("datasets", set())
+    if identity in held:
+        yield
+        return
+    with Lease(dataset, SCHEMA, wait=WAIT, what="the list of fields"):
+        held.add(identity)
+        try:
+            yield
+        finally:
+            held.discard(identity)
 
 
 def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.storage as fos
 import numpy as np
-from bson import ObjectId
-from pymongo import UpdateOne
 
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
 from ...engine.writing import write_mask
-from ..database import photos_of, with_retries
-from ..fiftyone_api import bulk_write
+from ..database import photos_of, with_retries, write_samples
 from .fields import WITHHELD, RunFields, add_missing
+
+CHUNK = 500
+"""Photos whose labels are in memory at a time."""
 
 
 def write(
@@ -64,44 +63,52 @@ def write(
         # `set_values` costs a request per field, and reads every sample in memory again each time.
         changes: dict[str, dict[str, Any]] = {result.id: {} for result in results}
         for name in written:
-            field = dataset.get_field(name)
             for i, value in columns[name].items():
-                changes[i][name] = None if value is None else field.to_mongo(value)
-        now = datetime.now(timezone.utc)
-        bulk_write(
-            dataset,
-            [
-                UpdateOne({"_id": ObjectId(i)}, {"$set": {**values, "last_modified_at": now}})
-                for i, values in changes.items()
-            ],
-            ids=changes,
-        )
+                changes[i][name] = value
+        write_samples(dataset, changes)
 
     # All again after a gap: a database that was killed forgets what it acknowledged just before.
     with_retries(put)
 
 
 def withhold(
-    dataset: Any, fields: RunFields, masks_dir: Path, ids: Iterable[str], absent: bool
+    dataset: Any,
+    fields: RunFields,
+    masks_dir: Path,
+    ids: Iterable[str],
+    absent: bool,
+    tag: str = "",
 ) -> None:
     """Count the object as absent from photos, or as present again; nothing is lost either way.
 
-    Absent photos get an empty mask, and keep what they had in ``<field>_withheld``.
+    Absent photos get an empty mask, and keep what they had in ``<field>_withheld``. A photo changes
+    in one step, and one that is as it should be already does not.
+
+    Args:
+        dataset: the run's dataset.
+        fields: the run's.
+        masks_dir: where files of empty masks go, and ``tag`` a part of their names.
+        ids: photos.
+        absent: whether the object counts as absent from them.
+        tag: see `masks_dir`.
     """
     ids = list(ids)
-    for name in (fields.masks, fields.instances):
-        if name is None or not ids:
-            continue
-        add_missing(dataset, fields, [f"{name}{WITHHELD}"])
-        labels = [name, f"{name}{WITHHELD}"]
-        shown, kept = photos_of(dataset).select(ids, ordered=True).values(labels)
-        pairs = zip(ids, shown, kept, strict=True)
-        changed = [(i, s, k) for i, s, k in pairs if s is not None and (k is None) == absent]
-        new = {i: _emptied(i, s, masks_dir) if absent else k for i, s, k in changed}
-        old = {i: s if absent else None for i, s, _ in changed}
-        if changed:
-            dataset.set_values(f"{name}{WITHHELD}", old, key_field="id")
-            dataset.set_values(name, new, key_field="id")
+    names = [name for name in (fields.masks, fields.instances) if name is not None]
+    if ids:
+        add_missing(dataset, fields, [f"{name}{WITHHELD}" for name in names])
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        changes: dict[str, dict[str, Any]] = {}
+        for name in names:
+            labels = ["id", name, f"{name}{WITHHELD}"]
+            view = photos_of(dataset).select(chunk)
+            rows = with_retries(lambda v=view, n=labels: v.values(n))  # type: ignore[misc]
+            for i, shown, kept in zip(*rows, strict=True):
+                if shown is not None and (kept is None) == absent:
+                    new = _emptied(i, shown, masks_dir, tag) if absent else kept
+                    changes.setdefault(i, {})[name] = new
+                    changes[i][f"{name}{WITHHELD}"] = shown if absent else None
+        with_retries(lambda c=changes: write_samples(dataset, c))  # type: ignore[misc]
 
 
 def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:
@@ -147,12 +154,12 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     return fo.Keypoints(keypoints=points)
 
 
-def _emptied(sample_id: str, label: Any, masks_dir: Path) -> Any:
+def _emptied(sample_id: str, label: Any, masks_dir: Path, tag: str) -> Any:
     if isinstance(label, fo.Detections):
         return fo.Detections()
     empty = np.zeros(np.asarray(label.get_mask()).shape[:2], np.bool_)
     if label.mask_path is None:
         return fo.Segmentation(mask=empty.astype(np.uint8))
-    path = masks_dir / file_name(sample_id, ABSENT)
+    path = masks_dir / file_name(sample_id, ABSENT, tag)
     write_mask(empty, path)
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))

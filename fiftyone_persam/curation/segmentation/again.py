@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import PersamError
-from ..checks import check_progress, check_switches
+from ..checks import as_plain, check_progress, check_switches
 from ..database import photos_of, root
 from ..labels.references import resolve_references
 from ..review.decisions import set_review
@@ -75,6 +75,7 @@ def segment_again(
     check_switches(keep_references=keep_references)
     check_progress(progress)
     choose_cache(cache)
+    mask_value = as_plain(mask_value)
     new = resolve_references(dataset, reference, label_field, None, mask_value)
     kept = []
     if keep_references:

@@ -5,26 +5,36 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
+
+from bson import ObjectId
 
 from ...engine.cache import weights_sha256
 from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
 from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
-from ..database import with_retries
-from ..fiftyone_api import replace_run_results
+from ..database import clear_samples, make_durable, with_retries
+from ..fiftyone_api import (
+    drop_unlisted_runs,
+    put_run_results,
+    replace_run_results,
+    run_results_id,
+    use_run_results,
+)
 from ..progress import Progress, StoppedError, reporting
-from ..review.replacing import forget_photos
+from ..review.replacing import forget_steps
 from ..review.visibility import adopt_threshold
 from ..runs import fields as run_fields
-from ..runs import folders, loading, naming, writing
+from ..runs import folders, journal, loading, naming, schema, writing
 from ..runs.lease import Lease
 from ..runs.record import (
     EarlierCall,
     ReferenceRecord,
     RunRecord,
     RunState,
+    read_outcome,
     read_record,
     write_record,
 )
@@ -54,6 +64,9 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
             raise RunConflictError(
                 f"run {plan.name!r} was made or deleted by somebody else in this moment: try again"
             )
+        if plan.exists:
+            names = naming.names_of(plan.fields)
+            schema.check_unlocked(plan.dataset, names, f"writing run {plan.name!r}")
         record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
         state, reason = RunState.FAILED, ""
@@ -104,23 +117,55 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         state=RunState.RUNNING,
     )
     if plan.exists:
-        record = replace(record, earlier=_earlier(read_record(dataset, plan.name), record))
-        write_record(dataset, plan.name, record)
-        folders.remove_parts(plan.masks_dir, dataset, plan.run_id)
+        old = read_record(dataset, plan.name)
+        record = replace(record, earlier=_earlier(old, record))
+        if plan.overwrite:
+            _start_again(plan, record)
+        else:
+            write_record(dataset, plan.name, record)
+            _save_results(plan, ids=plan.ids, timings={})
     else:
+        drop_unlisted_runs(dataset, plan.name)
         # On the photos of the call, so that a run that is killed right now can still be resumed.
         plan.samples.register_run(plan.name, record.to_config(dataset.init_run()))
-    _save_results(plan, ids=plan.ids, timings={})
+        _save_results(plan, ids=plan.ids, timings={})
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
     run_fields.declare(dataset, plan.fields, target)
-    if plan.overwrite:
-        ids = [task.id for task in plan.tasks]
-        forget_photos(dataset, plan.name, ids)
-        run_fields.clear(dataset, plan.fields, ids)
     if plan.exists:
         adopt_threshold(dataset, plan.name)
+        if plan.overwrite or old.state != RunState.DONE:  # a killed process has left files behind
+            named = run_fields.paths_of(dataset, plan.fields)
+            folders.sweep(plan.masks_dir, dataset, plan.run_id, named)
     return record
+
+
+def _start_again(plan: Plan, record: RunRecord) -> None:
+    """Empty the photos of the call and record what it was asked for: both, or neither.
+
+    The results are stored under an id that is written down first. Where they are not there yet,
+    nothing has happened; where they are, the rest can be done.
+    """
+    dataset, results = plan.dataset, ObjectId()
+    config = record.to_config(dataset.init_run()).serialize()
+    earlier = run_results_id(dataset, plan.name)
+    details = {"name": plan.name, "config": config, "results": results, "earlier": earlier}
+    journal.begin(dataset, plan.name, "overwrite", details)
+    made = dataset.init_run_results(plan.name, ids=plan.ids, timings={})
+    with_retries(lambda: put_run_results(dataset, plan.name, made, results))
+    _overwrite(dataset, details)
+    journal.end(dataset, plan.name, "overwrite")
+
+
+def _overwrite(dataset: Any, details: dict[str, Any]) -> None:
+    name = details["name"]
+    if not use_run_results(dataset, name, details["results"], details["earlier"]):
+        return  # nothing has happened yet
+    record = RunRecord.from_config(SimpleNamespace(**details["config"]), name)
+    write_record(dataset, name, record)
+    ids = read_outcome(dataset, name).ids or []
+    forget_steps(dataset, name, ids)
+    clear_samples(dataset, ids, naming.names_of(run_fields.fields_of(name, record)))
 
 
 def _identity(sam: Any) -> str | None:
@@ -137,13 +182,14 @@ def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:
 
 def _forgotten(plan: Plan) -> list[PhotoTask]:
     """Photos that the database knows no result of, though they are through."""
+    make_durable()  # what it knows then, it does not forget
 
     def look() -> list[PhotoTask]:
         dataset = plan.dataset
         ended = set(dataset.exists(plan.name).values("id"))
         ended |= set(dataset.exists(f"{plan.name}_error").values("id"))
         missing = {task.id for task in plan.tasks} - ended
-        if missing:  # those that somebody has deleted in the meantime are no loss
+        if missing:  # those that somebody has deleted in the meantime are not lost
             missing = set(dataset.select(list(missing)).values("id"))
         return [task for task in plan.tasks if task.id in missing]
 
@@ -220,7 +266,12 @@ def _end(
     }
     _save_results(plan, ids=plan.ids, timings=timings)
     ended = replace(record, state=state, reason=reason)
-    with_retries(lambda: write_record(plan.dataset, plan.name, ended))
+    for _ in range(ROUNDS):
+        with_retries(lambda: write_record(plan.dataset, plan.name, ended))
+        make_durable()
+        database.refresh(plan.dataset)
+        if read_record(plan.dataset, plan.name).state == state:
+            return  # and not forgotten by a database that was killed in this moment
 
 
 def _save_results(plan: Plan, **values: Any) -> None:
@@ -231,3 +282,6 @@ def _save_results(plan: Plan, **values: Any) -> None:
         replace_run_results(dataset, plan.name, results)
 
     with_retries(save)
+
+
+FINISH = {"overwrite": _overwrite}

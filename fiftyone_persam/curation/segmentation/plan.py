@@ -21,7 +21,7 @@ from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
 from ..labels.references import SampleReference, resolve_references
-from ..runs import naming
+from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import choose_folder, owns_folder
 from ..runs.record import Parameters, read_record
@@ -57,6 +57,7 @@ class Plan:
         masks_dir: the folder of mask files.
         run_id: marks the folder.
         fitting: seconds that learning the objects took.
+        tag: part of the names of this call's files.
     """
 
     dataset: Any
@@ -74,6 +75,12 @@ class Plan:
     masks_dir: Path
     run_id: str
     fitting: float = 0.0
+    tag: str = ""
+
+    def __post_init__(self) -> None:
+        # Never over a file that is there: a copy of a field, or another dataset, may name it.
+        if self.exists or folders.has_masks(self.masks_dir):
+            self.tag = folders.new_tag()
 
     @property
     def fields(self) -> RunFields:
@@ -93,6 +100,7 @@ class Plan:
             similarity=p.similarity,
             prompts=p.prompts,
             presence_threshold=p.presence_threshold or 0.0,
+            tag=self.tag,
         )
 
     def object_name(self, group: str) -> str:
@@ -109,7 +117,7 @@ def check_photos(samples: Any) -> Any:
     """The photos of a dataset or view, one by one and with all fields.
 
     Raises:
-        PersamError: there are none, or these are no photos.
+        PersamError: there are none, or these are not photos.
     """
     dataset = database.root(samples)
     if samples.media_type == "group" and not database.is_grouped_by_field(samples):
@@ -140,7 +148,7 @@ def check_parameters(parameters: Parameters) -> None:
     if threshold is None:
         return
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise PersamError(f"presence_threshold {threshold!r} is no number: give one of 0 to 1")
+        raise PersamError(f"presence_threshold {threshold!r} is not a number: give one of 0 to 1")
     if not 0 <= threshold <= 1:
         raise PersamError(f"presence_threshold {threshold!r} is out of range: give one of 0 to 1")
 
@@ -240,7 +248,7 @@ def check_options(method: str, options: dict[str, Any]) -> None:
         if option not in names:
             listed = f"its options are {', '.join(names)}" if names else "it has no options"
             raise PersamError(
-                f"{option!r} is no argument of segment() and no option of {method}: "
+                f"{option!r} is not an argument of segment() and not an option of {method}: "
                 f"{listed}{did_you_mean(option, names)}"
             )
     check_values(known, options)
@@ -258,6 +266,15 @@ def check_texts(method: str, reference: Any) -> None:
             several_references_of(one, info.references, info.title)
 
 
+def check_kinds(method: str, references: Sequence[SampleReference]) -> None:
+    """Raise BadReferenceError for a label of a kind that the method does not take."""
+    from ...personalize.checks import check_kind
+
+    info = method_info(method)
+    for one in references:
+        check_kind(one.prompt.kind, info.references, info.title)
+
+
 def choose_cache(cache: Any) -> EmbeddingCache | None:
     """The cache that a ``cache`` argument means; see `segment`."""
     from ...engine import DiskCache, EmbeddingCache
@@ -270,7 +287,7 @@ def choose_cache(cache: Any) -> EmbeddingCache | None:
         return DiskCache(cache)
     if isinstance(cache, EmbeddingCache):
         return cache
-    raise PersamError(f"cache {cache!r} is no cache: give True, a folder, or a DiskCache")
+    raise PersamError(f"cache {cache!r} is not a cache: give True, a folder, or a DiskCache")
 
 
 def fit(

@@ -115,6 +115,8 @@ def segment(
         CheckpointError: the model's checkpoint is not there.
     """
     photos = planning.check_photos(samples)
+    options = {name: checks.as_plain(value) for name, value in options.items()}
+    batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
     dataset = root_dataset(photos)
     planning.check_options(method, options)
     planning.check_texts(method, reference)
@@ -127,13 +129,13 @@ def segment(
     parameters = Parameters(
         label_field=label_field,
         group_by=group_by,
-        mask_value=mask_value,
+        mask_value=checks.as_plain(mask_value),
         label_type=label_type,
         mask_storage=mask_storage,
-        similarity=similarity,
-        prompts=prompts,
-        presence_threshold=presence_threshold,
-        options=dict(options),
+        similarity=checks.as_plain(similarity),
+        prompts=checks.as_plain(prompts),
+        presence_threshold=checks.as_plain(presence_threshold),
+        options=options,
     )
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
@@ -149,10 +151,11 @@ def segment(
         parameters = replace(parameters, presence_threshold=chosen)
     tasks = planning.choose_photos(photos, group_by)
     references = planning.choose_references(dataset, reference, parameters, tasks)
+    planning.check_kinds(method, references)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = loading.done_ids(dataset, out_field)
+        done = loading.kept_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
@@ -222,6 +225,7 @@ def resume_run(
     run = loading.load_run(samples, name)
     dataset, record = run.dataset, run.record
     stopping.withdraw_stop(dataset, name)
+    batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
     checks.check_progress(progress)
@@ -233,7 +237,7 @@ def resume_run(
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = loading.done_ids(dataset, name)
+    done = loading.kept_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
     if not tasks and record.state == RunState.DONE:
         return run

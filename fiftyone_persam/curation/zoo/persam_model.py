@@ -98,8 +98,8 @@ class PersamModel(fom.SupportsGetItem, fom.TorchModelMixin, fom.Model):  # type:
         label_type: "segmentation" or "detections".
         name: what detections are called.
         references: where the fit came from, if from samples. `apply_model` looks at their labels
-            again and fits anew where one was changed since, for FiftyOne's zoo hands out the model
-            it loaded before when it is asked for the same sample.
+            again and fits anew where one was changed since, because FiftyOne's zoo hands out the
+            model it loaded before when it is asked for the same sample.
 
     Attributes:
         errors: reason by sample id, for the photos of the latest `apply_model`.

@@ -59,7 +59,7 @@ def read(path: Path) -> CocoFile:
     """Read a file in COCO's layout.
 
     Raises:
-        DatasetLayoutError: it is none.
+        DatasetLayoutError: it is not one.
     """
     content = read_json(path)
     lists = []
@@ -109,7 +109,7 @@ def regions_of(
     """The annotations of some categories with their photo and region.
 
     Those of photos that were left out are left out silently: the photo is on the list. A crowd is
-    left out and reported, because it is no object but a region of many.
+    left out and reported, because it is not an object but a region of many.
     """
     stated = {entry["id"] for entry in file.images}
     for entry in file.annotations:

@@ -78,7 +78,7 @@ def run_episodes(
         index: the benchmark, see `read_benchmark`.
         fold: which fold.
         sam: the model.
-        build: a method's class, called with the model and ``options``; "absent" is no answer in
+        build: a method's class, called with the model and ``options``; "absent" is not an answer in
             these protocols, so ``presence_threshold`` is 0 unless given.
         shots: labelled supports of each episode.
         seed: of the episode stream.

@@ -264,6 +264,11 @@ def test_one_value_of_the_ground_truth(photos: fo.Dataset) -> None:
     view = photos.select(sample.id)
     assert fp.evaluate(view, "pred", mask_value=7).scores.miou == 1.0
     assert fp.evaluate(view, "pred").scores.miou < 1.0
+    photos.mask_targets = {"ground_truth": {7: "cup", 9: "edge"}}
+    photos.save()
+    assert fp.evaluate(view, "pred", mask_value="cup").scores.miou == 1.0
+    with pytest.raises(fp.PersamError, match="did you mean 'cup'"):
+        fp.evaluate(view, "pred", mask_value="cups")
 
 
 @pytest.mark.parametrize(
@@ -278,10 +283,10 @@ def test_one_value_of_the_ground_truth(photos: fo.Dataset) -> None:
         ({"eval_key": "my key"}, "eval_key 'my key'"),
         ({"eval_key": "taken"}, "'taken_iou' is there already"),
         ({"dilation_ratio": 0}, "dilation_ratio"),
-        ({"pred_field": "lost"}, "lost of .*cannot be read"),
-        ({"pred_field": "turned"}, "turned of .*make both one size"),
+        ({"pred_field": "lost", "on_error": "raise"}, "lost of .*cannot be read"),
+        ({"pred_field": "turned", "on_error": "raise"}, "turned of .*make both one size"),
         ({"gt_field": "empty"}, "no photo has ground truth in 'empty'"),
-        ({"mask_value": "#ff0000"}, "no colour mask"),
+        ({"mask_value": "#ff0000"}, "not a colour mask"),
     ],
 )
 def test_bad_input_leaves_everything_as_it_was(

@@ -23,7 +23,7 @@ def test_a_folder_becomes_a_dataset(album: Path, dataset: Make) -> None:
 @pytest.mark.parametrize(
     ("folder", "name", "options", "message"),
     [
-        ("nowhere", "new", {}, "is no folder"),
+        ("nowhere", "new", {}, "is not a folder"),
         (".", "new", {}, "no folder Images/"),
         ("album", "taken", {}, "is a dataset 'taken' already"),
         ("album", "new", {"objects": ["dog"]}, "dog"),

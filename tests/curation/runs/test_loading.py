@@ -61,7 +61,7 @@ def test_runs_are_listed_and_loaded(photos: fo.Dataset) -> None:
     assert str(run) == "a: 3 segmented" and "done" in repr(run)
     with pytest.raises(fp.PersamError, match=r"no run 'y'.*\(a, x\)"):
         fp.load_run(photos, "y")
-    with pytest.raises(fp.PersamError, match="no FiftyOne dataset"):
+    with pytest.raises(fp.PersamError, match="not a FiftyOne dataset"):
         fp.list_runs("photos")
 
 

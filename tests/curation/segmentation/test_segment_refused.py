@@ -36,28 +36,28 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"label_field": "labels"}, "no field 'labels'"),
     ({"label_field": None}, "no field None"),
     ({"reference": "5" * 24}, "no sample with id"),
-    ({"reference": None}, "NoneType is no reference"),
+    ({"reference": None}, "NoneType is not a reference"),
     ({"reference": []}, "the reference is empty"),
     ({"label_type": "polylines"}, "label_type 'polylines'"),
     ({"mask_storage": "s3"}, "mask_storage 's3'"),
-    ({"masks_dir": 5}, "masks_dir 5 is no folder"),
+    ({"masks_dir": 5}, "masks_dir 5 is not a folder"),
     ({"masks_dir": "/proc/masks"}, "cannot be written into /proc/masks"),
     ({"mask_value": 7}, "no pixel of value 7"),
-    ({"mask_value": 1.5}, "mask_value 1.5 is no pixel value"),
+    ({"mask_value": 1.5}, "mask_value 1.5 is not a pixel value"),
     ({"group_by": "objects"}, "no field 'objects'"),
     ({"group_by": 3}, "no field 3"),
     ({"presence_threshold": 2}, "presence_threshold 2 is out of range"),
     ({"presence_threshold": float("nan")}, "out of range"),
-    ({"presence_threshold": "high"}, "presence_threshold 'high' is no number"),
+    ({"presence_threshold": "high"}, "presence_threshold 'high' is not a number"),
     ({"batch_size": 0}, "batch_size 0"),
     ({"batch_size": 2.5}, "batch_size 2.5"),
     ({"num_workers": -1}, "num_workers -1"),
     ({"skip_existing": True, "overwrite": True}, "contradict each other"),
     ({"mode": "best"}, "mode 'best'"),
-    ({"stepps": 5}, "'stepps' is no argument"),
-    ({"method": "persam", "scale_tuning": False}, "'scale_tuning' is no argument"),
+    ({"stepps": 5}, "'stepps' is not an argument"),
+    ({"method": "persam", "scale_tuning": False}, "'scale_tuning' is not an argument"),
     ({"progress": "yes"}, "progress 'yes'"),
-    ({"cache": 5}, "cache 5 is no cache"),
+    ({"cache": 5}, "cache 5 is not a cache"),
     ({"cache": "/dev/null/cache"}, "cannot be cached in /dev/null/cache"),
 ]
 
@@ -75,7 +75,7 @@ def test_bad_input_leaves_everything_as_it_was(
 
 
 def test_bad_collections(photos: fo.Dataset, dataset: Make, tmp_path: Path) -> None:
-    with pytest.raises(fp.PersamError, match="no FiftyOne dataset"):
+    with pytest.raises(fp.PersamError, match="not a FiftyOne dataset"):
         segment([1, 2], photos.first())
     with pytest.raises(fp.PersamError, match="is empty"):
         run_on(photos.limit(0))

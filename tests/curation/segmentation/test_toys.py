@@ -89,7 +89,7 @@ def test_a_threshold_of_the_run_serves_a_method_without_one(photos: fo.Dataset) 
     [
         ({"share": 2}, "share 2 is out of range: give a number from 0.1 to 1"),
         ({"side": "top"}, "side 'top' is not known: use 'auto', 'left' or 'right'"),
-        ({"mode": "reference"}, "'mode' is no argument .* of toy: its options are share, side"),
+        ({"mode": "reference"}, "'mode' is not an argument .* of toy: its options are share, side"),
         ({"method": "toyy"}, "method 'toyy' is not known: .*did you mean 'toy'"),
         ({"model": "toysam"}, "model 'toysam' is not known: .*did you mean 'toy_sam'"),
         ({"backend": "toy"}, "backend 'toy' is not known: .*toy_backend"),
@@ -130,7 +130,7 @@ def test_the_command_line(photos: fo.Dataset, capsys: pytest.CaptureFixture[str]
     for option, says in (
         ("side=top", "side 'top' is not known: use 'auto', 'left' or 'right'"),
         ("share=wide", "share 'wide' is out of range"),
-        ("sides=left", "'sides' is no argument of segment() and no option of toy"),
+        ("sides=left", "'sides' is not an argument of segment() and not an option of toy"),
         ("side", "--option side has no value"),
     ):
         assert main([*call[:-1], "other", "--option", option]) == 2
@@ -163,6 +163,22 @@ def test_the_form(photos: fo.Dataset) -> None:
     form = Form(photos, "segment_from_reference", {**form.params, "option_side": "right"})
     result, _ = form.execute()
     assert masked(photos, result["run"]) == [(0.0, 1.0)] * 3
+
+
+def test_the_form_refuses_a_label_that_the_method_cannot_start_from(photos: fo.Dataset) -> None:
+    link_plugin()
+    sample = photos.first()
+    sample["dots"] = fo.Keypoints(keypoints=[fo.Keypoint(points=[(0.3, 0.5)])])
+    sample.save()
+    chosen = {"reference": sample.id, "label_field": "dots", "model": "toy_sam", "scope": "one"}
+
+    def errors(method: str) -> list[str]:
+        given = chosen | {"method": method}
+        return Form(photos, "segment_from_reference", given, selected=[sample.id]).errors
+
+    (error,) = errors("toy")
+    assert "Toy does not take a reference of kind 'points': give one of kind 'mask'" in error
+    assert errors("persam") == []
 
 
 def test_options_of_a_method_appear_only_for_it(photos: fo.Dataset) -> None:
@@ -215,5 +231,5 @@ def test_an_exporter_and_an_importer(
     made = dataset(fo.load_dataset("toys-listed"))
     assert made.values("filepath") == paths
     assert "toys-listed: 3 photos" in capsys.readouterr().out
-    with pytest.raises(PersamError, match="'objects' is no option of an import"):
+    with pytest.raises(PersamError, match="'objects' is not an option of an import"):
         import_folder(listed, "toys-again", "toy_list", objects=["cat"])

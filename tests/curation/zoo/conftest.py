@@ -44,7 +44,7 @@ def repository_files() -> list[str]:
             text=True,
             check=True,
         ).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):  # an unpacked archive is no git repository
+    except (OSError, subprocess.CalledProcessError):  # an unpacked archive is not a git repository
         folders = ("fiftyone_persam", "operators")
         listed = ["fiftyone.yml"] + [
             str(path.relative_to(ROOT))

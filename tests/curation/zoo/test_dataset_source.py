@@ -101,7 +101,7 @@ def test_a_failed_source_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "empty.zip").write_bytes(b"PK\5\6" + bytes(18))
     for wrong, message in (
-        (tmp_path / "none.zip", "is no file"),
+        (tmp_path / "none.zip", "is not a file"),
         (tmp_path / "empty.zip", "holds no album"),
         (tmp_path, "has no folder Images/"),
     ):

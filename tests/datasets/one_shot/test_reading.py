@@ -222,7 +222,7 @@ def test_a_malformed_photo_of_pascal(change, reason, source, tmp_path):
         with pytest.raises(DatasetLayoutError, match=reason):
             read_benchmark("pascal_part", tmp_path)
     index = read_benchmark("pascal_part", tmp_path, on_error="skip")
-    assert len(index.photos[0]) == 2  # an empty part is no fault, but nothing to ask for
+    assert len(index.photos[0]) == 2  # an empty part is not a fault, but nothing to ask for
 
 
 @pytest.mark.parametrize("name", [n for n in WRITERS if n != "fss1000"])
