@@ -69,7 +69,7 @@ def prepare_perseg(
             _check_hash(archive, sha256, downloaded=given is None)
             extract_album(archive, stage.path)
         count = len(scan_album(stage.path))
-        put_in_place(stage)
+        put_in_place(stage, restore=True)  # `overwrite=True`: FiftyOne has removed them before
         return count
 
 

@@ -152,7 +152,7 @@ def staging(folder: Path, earlier: Collection[str] = ()) -> Iterator[Stage]:
                 parent.rmdir()
 
 
-def put_in_place(stage: Stage, marked: bool = False) -> None:
+def put_in_place(stage: Stage, marked: bool = False, restore: bool = False) -> None:
     """Move what was prepared into its folder, in place of the earlier files.
 
     A folder that holds nothing but the earlier export is swapped as a whole.
@@ -160,6 +160,7 @@ def put_in_place(stage: Stage, marked: bool = False) -> None:
     Args:
         stage: what was prepared.
         marked: leave a list of the files, so that a later export may replace them.
+        restore: write files, too, that a dataset names and that are gone.
 
     Raises:
         PersamError: a file that is not of the earlier export, or that a dataset names, would be
@@ -172,6 +173,8 @@ def put_in_place(stage: Stage, marked: bool = False) -> None:
     asked = {name: folder / name for name in {*files, *present}}
     named_paths = named_files(asked.values())
     named = {name for name, path in asked.items() if path in named_paths}
+    if restore:
+        named = {name for name in named if os.path.lexists(asked[name])}
     unchanged = _checked(stage, files, named)
     if marked:
         _mark(stage.path, files)
