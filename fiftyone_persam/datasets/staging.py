@@ -86,6 +86,12 @@ def staged(folder: Path, overwrite: bool = False) -> Iterator[Stage]:
         PersamError: the folder is occupied or cannot be written, or the export would replace a file
             that is not of an earlier one, or that a dataset names.
     """
+    try:
+        _clean_up(
+            folder
+        )  # an earlier export that was moved away comes back before it is looked for
+    except OSError as error:
+        raise _not_written(folder, error) from None
     earlier = check_folder(folder, overwrite)
     with staging(folder, earlier) as stage:
         yield stage

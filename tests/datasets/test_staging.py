@@ -155,6 +155,15 @@ def test_what_a_killed_export_leaves_is_cleaned_up(tmp_path: Path, event: str) -
     assert content(out) == {"b": "3"} and sorted(hidden(tmp_path)) == sorted(others)
 
 
+def test_an_export_goes_on_where_one_was_killed_between_the_moves(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    put(out, a="1")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), "swap"], capture_output=True)
+    assert done.returncode == -9 and not out.exists(), done.stderr
+    put(out, True, a="3")
+    assert content(out) == {"a": "3"} and hidden(tmp_path) == []
+
+
 def test_two_exports_into_one_folder_at_once(tmp_path: Path) -> None:
     occupied = pytest.raises(PersamError, match="out/a is not of the earlier export")
     with occupied, staged(tmp_path / "out") as first:
