@@ -106,8 +106,6 @@ EXPORTS = (
            label_field="other_size"),
     export("no-mask", "Segmentation of .* has no mask: export", label_field="no_mask"),
     export("to-file", "text.png is a file: ", LAYOUT, export_dir="text.png"),
-    export("own-photos", "is one of the exported photos .*: export", LAYOUT, export_dir="photos",
-           overwrite=True),
 )  # fmt: skip
 
 

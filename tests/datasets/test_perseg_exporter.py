@@ -336,3 +336,14 @@ def test_another_object_may_be_added_to_an_album(tmp_path: Path, dataset: Make) 
     out = make_album(tmp_path / "out", {"cat": 2})
     export(labelled(dataset, tmp_path / "in", 1, object=["dog"]), out)
     assert load(dataset, out).values("object") == ["cat", "cat", "dog"]
+
+
+def test_an_album_beside_the_dataset_s_own_photos_leaves_them(
+    tmp_path: Path, dataset: Make
+) -> None:
+    photos = labelled(dataset, tmp_path, 3)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jpg")}
+    for _ in range(2):
+        export(photos, tmp_path, overwrite=True)
+        assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jpg")} == before
+    assert len(list((tmp_path / "Images").rglob("*.jpg"))) == 3
