@@ -39,7 +39,7 @@ def state_inputs(ctx: Context, inputs: Any, run: str, required: bool = True) -> 
             name="no_masks",
         )
     else:
-        notice(inputs, "amount", f"{amount} photos.")
+        notice(inputs, "amount", f"{amount} photo{'' if amount == 1 else 's'}.")
     return states
 
 

@@ -266,11 +266,15 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
     value, count = state.threshold or 0.0, state.changes or 0
     row.btn(
         "save_threshold",
-        label=f"Apply {value:.2f}: {count} photos change" if changed else f"Now {value:.2f}",
+        label=f"Apply {value:.2f}: {_photos(count)}" if changed else f"Now {value:.2f}",
         on_click=owner.save_threshold,
         variant="outlined",
         disabled=not changed,
     )
+
+
+def _photos(count: int) -> str:
+    return "1 photo changes" if count == 1 else f"{count} photos change"
 
 
 def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:

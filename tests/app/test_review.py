@@ -86,7 +86,7 @@ def test_histograms_and_threshold(app: App, album):
     app.expect_photos(7)
 
     panel.get_by_role("slider").fill("0.5")
-    apply = panel.get_by_role("button", name="Apply 0.50: 1 change")
+    apply = panel.get_by_role("button", name="Apply 0.50: 1 photo changes")
     expect(apply).to_be_enabled()
     app.shot("review-5-threshold")
     apply.click()
@@ -117,7 +117,7 @@ def test_promote_and_export(app: App, album, tmp_path):
     app.open(album.name)
     panel = app.open_panel(PANEL)
     panel.get_by_role("button", name="Promote").click()
-    app.form.get_by_text("2 masks.").wait_for()
+    app.form.get_by_text("2 photos.", exact=True).first.wait_for()
     app.shot("handover-1-promote")
     app.submit("Promote")
     expect(app.page.get_by_text("2 labels promoted into")).to_be_visible()
@@ -125,7 +125,7 @@ def test_promote_and_export(app: App, album, tmp_path):
     assert photos_of(album.exists("mine_labels")) == ["sure", "good"]
 
     panel.get_by_role("button", name="Export").click()
-    app.form.get_by_text("2 masks.").wait_for()
+    app.form.get_by_text("2 photos.", exact=True).first.wait_for()
     folder = app.form.get_by_role("textbox")
     folder.fill(str(tmp_path / "export"))
     folder.press("Tab")
