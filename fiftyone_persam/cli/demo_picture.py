@@ -14,7 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ..curation.labels.shapes import label_mask
+from ..errors import PhotoError
 from ..sam import load_photo
+from ..sam.photo_files import use_image
 
 TILE = (288, 216)  # width, height
 CAPTION = 24
@@ -67,10 +69,13 @@ def save_picture(picture: Image.Image, path: Path) -> Path:
 def is_picture(path: Path) -> bool:
     """Whether a file is what `save_picture` has saved."""
     try:
-        with Image.open(path) as image:
-            return image.info.get("comment") == _COMMENT
-    except (OSError, ValueError):
+        return use_image(path, lambda image, _: image is not None and _said(image))
+    except PhotoError:
         return False
+
+
+def _said(image: Image.Image) -> bool:
+    return bool(image.info.get("comment") == _COMMENT)
 
 
 # ----------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_view_and_selection_are_honoured(album, tmp_path, how):
     else:
         params = {**into(tmp_path / "out"), "view_target": "SELECTED_SAMPLES"}
         form = Form(album, NAME, params, selected=chosen)
-    assert "1 photos." in form.texts()
+    assert "1 photo." in form.texts()
     result, _ = form.execute()
     assert result["exported"] == 1
     assert [record["sample_id"] for record in records(tmp_path / "out")] == chosen

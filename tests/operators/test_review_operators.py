@@ -182,7 +182,7 @@ def test_handing_over_takes_the_view_or_the_selection(album, tmp_path, name, how
         else:
             view = album.select(chosen)
             form = Form(view.select_fields("tags") if how == "few fields" else view, name, params)
-        assert "1 photos." in form.texts() and form.errors == []
+        assert "1 photo." in form.texts() and form.errors == []
         result, _ = form.execute()
     assert result.get("promoted", result.get("exported")) == 1
     if name == "promote_masks":
