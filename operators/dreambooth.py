@@ -102,7 +102,7 @@ class ExportDreamBooth(PersamOperator):
         wide = ctx.params.get("only_accepted") is False
         amount = counts.accepted + (counts.todo if wide else 0)
         if amount:
-            notice(inputs, "amount", f"{amount} photos.")
+            notice(inputs, "amount", f"{amount} photo{'' if amount == 1 else 's'}.")
         else:
             refuse(
                 inputs,

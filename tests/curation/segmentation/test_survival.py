@@ -60,6 +60,8 @@ def referenced_files(dataset: fo.Dataset) -> list[str]:
     found = []
     for name, field in dataset.get_field_schema().items():
         kind = getattr(field, "document_type", None)
+        if name.partition("_")[0] != "x":  # another run, with a folder of its own
+            continue
         if kind is fo.Segmentation:
             found += [path for path in dataset.values(f"{name}.mask_path") if path]
         elif kind is fo.Detections:
