@@ -245,7 +245,8 @@ def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> N
             report(0)
             for chunk in results:
                 saver.add(chunk)
-                report(saver.finished)
+                if chunk:
+                    report(saver.finished)
                 if saver.finished < total:
                     requests.check(saver.finished, total)
             saver.flush()
