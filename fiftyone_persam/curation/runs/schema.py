@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import PersamError
 from .. import fiftyone_api
-from ..database import refresh, with_retries
+from ..database import make_durable, refresh, with_retries
 from . import colours
 from .lease import Lease
 
@@ -172,6 +172,7 @@ def _change(dataset: Any, change: Callable[[], None], done: Callable[[set[str]],
         with schema_lease(dataset):
             refresh(dataset)
             change()
+        make_durable()  # a database that is killed forgets, and samples would have unknown fields
         if done(stored_fields(dataset)):
             return
     raise PersamError(
