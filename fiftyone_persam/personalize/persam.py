@@ -31,4 +31,4 @@ class PerSAM(CascadeMethod):
 
     name = "persam"
     title = "PerSAM"
-    help = "starts at once; take it where the reference's mask is rough, or a box or points"
+    help = "starts at once, without tuning; ahead with the bundled sam_lite"

@@ -73,8 +73,8 @@ class PerSAMF(CascadeMethod):
     name = "persam_f"
     title = "PerSAM-F"
     help = (
-        "learns from your mask whether a part or the whole is meant; take it first, above all with "
-        "large models: it costs about a second, once"
+        "learns from your mask whether a part or the whole is meant, once; ahead in the paper with "
+        "SAM's large models"
     )
 
     def __init__(
