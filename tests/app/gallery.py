@@ -131,7 +131,7 @@ def form_bottom(app: App, world: World) -> None:
     """The same form, its end, with more options."""
     form(app, world)
     app.form.get_by_text("More options").click()
-    expect(app.form.get_by_text("Similarity maps")).to_be_visible()
+    expect(app.form.get_by_text("Similarity maps").first).to_be_visible(timeout=SLOW)
     _end_of_form(app)
 
 
@@ -154,7 +154,7 @@ def form_groups(app: App, world: World) -> None:
 def form_existing(app: App, world: World) -> None:
     """A run of that name is there, and is to be replaced."""
     form(app, world)
-    name = app.form.get_by_label("Name of the run").first
+    name = app.form.get_by_role("textbox").last
     name.fill("persam")
     name.press("Tab")
     toggle = app.form.get_by_text("Only photos that have no mask of this run yet")
@@ -273,7 +273,7 @@ def evaluation(app: App, world: World) -> None:
     app.open(world.album.name)
     panel = app.open_panel(PANEL)
     panel.get_by_role("button", name="Evaluation").click()
-    expect(panel.get_by_role("cell", name="cup").first).to_be_visible()
+    expect(panel.get_by_role("cell", name="mean").first).to_be_visible()
 
 
 @scene
@@ -406,8 +406,7 @@ def _open_form(app: App, dataset: Any, index: int) -> None:
     app.open(dataset.name)
     app.expect_drawn()
     app.select(index)
-    app.action("segment_from_reference").click()
-    app.form.wait_for(timeout=SLOW)
+    app.start("Segment my object")
 
 
 def _form_of(app: App, world: World, label: str, button: str | None) -> None:
