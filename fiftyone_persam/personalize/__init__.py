@@ -12,6 +12,7 @@ _HOME = {
     "LOCATION_PRIORS": "registries",
     "METHODS": "registries",
     "CascadeMethod": "cascade_method",
+    "EvfSam": "evf_sam",
     "FittedState": "state",
     "LocationPrior": "location",
     "Method": "method",
@@ -35,6 +36,7 @@ __all__ = [
     "LOCATION_PRIORS",
     "METHODS",
     "CascadeMethod",
+    "EvfSam",
     "FittedState",
     "LocationPrior",
     "Method",
@@ -56,6 +58,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .cascade_method import CascadeMethod
+    from .evf_sam import EvfSam
     from .location import LocationPrior
     from .method import Method
     from .persam import PerSAM
