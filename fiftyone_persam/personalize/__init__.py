@@ -25,6 +25,7 @@ _HOME = {
     "TextReference": "reference",
     "Tuning": "tuning",
     "dtype_for": "precision",
+    "find_phrase": "evf_sam",
     "is_absent": "threshold",
     "list_methods": "registries",
     "method_info": "registries",
@@ -49,6 +50,7 @@ __all__ = [
     "TextReference",
     "Tuning",
     "dtype_for",
+    "find_phrase",
     "is_absent",
     "list_methods",
     "method_info",
@@ -58,7 +60,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .cascade_method import CascadeMethod
-    from .evf_sam import EvfSam
+    from .evf_sam import EvfSam, find_phrase
     from .location import LocationPrior
     from .method import Method
     from .persam import PerSAM

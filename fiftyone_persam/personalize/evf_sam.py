@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import BadReferenceError, PersamError
 from ..options import Option, check_values
-from ..sam import Contrast, ImageEmbedding, TextPromptable, load_sam
+from ..sam import Contrast, ImageEmbedding, PhotoSource, TextPromptable, load_sam, read_photo
 from ..sam.model import DECODE_BATCH, check_batch_size
 from .cascade_options import PresenceThreshold
 from .checks import check_embeddings, several_references_of
@@ -211,6 +211,34 @@ class EvfSam(Method):
                 )
             )
         return found
+
+
+def find_phrase(image: PhotoSource, phrase: str, model: Any = "evf_sam") -> Reference:
+    """What a phrase means in one photo, as a `Reference` that every method can be fitted to.
+
+    Args:
+        image: path, PIL image or array.
+        phrase: such as "the blue mug"; see `TextReference`.
+        model: one that takes phrases: a name from `list_models`, or what `load_sam` returned.
+
+    Raises:
+        BadReferenceError: the phrase is empty or too long, the model does not know its script, or
+            the photo shows nothing like that.
+        PersamError: the model takes no phrases.
+        CheckpointError: the model's checkpoint is not there.
+        PhotoError: the photo cannot be read.
+    """
+    text = phrase if isinstance(phrase, TextReference) else TextReference(phrase)
+    photo, contrast = read_photo(image)
+    (found,) = EvfSam(model).fit(text).predict([photo])
+    if not found.candidate.any():
+        raise BadReferenceError(
+            f"the phrase {text.text!r} finds nothing in the photo: say it otherwise, or choose the "
+            "photo that shows the object"
+        )
+    reference = Reference(photo, mask=found.candidate)
+    reference.contrast = contrast
+    return reference
 
 
 def _is_blank(embedding: ImageEmbedding) -> bool:

@@ -99,7 +99,7 @@ class TextReference:
 
     Methods that take words find it in every photo by itself. For the others a model that takes
     phrases finds it in one photo, and they carry it to the rest: `segment` does that, and
-    `find` for arrays.
+    `find_phrase` for arrays.
 
     Args:
         text: a phrase such as "the blue mug"; "[semantic] " before it means all of that kind, where
@@ -135,32 +135,6 @@ class TextReference:
                 f"the text reference has {len(self.text)} characters: give a phrase of at most "
                 f"{MOST_CHARACTERS}"
             )
-
-    def find(self, image: PhotoSource, model: Any = "evf_sam") -> Reference:
-        """What the phrase means in one photo, as a `Reference` that every method can be fitted to.
-
-        Args:
-            image: path, PIL image or array.
-            model: one that takes phrases: a name from `list_models`, or what `load_sam` returned.
-
-        Raises:
-            BadReferenceError: the photo shows nothing like that, or the model does not know the
-                phrase's script.
-            PersamError: the model takes no phrases.
-            CheckpointError: the model's checkpoint is not there.
-        """
-        from .evf_sam import EvfSam
-
-        photo, contrast = read_photo(image)
-        (found,) = EvfSam(model).fit(self).predict([photo])
-        if not found.candidate.any():
-            raise BadReferenceError(
-                f"the phrase {self.text!r} finds nothing in the photo: say it otherwise, or choose "
-                "the photo that shows the object"
-            )
-        reference = Reference(photo, mask=found.candidate)
-        reference.contrast = contrast
-        return reference
 
     def __repr__(self) -> str:
         return f"TextReference({self.text!r})"

@@ -150,12 +150,12 @@ def test_a_photo_with_nothing_in_it(model: TextSam, value: int) -> None:
     assert not found.mask.any() and not found.candidate.any()
     assert (found.presence, found.stage) == (0.0, "empty")
     with pytest.raises(BadReferenceError, match="'the blue mug' finds nothing in the photo: say"):
-        PHRASE.find(photo, model)
+        fp.find_phrase(photo, PHRASE.text, model)
 
 
 def test_a_phrase_becomes_a_reference(model: TextSam, photos: list[Array]) -> None:
     """What it means in one photo; any method carries that to the others."""
-    found = PHRASE.find(photos[0], model)
+    found = fp.find_phrase(photos[0], PHRASE.text, model)
     (said,) = EvfSam(model).fit(PHRASE).predict(photos[:1])
     np.testing.assert_array_equal(found.mask, said.mask)
     assert found.kind == "mask" and fp.PerSAM(model).fit(found).predict(photos[1:2])[0].points.any()
@@ -164,7 +164,10 @@ def test_a_phrase_becomes_a_reference(model: TextSam, photos: list[Array]) -> No
 def test_the_model_by_name(photos: list[Array], tmp_path: Path) -> None:
     with registered():
         (found,) = EvfSam("small_evf").fit(PHRASE).predict(photos[:1])
-        assert found.mask.any() and PHRASE.find(photos[0], "small_evf").mask is not None
+        assert (
+            found.mask.any()
+            and fp.find_phrase(photos[0], PHRASE.text, "small_evf").mask is not None
+        )
     with pytest.raises(CheckpointError, match="was made with model 'small_evf'"):
         path = EvfSam(small_text_sam(checkpoint_sha256="a")).fit(PHRASE).save(tmp_path / "said")
         EvfSam.load(path, small_text_sam(checkpoint_sha256="b"))
