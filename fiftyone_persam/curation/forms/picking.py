@@ -143,9 +143,9 @@ def numbered(filepath: str, proposals: Sequence[Proposal], first: int = 1, side:
     order = sorted(range(len(proposals)), key=lambda k: -proposals[k].area)
     for k in order:
         inside, edge = _drawn(proposals[k], small.size)
-        colour = np.array(_colour(first + k), np.float32)
-        canvas[inside] = 0.75 * canvas[inside] + 0.25 * colour
-        canvas[edge] = colour
+        tint = np.array(_colour(first + k), np.float32)
+        canvas[inside] = 0.75 * canvas[inside] + 0.25 * tint
+        canvas[edge] = tint
     picture = Image.fromarray(canvas.round().astype(np.uint8))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     taken = np.zeros(canvas.shape[:2], dtype=np.bool_)
@@ -190,6 +190,16 @@ def cut_out(filepath: str, proposal: Proposal, number: int | None = None, side: 
         font = ImageFont.load_default(14)
         draw.text((1 + half, 11), str(number), fill=(255, 255, 255), font=font, anchor="mm")
     return _uri(canvas)
+
+
+def pointed(filepath: str, point: Sequence[float], side: int = SIDE) -> str:
+    """The photo with a point, x and y from 0 to 1, as a ``data:`` URI."""
+    picture = _small(load_photo(filepath), side)
+    x, y = point[0] * picture.width, point[1] * picture.height
+    draw = ImageDraw.Draw(picture)
+    for radius, colour in ((8, (255, 255, 255)), (6, COLOURS[0])):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return _uri(picture)
 
 
 def photo_thumbnail(filepath: str, side: int = THUMB) -> str:

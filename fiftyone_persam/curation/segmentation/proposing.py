@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
+from fiftyone.core.sample import SampleView
 
 from ...errors import PersamError, problem_of
 from ...sam import PROPOSERS, Proposal, load_photo, load_sam
@@ -82,7 +83,7 @@ def propose(
         PhotoError: a photo cannot be read.
         CheckpointError: the model's checkpoint is not there.
     """
-    if isinstance(image, (fo.Sample, fo.SampleView)):
+    if isinstance(image, (fo.Sample, SampleView)):
         image = image.filepath
     if not isinstance(image, fo.core.collections.SampleCollection):
         return propose_in(image, model, max_proposals, proposer, device)
