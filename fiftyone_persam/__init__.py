@@ -30,6 +30,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "Prediction",
         "Reference",
         "TextReference",
+        "find_phrase",
         "list_methods",
     ),
     "metrics": ("accuracy", "boundary_iou", "iou"),
@@ -78,6 +79,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "doctor",
     "evaluate",
     "export_dreambooth",
+    "find_phrase",
     "iou",
     "list_methods",
     "list_models",
@@ -128,6 +130,7 @@ if TYPE_CHECKING:
         Prediction,
         Reference,
         TextReference,
+        find_phrase,
         list_methods,
     )
     from .sam import ModelInfo, PromptableSam, list_models, load_sam

@@ -258,7 +258,7 @@ def _write(ctx: Context, sample: Any, mask: Any) -> tuple[str, str]:
     from fiftyone_persam.curation.segmentation.marking import mark_mask
 
     field = _field(ctx)
-    return field, mark_mask(sample, mask, field=field)
+    return field, mark_mask(sample, mask.mask, field=field)
 
 
 def _field(ctx: Context) -> str:

@@ -19,7 +19,11 @@ _HERE = __name__.rpartition(".")[0]
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
-    {"persam_f": f"{_HERE}.persam_f:PerSAMF", "persam": f"{_HERE}.persam:PerSAM"},
+    {
+        "persam_f": f"{_HERE}.persam_f:PerSAMF",
+        "persam": f"{_HERE}.persam:PerSAM",
+        "evf_sam": f"{_HERE}.evf_sam:EvfSam",
+    },
     required=("name", "title", "help", "references", "fit", "predict_embeddings", "from_state"),
 )
 """Methods by name; the first one is the default."""
@@ -47,6 +51,7 @@ class MethodInfo:
         help: one sentence.
         references: kinds of reference that it takes: "mask", "box", "points", "text".
         options: what it can be told.
+        needs_text: whether its model has to take phrases.
     """
 
     name: str
@@ -54,6 +59,7 @@ class MethodInfo:
     help: str
     references: tuple[str, ...]
     options: tuple[Option, ...]
+    needs_text: bool = False
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise PersamError for options that the method has not, or values they cannot have."""
@@ -68,7 +74,10 @@ def method_info(name: str) -> MethodInfo:
         PersamError: there is no such method.
     """
     method = METHODS[name]
-    return MethodInfo(name, method.title, method.help, method.references, method.options())
+    needs_text = bool(getattr(method, "needs_text", False))
+    return MethodInfo(
+        name, method.title, method.help, method.references, method.options(), needs_text
+    )
 
 
 def list_methods() -> list[MethodInfo]:

@@ -188,7 +188,7 @@ def without_references(samples: Any, pred_field: str) -> Any:
     if run := naming.owner_of(dataset, pred_field):
         record = read_record(dataset, run)
         tries = [record.references, *(past.references for past in record.earlier)]
-        used = {one.sample_id for references in tries for one in references}
+        used = {one.sample_id for references in tries for one in references if one.sample_id}
         if used:
             living = photos_of(dataset).select(used).values("id")
             view = view.exclude(living)
