@@ -72,7 +72,7 @@ def test_one_bad_photo_costs_only_itself(photos: fo.Dataset, tmp_path: Path) -> 
         ({"max_proposals": 5_000}, "max_proposals 5000 is not a number of proposals"),
         ({"proposer": "gird"}, "proposer 'gird' is not known"),
         ({"model": "sam_vit_z"}, "sam_vit_z"),
-        ({"out_field": "filepath"}, "means something else in FiftyOne"),
+        ({"out_field": "filepath"}, "field .filepath. does not hold Detections"),
         ({"out_field": "kind"}, "field 'kind' does not hold Detections"),
         ({"label": " "}, "is not a name"),
         ({"skip_existing": "no"}, "is not a switch"),
