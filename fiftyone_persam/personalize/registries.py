@@ -27,6 +27,7 @@ METHODS: Registry[type[Method]] = Registry(
         "adapter": f"{_HERE}.tuning.adapter:AdapterTuning",
         "lora": f"{_HERE}.tuning.lora:LoRA",
         "ssprompt": f"{_HERE}.tuning.ssprompt:SSPrompt",
+        "evf_sam": f"{_HERE}.evf_sam:EvfSam",
     },
     required=("name", "title", "help", "references", "fit", "predict_embeddings", "from_state"),
 )
@@ -55,6 +56,7 @@ class MethodInfo:
         help: one sentence.
         references: kinds of reference that it takes: "mask", "box", "points", "text".
         options: what it can be told.
+        needs_text: whether its model has to take phrases.
     """
 
     name: str
@@ -62,6 +64,7 @@ class MethodInfo:
     help: str
     references: tuple[str, ...]
     options: tuple[Option, ...]
+    needs_text: bool = False
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise PersamError for options that the method has not, or values they cannot have."""
@@ -76,7 +79,10 @@ def method_info(name: str) -> MethodInfo:
         PersamError: there is no such method.
     """
     method = METHODS[name]
-    return MethodInfo(name, method.title, method.help, method.references, method.options())
+    needs_text = bool(getattr(method, "needs_text", False))
+    return MethodInfo(
+        name, method.title, method.help, method.references, method.options(), needs_text
+    )
 
 
 def list_methods() -> list[MethodInfo]:

@@ -27,6 +27,8 @@ _HOME = {
     "PromptableSam": "model",
     "Proposal": "proposals",
     "Proposer": "proposals",
+    "TextPromptable": "promptable",
+    "TextSam": "text.model",
     "TimmFeatures": "features",
     "decode_batch": "decoding",
     "feature_source": "features",
@@ -60,6 +62,8 @@ __all__ = [
     "PromptableSam",
     "Proposal",
     "Proposer",
+    "TextPromptable",
+    "TextSam",
     "TimmFeatures",
     "decode_batch",
     "feature_source",
@@ -83,7 +87,7 @@ if TYPE_CHECKING:
     from .features import FEATURE_SOURCES, FeatureSource, TimmFeatures, feature_source
     from .model import PromptableSam
     from .photos import Photo, PhotoSource, load_photo, photo_size, read_photo, resize_photo
-    from .promptable import Adapter, Promptable
+    from .promptable import Adapter, Promptable, TextPromptable
     from .proposals import PROPOSERS, Proposal, Proposer
     from .registry import (
         MODELS,
@@ -94,6 +98,7 @@ if TYPE_CHECKING:
         resolve_device,
         resolve_dtype,
     )
+    from .text.model import TextSam
 
 
 def __getattr__(name: str) -> Any:

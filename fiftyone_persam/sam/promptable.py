@@ -113,6 +113,29 @@ class Promptable(Protocol):
         ...
 
 
+@runtime_checkable
+class TextPromptable(Promptable, Protocol):
+    """A `Promptable` that takes phrases as well; `TextSam` is one."""
+
+    def check_phrase(self, phrase: str) -> None:
+        """Raise PersamError for a phrase that the model cannot make anything of."""
+        ...
+
+    def phrase_tokens(self, phrase: str, embeddings: Sequence[ImageEmbedding]) -> Tensor:
+        """(B, T, C) prompt tokens that say the phrase about each photo, for `decode_tensors`.
+
+        Raises:
+            PersamError: the phrase cannot be used, or an embedding lacks its overview.
+        """
+        ...
+
+    def complete(
+        self, embedding: ImageEmbedding, source: PhotoSource, contrast: Contrast | None = None
+    ) -> ImageEmbedding:
+        """An embedding of a cache, with what the model needs of its photo beside it."""
+        ...
+
+
 class Adapter(Protocol):
     """Something that changes a part of a model, such as LoRA: see `PromptableSam.adapted`.
 
