@@ -263,7 +263,11 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_forms.PanelForms, foo.P
             align_x="left",
             orientation="vertical",
             gap=2,
-            componentsProps={"container": {"sx": {"padding": "12px"}}},
+            componentsProps={
+                "container": {"sx": {"padding": "12px"}},
+                # As wide as the panel, neither as its widest row nor wider than there is room.
+                "grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)"}},
+            },
         )
         return types.Property(panel, view=view)
 
