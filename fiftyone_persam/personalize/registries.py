@@ -22,6 +22,11 @@ METHODS: Registry[type[Method]] = Registry(
     {
         "persam_f": f"{_HERE}.persam_f:PerSAMF",
         "persam": f"{_HERE}.persam:PerSAM",
+        "mask_weights_3": f"{_HERE}.tuning.mask_weights:MaskWeights3",
+        "prompt_tuning": f"{_HERE}.tuning.prompt_tuning:PromptTuning",
+        "adapter": f"{_HERE}.tuning.adapter:AdapterTuning",
+        "lora": f"{_HERE}.tuning.lora:LoRA",
+        "ssprompt": f"{_HERE}.tuning.ssprompt:SSPrompt",
         "evf_sam": f"{_HERE}.evf_sam:EvfSam",
     },
     required=("name", "title", "help", "references", "fit", "predict_embeddings", "from_state"),

@@ -95,6 +95,7 @@ class Promptable(Protocol):
         attention_bias: Tensor | None = None,
         token_offset: Tensor | None = None,
         tokens: Tensor | None = None,
+        block_tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(B, M, hm, wm) logits and (B, M) scores; see `decode_batch`. Differentiable."""
         ...
@@ -139,7 +140,7 @@ class Adapter(Protocol):
     """Something that changes a part of a model, such as LoRA: see `PromptableSam.adapted`.
 
     Attributes:
-        part: the part that it changes; the model it is attached to has a copy of its own of it.
+        part: the part that it changes; the model it is attached to has modules of its own there.
         identity: names the adapter's weights: another one, another model.
     """
 
@@ -149,5 +150,8 @@ class Adapter(Protocol):
     def identity(self) -> str: ...  # noqa: D102
 
     def attach(self, sam: Sam) -> None:
-        """Change the part in place: replace layers, or register hooks."""
+        """Change the part in place: replace layers, or register hooks.
+
+        Leave the weights themselves as they are: other models may share their memory.
+        """
         ...
