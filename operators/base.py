@@ -224,6 +224,13 @@ def refuse(inputs: Any, message: str, advice: str = "", name: str = "problem") -
     prop.error_message = f"{message} {advice}".strip()
 
 
+def ask(inputs: Any, message: str, advice: str = "", name: str = "asked") -> None:
+    """Say what the form waits for, and keep it from being executed until then."""
+    prop = inputs.view(name, types.Notice(label=message, description=advice))
+    prop.invalid = True
+    prop.error_message = f"{message} {advice}".strip()
+
+
 def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
     """Show a line of text in the form."""
     inputs.view(name, (types.Warning if warning else types.Notice)(label=text))

@@ -12,7 +12,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, choose, refuse
+from .base import Context, ask, choose, refuse
 from .phrase import can_say, phrase_inputs, words_notice, write_phrase
 
 WAY, PICK, SCALE, PAGE, POINT = "way", "pick", "scale", "page", "point"
@@ -67,12 +67,15 @@ def proposal_inputs(ctx: Context, inputs: Any, sample: Any) -> bool:
             name="nothing_found",
         )
         return False
+    pick = _number(ctx.params.get(PICK))
+    if pick is None:
+        ask(inputs, "Click your object: one of the small pictures.", name="pick_asked")
+    else:
+        _scale_inputs(ctx, inputs, path, picking.scales_at(path, pick=pick), proposal=True)
     pages = -(-len(proposals) // picking.PAGE)
     page = min(_number(ctx.params.get(PAGE)) or 0, pages - 1)
     first = page * picking.PAGE + 1
     shown = proposals[first - 1 : first - 1 + picking.PAGE]
-    pick = _number(ctx.params.get(PICK))
-    inputs.md("**Click your object**: one of the small pictures.", name="how_to_pick")
     picture(inputs, "numbered", picking.numbered(path, shown, first), "The photo, with numbers")
     row = inputs.grid("offered", gap=1, columns=4, orientation="horizontal")
     for number, one in enumerate(shown, first):
@@ -85,12 +88,8 @@ def proposal_inputs(ctx: Context, inputs: Any, sample: Any) -> bool:
         }
         choose(inputs, PAGE, numbers, "More", default=str(page), required=False)
     listed = [str(number) for number in range(1, len(proposals) + 1)]
-    choose(inputs, PICK, listed, "Picked", default=None, required=False)
-    if pick is None:
-        refuse(inputs, "Nothing is picked yet: click your object above.", name="pick_problem")
-        return False
-    found = picking.scales_at(path, pick=pick)
-    return _scale_inputs(ctx, inputs, path, found, proposal=True)
+    choose(inputs, PICK, listed, "Or by its number", default=ctx.params.get(PICK), required=False)
+    return pick is not None
 
 
 def write_proposal(ctx: Context, sample: Any) -> tuple[str, str]:

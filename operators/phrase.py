@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Context, choose, notice, refuse
+from .base import Context, ask, choose, notice, refuse
 
 PHRASE, TEXT_MODEL = "phrase", "text_model"
 EXAMPLE = "such as: the blue mug"
@@ -60,7 +60,7 @@ def phrase_inputs(ctx: Context, inputs: Any, sample: Any = None) -> bool:
         choose(inputs, TEXT_MODEL, here, "Model that takes the words", default=next(iter(here)))
     said = ctx.params.get(PHRASE)
     if not said:
-        refuse(inputs, "Nothing is said yet: type what your object is.", name="phrase_problem")
+        ask(inputs, "Nothing is said yet: type what your object is.", name="phrase_problem")
         return False
     if problem := problem_of(TextReference, said):
         refuse(inputs, problem, name="phrase_problem")

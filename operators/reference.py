@@ -13,7 +13,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_persam.curation.fiftyone_api import is_patches
 
-from .base import Context, choose, notice, refuse
+from .base import Context, ask, choose, notice, refuse
 from .marking import clickable, mark_inputs, write_mark
 
 ROLE, REFERENCE = "role", "reference"
@@ -98,7 +98,7 @@ def reference_inputs(
         samples |= {one.id: one for one in offered}
     if chosen is None:
         if offered:
-            refuse(
+            ask(
                 inputs,
                 "Click the photo that shows your object.",
                 "Or select it in the grid and start this operator again.",
@@ -214,7 +214,6 @@ def _photo_inputs(ctx: Context, inputs: Any) -> list[Any]:
     page = ctx.params.get("photo_page")
     page = min(int(page), pages - 1) if str(page or "").isdigit() else 0
     shown = list(photos.select(ids[page * OFFERED : (page + 1) * OFFERED], ordered=True))
-    inputs.md("**Click the photo that shows your object.**", name="how_to_choose")
     row = inputs.grid("photos_offered", gap=1, columns=4, orientation="horizontal")
     for one in shown:
         name = Path(one.filepath).name

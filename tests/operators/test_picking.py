@@ -48,7 +48,7 @@ def test_no_photo_is_selected(unlabelled) -> None:
 
 def test_a_proposal_that_is_clicked_becomes_the_label(unlabelled) -> None:
     form = Form(unlabelled, SEGMENT, selected=[unlabelled.first().id])
-    assert any("Nothing is picked yet" in error for error in form.errors)
+    assert any("Click your object" in error for error in form.errors)
     clicked = pictures(form)["Pick 1"]["params"]
     assert clicked["pick"] == "1" and not any("data:" in str(v) for v in clicked.values())
     form = Form(unlabelled, SEGMENT, params={**clicked, "out_field": "mine"})
