@@ -82,7 +82,7 @@ def preview(ctx: Context, run: str, sample_id: str) -> str | None:
 
     sample = ctx.dataset[sample_id]
     field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
-    if sample[field] is None:
+    if not sample.has_field(field) or sample[field] is None:
         return None
     try:
         return mask_thumbnail(sample, field, side=SIDE, colour=colour_of(ctx.dataset, run))

@@ -12,6 +12,7 @@ import fiftyone as fo
 from ...errors import BadReferenceError, problem_of
 from ..fiftyone_api import dataset_name
 from ..labels.references import SampleReference, resolve_references
+from ..labels.shapes import LabelPrompt
 from ..runs.record import ReferenceRecord
 
 RESUMED = "start the run again with overwrite=True and another reference"
@@ -61,6 +62,8 @@ def _find(
             f"the label of reference {name} has changed since the run began: start it again "
             "with overwrite=True, or put the label back"
         )
+    if record.shown is not None:
+        one = replace(one, prompt=LabelPrompt.from_dict(record.shown), stored=one.prompt)
     return replace(one, group=record.group)
 
 

@@ -12,7 +12,7 @@ from ...errors import PersamError, RunConflictError
 from .. import checks
 from ..fiftyone_api import root_dataset
 from ..progress import Progress
-from ..runs import loading, presence, stopping
+from ..runs import loading, losses, presence, stopping
 from ..runs.fields import RunFields
 from ..runs.record import RunRecord, RunState
 from . import plan as planning
@@ -155,7 +155,7 @@ def segment(
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = loading.kept_ids(dataset, out_field)
+        done = losses.kept_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
@@ -237,7 +237,7 @@ def resume_run(
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = loading.kept_ids(dataset, name)
+    done = losses.kept_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
     if not tasks and record.state == RunState.DONE:
         return run
