@@ -14,6 +14,7 @@ from ..fiftyone_api import root_dataset
 from ..runs import schema
 from ..runs.losses import done_ids
 from ..runs.naming import edit_field, require, review_field, run_names
+from ..runs.record import update_record
 from .store import change_review, remember, review_record, review_store
 from .table import ACCEPTED, FAILED, REJECTED, Collection, ReviewTable, review_table
 from .threshold import move_threshold
@@ -117,6 +118,8 @@ def undo_steps(collection: Collection, run: str) -> int:
 def forget_review(dataset: Any, run: str) -> None:
     """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
     review_store(dataset).delete(run)
+    if run in run_names(dataset):
+        update_record(dataset, run, reviewed_threshold=None)
     schema.delete_fields(dataset, [review_field(run), edit_field(run)])
 
 
