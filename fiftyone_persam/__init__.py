@@ -30,6 +30,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
         "Prediction",
         "Reference",
         "TextReference",
+        "find_phrase",
         "list_methods",
     ),
     "metrics": ("accuracy", "boundary_iou", "iou"),
@@ -76,6 +77,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "doctor",
     "evaluate",
     "export_dreambooth",
+    "find_phrase",
     "iou",
     "list_methods",
     "list_models",
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
         Prediction,
         Reference,
         TextReference,
+        find_phrase,
         list_methods,
     )
     from .sam import ModelInfo, PromptableSam, list_models, load_sam

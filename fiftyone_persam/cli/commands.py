@@ -26,10 +26,15 @@ def models_list(options: Options) -> None:
     """Which models there are, and which of them are on this machine."""
     from .. import sam
 
-    for model in sam.list_models():
+    models = sam.list_models()
+    width = max(len(model.name) for model in models)
+    for model in models:
         state = "here" if model.available else "not here"
         size = f"{model.bytes / 1e6:,.0f} MB"
-        print(f"{model.name:<11}{size:>9}  {model.image_size:>5} px  {state:<9} {model.source}")
+        print(
+            f"{model.name:<{width}}{size:>9}  {model.image_size:>5} px  {state:<9} {model.source} "
+            f"({model.license or 'licence unknown'})"
+        )
 
 
 def models_download(options: Options) -> None:

@@ -100,7 +100,7 @@ def run_reference_thumbnail(
     field, known = record.parameters.group_by, list(record.references)
     if sample is not None and field and sample.has_field(field):
         known = [one for one in known if one.group == str(sample[field])] or known
-    for one in known[:1]:
+    for one in [one for one in known if one.sample_id][:1]:
         name = dataset_name(one.dataset_id) if one.dataset_id else one.dataset
         homes = [fo.load_dataset(name)] if name and fo.dataset_exists(name) else []
         for home in (*homes, dataset):  # a clone has its original's references
