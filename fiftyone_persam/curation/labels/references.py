@@ -68,7 +68,7 @@ class SampleReference:
         from ...personalize import Reference
 
         prompt = self.prompt
-        return Reference(
+        reference = Reference(
             self.filepath,
             mask=prompt.mask,
             box=prompt.box,
@@ -76,6 +76,9 @@ class SampleReference:
             labels=prompt.labels,
             contrast=contrast,
         )
+        if prompt.channel is not None:
+            reference.channel = prompt.channel
+        return reference
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
