@@ -91,7 +91,7 @@ def preview(ctx: Context, run: str, sample_id: str, cut_out: bool = True) -> str
 
     sample = ctx.dataset[sample_id]
     field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
-    if sample[field] is None:
+    if not sample.has_field(field) or sample[field] is None:
         return None
     try:
         colour = colour_of(ctx.dataset, run)

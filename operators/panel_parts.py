@@ -69,10 +69,11 @@ def resumable(ctx: Context, run: str) -> str | None:
     from fiftyone_persam.curation.runs.record import RunState
 
     found = load_run(ctx.dataset, run)
-    if found.state not in (RunState.INTERRUPTED, RunState.FAILED):
-        return None
-    how = "Ended by an error" if found.state == RunState.FAILED else "Stopped"
     left = found.counts["remaining"]
+    how = {RunState.FAILED: "Ended by an error", RunState.INTERRUPTED: "Stopped"}.get(found.state)
+    if how is None and (found.state != RunState.DONE or not left):
+        return None
+    how = how or "Masks were deleted"
     return f"{how}: {counted(left)} left"
 
 
@@ -296,7 +297,12 @@ def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
     return {
         "state": str(table.states[row]),
         # Where somebody has drawn a mask by hand, the reason is out of date.
-        "error": None if sample[run] is not None else sample[f"{run}_error"],
+        "error": None if _value(sample, run) is not None else _value(sample, f"{run}_error"),
         "score": score if score == score else None,  # NaN: there is none
         "presence": presence if presence == presence else None,
     }
+
+
+def _value(sample: Any, name: str) -> Any:
+    """What a field holds; None where somebody has deleted it."""
+    return sample[name] if sample.has_field(name) else None
