@@ -179,7 +179,7 @@ def form_marking(app: App, world: World) -> None:
     app.expect_drawn()
     app.select(0)
     app.start("Segment my object")
-    expect(app.form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    expect(app.form.locator("img[src^='data:image']").first).to_be_visible(timeout=SLOW)
 
 
 @scene
@@ -211,6 +211,7 @@ def form_download(app: App, world: World) -> None:
 def grid(app: App, world: World) -> None:
     """A run in the grid."""
     app.open(world.album.name)
+    app.expect_drawn()
     app.page.locator("[data-cy=checkbox-persam]").click()
 
 
