@@ -260,6 +260,16 @@ def write_samples(
     fiftyone_api.bulk_write(dataset, ops, ids=changes, concern=JOURNALED if journaled else None)
 
 
+def set_samples(dataset: Any, ids: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Give some samples the same values, as the database has them. Fields must be there."""
+    changed = {**values, "last_modified_at": datetime.now(timezone.utc)}
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        chosen = {"_id": {"$in": [ObjectId(i) for i in chunk]}}
+        change = UpdateMany(chosen, {"$set": changed})
+        with_retries(lambda c=change, i=chunk: fiftyone_api.bulk_write(dataset, [c], ids=i))  # type: ignore[misc]
+
+
 def clear_samples(dataset: Any, ids: Sequence[str], names: Sequence[str]) -> None:
     """Empty fields of some samples, all of a sample's in one step. Fields may be missing."""
     present = [name for name in names if dataset.has_field(name)]

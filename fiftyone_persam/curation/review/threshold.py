@@ -10,21 +10,28 @@ from ...engine.job import INLINE
 from ...errors import PersamError
 from ..database import photos_of, root
 from ..fiftyone_api import root_dataset
-from ..runs import folders, journal, schema
-from ..runs.fields import WITHHELD, fields_of, paths_of
+from ..runs import folders, journal, queries, schema
+from ..runs.fields import WITHHELD, fields_of, masks_of
 from ..runs.lease import Lease
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record, update_record
 from ..runs.writing import withhold
 from .store import UNDO_STEPS, change_review
-from .table import ABSENT, TODO, Collection, review_table
+from .table import Collection
 
 
 def presence_changes(collection: Collection, run: str, threshold: float) -> int:
     """How many photos would change their state under another presence threshold."""
-    now = review_table(collection, run).states
-    return int((now != review_table(collection, run, threshold).states).sum())
+    require(root(collection), run)
+    return _between(collection, run, presence_threshold(collection, run), float(threshold))
+
+
+def _between(collection: Collection, run: str, one: float, other: float) -> int:
+    """How many photos that nobody has decided about are absent at one threshold only."""
+    low, high = sorted((one, other))
+    crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
+    return queries.count(photos_of(collection), queries.open_to_threshold(run), crossed)
 
 
 def set_presence_threshold(collection: Collection, run: str, threshold: float) -> int:
@@ -86,30 +93,29 @@ def move_threshold(
 
 def _finish(dataset: Any, details: dict[str, Any]) -> int:
     run, previous, threshold = details["run"], details["previous"], details["threshold"]
-    before = review_table(dataset, run, previous)
-    after = review_table(dataset, run, threshold).states
     record = read_record(dataset, run)
     fields = fields_of(run, record)
-    name = f"{fields.masks or fields.instances}{WITHHELD}"
-    known = dataset.has_field(name)
-    held = set(photos_of(dataset).exists(name).values("id")) if known else set()
-    gone, back, count = [], [], 0
-    for i, old, new in zip(before.ids, before.states, after, strict=True):
-        count += (old == ABSENT) != (new == ABSENT)
-        if new == ABSENT and i not in held:
-            gone.append(i)
-        elif i in held and (new == TODO or (old == ABSENT and new != ABSENT)):
-            back.append(i)
+    photos, below = photos_of(dataset), queries.below(run, threshold)
+    kept = f"{fields.masks or fields.instances}{WITHHELD}._cls"
+    gone = queries.ids(photos, queries.open_to_threshold(run), below, {kept: None})
+    back = queries.ids(
+        photos, queries.open_to_threshold(run), {"$nor": [below]}, {kept: queries.TEXT}
+    )
+    count = _between(dataset, run, previous, threshold)
     folder, run_id = Path(details["masks_dir"]), details["run_id"]
     if gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
         # The folder of a clone's original is not written into.
         folders.claim_folder(folder, dataset, run, run_id)
         update_record(dataset, run, masks_dir=str(folder), run_id=run_id)
+    emptied = masks_of(dataset, fields, back)
     withhold(dataset, fields, folder, gone, absent=True, tag=details["tag"])
     withhold(dataset, fields, folder, back, absent=False)
     change_review(dataset, run, lambda record: _noted(record, details))
-    if gone or back:
-        folders.sweep(folder, dataset, run_id, paths_of(dataset, fields))
+    # An attempt before this one may have written a file for a photo that stays as it is now.
+    written = folders.tagged(folder, details["tag"])
+    unneeded = {*emptied, *written} - masks_of(dataset, fields, gone)
+    if unneeded - masks_of(dataset, fields, queries.ids(photos, queries.done(run), below)):
+        folders.remove_files(folder, dataset, run_id, unneeded)
     return count
 
 

@@ -119,7 +119,7 @@ def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
     """
     if not owns_folder(folder, dataset, run_id):
         return 0
-    remove_parts(folder, dataset, run_id)
+    remove_parts(folder)
     ours = [folder / name for name in _names(folder) if _OURS.fullmatch(name)]
     left = remove_unnamed(ours)
     if not left:
@@ -141,14 +141,32 @@ def sweep(folder: Path, dataset: Any, run_id: str, named: Iterable[str]) -> None
         run_id: its id.
         named: paths that the run's own fields name: others are asked about the rest only.
     """
+    kept = {os.path.basename(path) for path in named}
+    remove_files(folder, dataset, run_id, (name for name in _names(folder) if name not in kept))
+
+
+def remove_files(folder: Path, dataset: Any, run_id: str, files: Iterable[str]) -> None:
+    """Remove those of a run's mask files that nobody names, and what is half written.
+
+    Args:
+        folder: the run's.
+        dataset: its dataset.
+        run_id: its id.
+        files: names, or paths, of mask files; those in other folders stay.
+    """
     if not owns_folder(folder, dataset, run_id):
         return
-    remove_parts(folder, dataset, run_id)
-    kept = {os.path.basename(path) for path in named}
-    rest = [n for n in _names(folder) if _OURS.fullmatch(n) and n not in kept]
+    remove_parts(folder)
+    paths = (folder / file for file in files)
+    rest = [path for path in paths if path.parent == folder and _OURS.fullmatch(path.name)]
     if rest:
         make_durable()  # no file goes before the database has let go of it for good
-        remove_unnamed(folder / name for name in rest)
+        remove_unnamed(rest)
+
+
+def tagged(folder: Path, tag: str) -> list[str]:
+    """The paths of a folder's files whose names have a tag."""
+    return [str(folder / name) for name in _names(folder) if tag in name.split(".")]
 
 
 def _names(folder: Path) -> list[str]:
@@ -167,12 +185,11 @@ def check_removable(folder: Path, dataset: Any, run_id: str) -> None:
         )
 
 
-def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:
-    """Remove what a killed process left half-written."""
-    if owns_folder(folder, dataset, run_id):
-        for entry in list(os.scandir(folder)):
-            if _PART.fullmatch(entry.name):
-                os.unlink(entry.path)
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder of masks, its mark included."""
+    for name in _names(folder):
+        if _PART.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -35,6 +35,7 @@ _HOMES = {
     "rename": "lifecycle",
     "overwrite": "segmentation.execution",
     "threshold": "review.threshold",
+    "review": "review.decisions",
     "evaluate": "evaluation.evaluate",
     "promote": "handover.promotion",
 }

@@ -13,7 +13,7 @@ import numpy as np
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
 from ...engine.writing import write_mask
-from ...sam.mask_images import read_mask_file
+from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from .fields import WITHHELD, RunFields, add_missing
 
@@ -160,10 +160,7 @@ def _emptied(sample_id: str, label: Any, masks_dir: Path, tag: str) -> Any:
         return fo.Detections()
     if label.mask_path is None:
         return fo.Segmentation(mask=np.zeros(np.asarray(label.mask).shape[:2], np.uint8))
-    # FiftyOne's own reader waits for ever where somebody has put a pipe in the file's place.
-    stored = read_mask_file(Path(label.mask_path))
-    pixels = stored.colours if stored.values is None else stored.values
-    empty = np.zeros(np.asarray(pixels).shape[:2], np.bool_)
+    empty = np.zeros(mask_size(Path(label.mask_path)), np.bool_)
     path = masks_dir / file_name(sample_id, ABSENT, tag)
     write_mask(empty, path)
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))

@@ -27,7 +27,7 @@ from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_steps
 from ..review.visibility import adopt_threshold
 from ..runs import fields as run_fields
-from ..runs import folders, journal, loading, naming, schema, writing
+from ..runs import folders, journal, loading, naming, queries, schema, writing
 from ..runs.lease import Lease
 from ..runs.record import (
     EarlierCall,
@@ -132,6 +132,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
     run_fields.declare(dataset, plan.fields, target)
+    queries.make_index(dataset, plan.name)
     if plan.exists:
         adopt_threshold(dataset, plan.name)
         if plan.overwrite or old.state != RunState.DONE:  # a killed process has left files behind
