@@ -156,7 +156,10 @@ def _multiply(dataset: Any, count: int, masks: Path) -> None:
     results = dataset.init_run_results(
         RUN, ids=ids, timings={"seconds": 1.0, "photos": count, "photos_per_second": 1.0}
     )
-    fiftyone_api.replace_run_results(dataset, RUN, results)
+    identity = ObjectId()
+    fiftyone_api.put_results(results, identity)
+    earlier = fiftyone_api.results_id(dataset, "runs", RUN)
+    fiftyone_api.use_results(dataset, "runs", RUN, identity, earlier)
 
 
 def table(figures: list[Figure], counts: list[int]) -> str:

@@ -241,7 +241,8 @@ def write_samples(
 
     Args:
         dataset: where to.
-        changes: sample id -> field -> value, as Python has it; samples that are gone are left out.
+        changes: sample id -> field -> value, as Python has it, or a document as the database has
+            it; samples that are gone are left out.
         journaled: whether to wait until it is on the disk.
     """
     if not changes:
@@ -250,7 +251,9 @@ def write_samples(
     ops = []
     for sample_id, values in changes.items():
         stored = {
-            name: None if value is None else dataset.get_field(name).to_mongo(value)
+            name: value
+            if value is None or isinstance(value, dict)
+            else dataset.get_field(name).to_mongo(value)
             for name, value in values.items()
         }
         ops.append(

@@ -14,6 +14,7 @@ from .evaluation.scores import (
     forget_evaluations,
     rename_evaluations,
 )
+from .fiftyone_api import delete_results, drop_unlisted_runs, results_id
 from .review.decisions import forget_review, rename_review
 from .review.store import review_lease, review_lease_name
 from .runs import fields as run_fields
@@ -51,6 +52,7 @@ def delete_run(samples: Any, name: str) -> None:
             "fields": names_of(fields),
             "masks_dir": record.masks_dir,
             "run_id": record.run_id,
+            "results": _results_of(dataset, name, names_of(fields)),
         }
         leases = (name, review_lease_name(name))
         journal.carry_out(dataset, name, "delete", details, leases)
@@ -98,6 +100,13 @@ def _touched(dataset: Any, fields: RunFields) -> list[str]:
     return [*names_of(fields), *scores, *comparisons_of(dataset, fields.run)]
 
 
+def _results_of(dataset: Any, name: str, fields: list[str]) -> list[Any]:
+    """The ids of what a run and its evaluations have stored as results."""
+    keys = evaluations_with(dataset, fields)
+    found = [results_id(dataset, "evaluations", key) for key in keys]
+    return [results_id(dataset, "runs", name), *found]
+
+
 # Steps: each does what is left to do ------------------------------------------------------------
 
 
@@ -111,12 +120,15 @@ def _delete(dataset: Any, details: dict[str, Any]) -> None:
     folders.remove_folder(Path(details["masks_dir"]), dataset, details["run_id"])
     if name in run_names(dataset):
         dataset.delete_run(name)
+    drop_unlisted_runs(dataset, name)
+    delete_results(details["results"])
 
 
 def _rename(dataset: Any, details: dict[str, Any]) -> None:
     name, new_name = details["name"], details["new_name"]
     present = name if name in run_names(dataset) else new_name
     old = fields_of(name, read_record(dataset, present))
+    queries.drop_index(dataset, name)
     rename_review(dataset, name, new_name)
     new = run_fields.rename(dataset, old, new_name)
     queries.make_index(dataset, new_name)

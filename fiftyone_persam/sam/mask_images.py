@@ -55,8 +55,14 @@ def read_mask_file(path: Path) -> MaskImage:
 
 def mask_size(path: Path) -> tuple[int, int]:
     """(H, W) of a mask's file as it is shown, from its header; raises like `read_mask_file`."""
-    size = use_image(path, lambda image, file: None if image is None else shown_size(image), "mask")
-    if size is not None:
+
+    def read(image: Image.Image | None, file: BinaryIO) -> tuple[int, int] | None:
+        if image is not None and image.format == "PNG" and "exif" not in image.info:
+            # Pillow would read all pixels to look for EXIF behind them, where nobody writes it.
+            return image.height, image.width
+        return None if image is None else shown_size(image)
+
+    if (size := use_image(path, read, "mask")) is not None:
         return size
     stored = read_mask_file(path)
     pixels = stored.colours if stored.values is None else stored.values

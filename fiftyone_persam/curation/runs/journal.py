@@ -34,6 +34,7 @@ _HOMES = {
     "delete": "lifecycle",
     "rename": "lifecycle",
     "overwrite": "segmentation.execution",
+    "results": "segmentation.execution",
     "threshold": "review.threshold",
     "review": "review.decisions",
     "evaluate": "evaluation.evaluate",

@@ -237,13 +237,7 @@ def make_index(dataset: Any, run: str) -> None:
     present = dataset.get_field_schema()
     keys = [f"{run}._cls", *(n for n in (f"{run}_{s}" for s in suffixes) if n in present), "_id"]
     wanted = [(key, 1) for key in keys]
-    samples = fiftyone_api.sample_collection(dataset)
-    known = with_retries(samples.index_information)
-    earlier = {
-        name: one["key"]
-        for name, one in known.items()
-        if one["key"][0][0] == keys[0] and one["key"][-1][0] == "_id"
-    }
+    samples, earlier = fiftyone_api.sample_collection(dataset), _indexes(dataset, run)
     if wanted in earlier.values():
         return
     try:
@@ -252,3 +246,22 @@ def make_index(dataset: Any, run: str) -> None:
             with_retries(lambda name=name: samples.drop_index(name))  # type: ignore[misc]
     except OperationFailure as error:  # a collection has 64 at most
         logger.info("Run %r has no index, so counting its photos takes longer: %s", run, error)
+
+
+def drop_index(dataset: Any, run: str) -> None:
+    """Take the index of a run away, as before its fields are renamed.
+
+    FiftyOne would make it anew under other names, which fails where some fields have theirs already
+    because a process was killed.
+    """
+    samples = fiftyone_api.sample_collection(dataset)
+    for name in _indexes(dataset, run):
+        with_retries(lambda name=name: samples.drop_index(name))  # type: ignore[misc]
+
+
+def _indexes(dataset: Any, run: str) -> dict[str, list[Any]]:
+    """Name -> keys, of the indexes that `make_index` has made for a run."""
+    known = with_retries(fiftyone_api.sample_collection(dataset).index_information)
+    keys = {name: one["key"] for name, one in known.items()}
+    ours = (f"{run}._cls", "_id")
+    return {name: key for name, key in keys.items() if (key[0][0], key[-1][0]) == ours}

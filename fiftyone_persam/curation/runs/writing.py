@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
-from ...engine.writing import write_mask
+from ...engine.writing import encode_mask, write_bytes
 from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
+from . import queries
 from .fields import WITHHELD, RunFields, add_missing
 
 CHUNK = 500
@@ -100,11 +102,10 @@ def withhold(
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         changes: dict[str, dict[str, Any]] = {}
-        for name in names:
-            labels = ["id", name, f"{name}{WITHHELD}"]
-            view = photos_of(dataset).select(chunk)
-            rows = with_retries(lambda v=view, n=labels: v.values(n))  # type: ignore[misc]
-            for i, shown, kept in zip(*rows, strict=True):
+        shown_and_kept = [one for name in names for one in (name, f"{name}{WITHHELD}")]
+        rows = queries.rows(photos_of(dataset), shown_and_kept, queries.some(chunk))
+        for i, row in rows.items():
+            for name, shown, kept in zip(names, row[::2], row[1::2], strict=True):
                 if shown is not None and (kept is None) == absent:
                     new = _emptied(i, shown, masks_dir, tag) if absent else kept
                     changes.setdefault(i, {})[name] = new
@@ -155,12 +156,18 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     return fo.Keypoints(keypoints=points)
 
 
-def _emptied(sample_id: str, label: Any, masks_dir: Path, tag: str) -> Any:
-    if isinstance(label, fo.Detections):
+def _emptied(sample_id: str, label: dict[str, Any], masks_dir: Path, tag: str) -> Any:
+    """A label like one that is stored, of nothing."""
+    if label["_cls"] == "Detections":
         return fo.Detections()
-    if label.mask_path is None:
-        return fo.Segmentation(mask=np.zeros(np.asarray(label.mask).shape[:2], np.uint8))
-    empty = np.zeros(mask_size(Path(label.mask_path)), np.bool_)
+    if label.get("mask_path") is None:
+        mask = np.asarray(fo.Segmentation.from_dict(label).mask)
+        return fo.Segmentation(mask=np.zeros(mask.shape[:2], np.uint8))
     path = masks_dir / file_name(sample_id, ABSENT, tag)
-    write_mask(empty, path)
+    write_bytes(_empty_file(*mask_size(Path(label["mask_path"]))), path)
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
+
+
+@lru_cache(maxsize=8)
+def _empty_file(height: int, width: int) -> bytes:
+    return encode_mask(np.zeros((height, width), np.bool_))
