@@ -173,7 +173,6 @@ def _write(
     put_results(results, identity)
     use_results(dataset, "evaluations", key, identity, None)
     with schema.schema_lease(dataset):
-        database.refresh(dataset)
         omitted = (method.config.pred_field, method.config.gt_field)
         method.add_fields_to_sidebar_group(view, key, omit_fields=omitted)
     return results
@@ -190,7 +189,6 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
         renamed = zip(evaluation_fields(aside), evaluation_fields(key), strict=True)
         schema.rename_fields(dataset, dict(renamed))
         with schema.schema_lease(dataset):
-            database.refresh(dataset)
             rename_evaluation(dataset, aside, key)
         delete_results([details["earlier"]])
 
@@ -215,7 +213,7 @@ def without_references(samples: Any, pred_field: str) -> Any:
     if run := naming.owner_of(dataset, pred_field):
         record = read_record(dataset, run)
         tries = [record.references, *(past.references for past in record.earlier)]
-        used = {one.sample_id for references in tries for one in references}
+        used = {one.sample_id for references in tries for one in references if one.sample_id}
         if used:
             living = photos_of(dataset).select(used).values("id")
             view = view.exclude(living)

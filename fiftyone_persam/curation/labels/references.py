@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import fiftyone as fo
 import numpy as np
@@ -41,6 +42,7 @@ class SampleReference:
         filepath: the photo.
         name: what the label calls the object, or None.
         prompt: the label's shape.
+        text: the phrase that found it, if one did.
     """
 
     group: str
@@ -53,6 +55,7 @@ class SampleReference:
     filepath: str
     name: str | None
     prompt: LabelPrompt
+    text: str | None = None
 
     def load(self, contrast: Contrast | None = None) -> Reference:
         """The photo and the shape, for `PerSAM.fit`.
@@ -63,7 +66,7 @@ class SampleReference:
         from ...personalize import Reference
 
         prompt = self.prompt
-        return Reference(
+        reference = Reference(
             self.filepath,
             mask=prompt.mask,
             box=prompt.box,
@@ -71,6 +74,9 @@ class SampleReference:
             labels=prompt.labels,
             contrast=contrast,
         )
+        if prompt.channel is not None:
+            reference.channel = prompt.channel
+        return reference
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
@@ -87,7 +93,62 @@ class SampleReference:
             "name": self.name,
             "kind": self.prompt.kind,
             "fingerprint": self.prompt.fingerprint(),
+            "text": self.text,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class PhraseReference:
+    """A phrase that a method looks for in every photo; without a photo or label of its own.
+
+    Attributes:
+        text: the phrase.
+        dataset: name of the run's dataset.
+    """
+
+    text: str
+    dataset: str
+
+    group = ""
+    sample_id = ""
+    label_field = ""
+    label_id = None
+    mask_value = None
+    filepath = ""
+    kind = "text"
+
+    @property
+    def name(self) -> str:
+        """What the object is called."""
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `SampleReference.to_dict`."""
+        return {
+            "sample_id": self.sample_id,
+            "label_field": self.label_field,
+            "filepath": self.filepath,
+            "dataset": self.dataset,
+            "name": self.name,
+            "kind": self.kind,
+            "fingerprint": hashlib.sha256(self.text.encode()).hexdigest(),
+            "text": self.text,
+        }
+
+
+AnyReference: TypeAlias = "SampleReference | PhraseReference"
+
+
+def resolve_photos(dataset: Any, reference: Any) -> list[Any]:
+    """The samples that a ``reference`` argument means, whatever labels they have.
+
+    Raises:
+        BadReferenceError: there is no such sample.
+    """
+    found = [choice[0] for choice in _choices(dataset, reference) if isinstance(choice, tuple)]
+    if not found:
+        raise BadReferenceError(f"the reference is empty: {_HOW}")
+    return [photo_of_patch(one) if isinstance(one, _PATCHES) else one for one in found]
 
 
 def resolve_references(
@@ -96,7 +157,7 @@ def resolve_references(
     label_field: str = "ground_truth",
     group_by: str | None = None,
     mask_value: int | str | None = None,
-) -> list[SampleReference]:
+) -> list[Any]:
     """Find the photos and labels that a ``reference`` argument means.
 
     Args:
@@ -111,7 +172,7 @@ def resolve_references(
             background, where that is one class.
 
     Returns:
-        At least one, in the given order.
+        At least one, in the given order: `SampleReference`, or the `PhraseReference` given.
 
     Raises:
         BadReferenceError: no such sample, field or label, an empty or unreadable label, several
@@ -120,7 +181,7 @@ def resolve_references(
     """
     found = [
         choice
-        if isinstance(choice, SampleReference)
+        if isinstance(choice, (SampleReference, PhraseReference))
         else _resolve(*choice, label_field, group_by, mask_value)
         for choice in _choices(dataset, reference)
     ]
@@ -132,8 +193,8 @@ def resolve_references(
 # ----------------------------------------------------------------------------------------------
 
 
-def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | SampleReference]:
-    if isinstance(reference, SampleReference):
+def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | AnyReference]:
+    if isinstance(reference, (SampleReference, PhraseReference)):
         yield reference
     elif isinstance(reference, (fo.Sample, fo.core.sample.SampleView)):
         if not reference.in_dataset:
@@ -147,7 +208,7 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
         yield from ((sample, None) for sample in _labelled(reference))
     elif _is_pair(reference):
         for choice in _choices(dataset, reference[0]):
-            if isinstance(choice, SampleReference):
+            if isinstance(choice, (SampleReference, PhraseReference)):
                 raise BadReferenceError(f"a (reference, label id) pair is not a reference: {_HOW}")
             yield choice[0], str(reference[1])
     elif isinstance(reference, _LISTS):

@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone as fo
 
 from ..checks import check_text, list_of_ids
-from ..database import photos_of, refresh
+from ..database import photos_of
 from ..fiftyone_api import new_field, root_dataset
 from ..labels.masks import shown_mask
 from ..runs import schema
@@ -52,7 +52,6 @@ def make_editable(
         field = edit_field(run)
         _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
     with schema.schema_lease(dataset):
-        refresh(dataset)
         made = dataset.generate_label_schemas(field)
         dataset.set_label_schemas({**(dataset.label_schemas or {}), field: made})
         if field not in (dataset.active_label_schemas or []):

@@ -100,11 +100,14 @@ class Run:
 
     def summary(self) -> Summary:
         """Counts, timings, and failures with their reasons, as text of several lines."""
-        references = self.record.references
-        what, labels = "not known", ""
+        references = [one for one in self.record.references if one.sample_id]
+        said = [f"the phrase {one.text!r}" for one in self.record.references if one.text]
+        what, labels = " and ".join(said) or "not known", ""
         if references:
             what = Path(references[0].filepath).name
             labels = f", labels in {references[0].label_field!r}"
+            if said:
+                labels += f", {' and '.join(said)}"
         if len(references) > 1:
             objects = len({reference.group for reference in references})
             what = f"{len(references)} photos" + (f" of {objects} objects" if objects > 1 else "")

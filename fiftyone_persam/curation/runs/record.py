@@ -70,8 +70,10 @@ class ReferenceRecord:
     Attributes:
         dataset_id: None in records of earlier versions, which have only the dataset's name.
         mask_threshold: value above which a pixel of a soft mask counted; None for other masks.
-        kind: which prompt the label was: "mask", "box" or "points".
+        kind: which prompt the label was: "mask", "box" or "points"; "text" for a phrase that has
+            neither photo nor label.
         fingerprint: tells whether the label has changed since.
+        text: the phrase; that which found the label, if one did.
     """
 
     sample_id: str
@@ -86,6 +88,7 @@ class ReferenceRecord:
     name: str | None = None
     kind: str | None = None
     fingerprint: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)

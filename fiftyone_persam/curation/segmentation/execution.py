@@ -66,6 +66,8 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
         if plan.exists:
             names = naming.names_of(plan.fields)
             schema.check_unlocked(plan.dataset, names, f"writing run {plan.name!r}")
+        for mark in plan.marks:  # before the record that names them
+            mark.write()
         record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
         state, reason = RunState.FAILED, ""
