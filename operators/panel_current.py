@@ -22,11 +22,13 @@ def read(ctx: Context, run: str, counts: Any) -> dict[str, Any]:
         run: the run
         counts: its `ReviewCounts`
     """
+    from fiftyone_persam.curation.database import photos_of
     from fiftyone_persam.curation.runs import queries
 
     current = following(ctx, run)
     names = [f"{run}_score", f"{run}_presence"]
-    facts = queries.columns(ctx.dataset, names, queries.some([current] if current else []))
+    chosen = queries.some([current] if current else [])
+    facts = queries.columns(photos_of(ctx.dataset), names, chosen)
     score, presence = (_number(value[0]) if len(value) else None for value in facts.values.values())
     return {
         "current": current,
@@ -137,7 +139,7 @@ def preview(ctx: Context, run: str, sample_id: str, cut_out: bool = True) -> str
 
     sample = ctx.dataset[sample_id]
     field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
-    if sample[field] is None:
+    if not sample.has_field(field) or sample[field] is None:
         return None
     try:
         colour = colour_of(ctx.dataset, run)

@@ -84,10 +84,11 @@ def resumable(ctx: Context, run: str) -> str | None:
     from fiftyone_persam.curation.runs.record import RunState
 
     found = load_run(ctx.dataset, run)
-    if found.state not in (RunState.INTERRUPTED, RunState.FAILED):
-        return None
-    how = "Ended by an error" if found.state == RunState.FAILED else "Stopped"
     left = found.counts["remaining"]
+    how = {RunState.FAILED: "Ended by an error", RunState.INTERRUPTED: "Stopped"}.get(found.state)
+    if how is None and (found.state != RunState.DONE or not left):
+        return None
+    how = how or "Masks were deleted"
     return f"{how}: {counted(left)} left"
 
 
@@ -303,6 +304,7 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
 
 
 def _photo(ctx: Context, run: str) -> dict[str, Any] | None:
+    from fiftyone_persam.curation.database import photos_of
     from fiftyone_persam.curation.review.table import states_of
     from fiftyone_persam.curation.runs import queries
 
@@ -313,7 +315,7 @@ def _photo(ctx: Context, run: str) -> dict[str, Any] | None:
         return None
     names = [f"{run}._cls", f"{run}_error", f"{run}_score", f"{run}_presence"]
     ((mask, error, score, presence),) = queries.rows(
-        ctx.dataset, names, queries.some([ctx.current_sample])
+        photos_of(ctx.dataset), names, queries.some([ctx.current_sample])
     ).values()
     return {
         "state": state,

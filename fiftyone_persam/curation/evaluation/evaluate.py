@@ -36,9 +36,8 @@ from ..fiftyone_api import (
     use_results,
 )
 from ..labels.pixels import plain_value
-from ..runs import journal, naming, schema
+from ..runs import journal, losses, naming, schema
 from ..runs.lease import Lease
-from ..runs.loading import done_ids
 from ..runs.record import read_record
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
 from .scores import evaluation_fields, forget_evaluation
@@ -90,6 +89,8 @@ def evaluate(
     """
     dataset = database.root(samples)
     journal.settle(dataset)
+    if pred_field in naming.run_names(dataset):
+        losses.check_has_masks(dataset, pred_field)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
@@ -112,6 +113,7 @@ def evaluate(
         check_eval_key(dataset, eval_key, overwrite)
         action = f"replacing evaluation {eval_key!r}"
         schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
+    _warn_of_lost_masks(dataset, pred_field)
     rows, skipped = database.with_retries(
         lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
     )
@@ -245,13 +247,24 @@ def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field:
     if run is None:
         return
     truth = view.exists(gt_field)
-    done = done_ids(dataset, run)
+    done = losses.done_ids(dataset, run)
     untouched = sum(i not in done for i in truth.values("id"))
     if untouched:
         logger.warning(
             "%d of %d photos were not segmented by run %r and count as empty masks: evaluate the "
             "view that was segmented",
             *(untouched, len(truth), run),
+        )
+
+
+def _warn_of_lost_masks(dataset: Any, pred_field: str) -> None:
+    run = naming.owner_of(dataset, pred_field)
+    lost = losses.lost_files(dataset, run) if run is not None else {}
+    if lost:
+        logger.warning(
+            "mask files of %d photos of run %r are gone, the first %s: put them back, or make "
+            "them again with resume_run(dataset, %r)",
+            *(len(lost), run, next(iter(lost.values())), run),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ class LabelPrompt:
     def kind(self) -> str:
         """Which one is given."""
         return "mask" if self.mask is not None else "box" if self.box is not None else "points"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A box or points as plain values."""
+        parts = {"box": self.box, "points": self.points, "labels": self.labels}
+        return {k: np.asarray(v).tolist() for k, v in parts.items() if v is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LabelPrompt:
+        """What `to_dict` gave."""
+        if "box" in values:
+            x0, y0, x1, y1 = values["box"]
+            return cls(box=(x0, y0, x1, y1))
+        points, labels = np.array(values["points"], float), np.array(values["labels"], np.int64)
+        return cls(points=points, labels=labels)
 
     def fingerprint(self) -> str:
         """Changes when the label does."""

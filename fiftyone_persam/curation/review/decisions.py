@@ -22,6 +22,7 @@ from ..database import (
 from ..fiftyone_api import root_dataset
 from ..runs import journal, queries, schema
 from ..runs.naming import edit_field, require, review_field, run_names
+from ..runs.record import update_record
 from .store import (
     change_review,
     packed,
@@ -158,6 +159,8 @@ def undo_steps(collection: Collection, run: str) -> int:
 def forget_review(dataset: Any, run: str) -> None:
     """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
     with_retries(lambda: review_store(dataset).delete(run))
+    if run in run_names(dataset):
+        update_record(dataset, run, reviewed_threshold=None)
     schema.delete_fields(dataset, [review_field(run), edit_field(run)])
 
 

@@ -29,6 +29,7 @@ from ..checks import check_count, check_states
 from ..database import in_parts, photos_of, root
 from ..fiftyone_api import root_dataset
 from ..runs import queries
+from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
 from ..runs.presence import is_absent, presence_threshold
 
@@ -130,7 +131,12 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     done = queries.columns(photos, names, queries.done(run))
     failed = queries.columns(photos, names, {**queries.failed(run), **queries.without_mask(run)})
     states = np.full(len(done), TODO, dtype="<U8")
-    states[is_absent(done.values[f"{run}_presence"], threshold)] = ABSENT
+    dataset = root_dataset(collection)
+    if dataset.has_field(f"{run}_presence"):
+        states[is_absent(done.values[f"{run}_presence"], threshold)] = ABSENT
+    else:  # deleted by hand: what is withheld still tells it
+        low = low_presence(dataset, run, threshold)
+        states[done.isin(queries.columns(everybody, (), queries.done(run), low))] = ABSENT
     for state, query in (
         (FAILED, queries.failed(run)),  # and somebody has drawn a mask since
         (ACCEPTED, {review_field(run): ACCEPTED}),
@@ -168,7 +174,7 @@ def recount(dataset: Any, run: str, before: ReviewCounts) -> ReviewCounts:
 def _counts(dataset: Any, run: str, segmented: int) -> ReviewCounts:
     photos, done = photos_of(dataset), queries.done(run)
     open_, with_error = queries.undecided(run), queries.failed(run)
-    below = queries.below(run, presence_threshold(dataset, run))
+    below = low_presence(dataset, run, presence_threshold(dataset, run))
     accepted, rejected = (
         queries.count(photos, done, {review_field(run): state}) for state in (ACCEPTED, REJECTED)
     )
@@ -196,7 +202,9 @@ def masks_in(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, 
 def states_of(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, str]:
     """Sample id -> state, of those of these photos that ``run`` has touched."""
     threshold = presence_threshold(collection, run)
-    photos, names = photos_of(collection), [f"{run}._cls", f"{run}_error", f"{run}_presence"]
+    photos, dataset = photos_of(collection), root_dataset(collection)
+    names = [f"{run}._cls", f"{run}_error", f"{run}_presence"]
+    held = None if dataset.has_field(f"{run}_presence") else withheld_ids(dataset, run)
     found: dict[str, str] = {}
     for part in in_parts(ids):
         rows = queries.rows(photos, [*names, review_field(run)], queries.some(part))
@@ -208,7 +216,8 @@ def states_of(collection: Collection, run: str, ids: Sequence[str]) -> dict[str,
             elif review in (ACCEPTED, REJECTED):
                 found[sample_id] = review
             else:
-                found[sample_id] = ABSENT if is_absent(presence, threshold) else TODO
+                low = is_absent(presence, threshold) if held is None else sample_id in held
+                found[sample_id] = ABSENT if low else TODO
     return found
 
 

@@ -16,6 +16,7 @@ from ...engine.rendering import ABSENT, file_name
 from ...engine.writing import encode_mask, write_bytes
 from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
+from ..labels.sizes import read_shown_size
 from . import queries
 from .fields import WITHHELD, RunFields, add_missing
 
@@ -96,18 +97,19 @@ def withhold(
         tag: see `masks_dir`.
     """
     ids = list(ids)
-    names = [name for name in (fields.masks, fields.instances) if name is not None]
+    # One of them may have been deleted by hand.
+    names = [n for n in (fields.masks, fields.instances) if n is not None and dataset.has_field(n)]
     if ids:
         add_missing(dataset, fields, [f"{name}{WITHHELD}" for name in names])
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         changes: dict[str, dict[str, Any]] = {}
-        shown_and_kept = [one for name in names for one in (name, f"{name}{WITHHELD}")]
-        rows = queries.rows(photos_of(dataset), shown_and_kept, queries.some(chunk))
-        for i, row in rows.items():
+        columns = [one for name in names for one in (name, f"{name}{WITHHELD}")]
+        rows = queries.rows(photos_of(dataset), ["filepath", *columns], queries.some(chunk))
+        for i, (photo, *row) in rows.items():
             for name, shown, kept in zip(names, row[::2], row[1::2], strict=True):
                 if shown is not None and (kept is None) == absent:
-                    new = _emptied(i, shown, masks_dir, tag) if absent else kept
+                    new = _emptied(i, photo, shown, masks_dir, tag) if absent else kept
                     changes.setdefault(i, {})[name] = new
                     changes[i][f"{name}{WITHHELD}"] = shown if absent else None
         with_retries(lambda c=changes: write_samples(dataset, c))  # type: ignore[misc]
@@ -156,15 +158,19 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     return fo.Keypoints(keypoints=points)
 
 
-def _emptied(sample_id: str, label: dict[str, Any], masks_dir: Path, tag: str) -> Any:
+def _emptied(
+    sample_id: str, photo: str, label: dict[str, Any], masks_dir: Path, tag: str
+) -> fo.Label:
     """A label like one that is stored, of nothing."""
     if label["_cls"] == "Detections":
         return fo.Detections()
     if label.get("mask_path") is None:
         mask = np.asarray(fo.Segmentation.from_dict(label).mask)
         return fo.Segmentation(mask=np.zeros(mask.shape[:2], np.uint8))
-    path = masks_dir / file_name(sample_id, ABSENT, tag)
-    write_bytes(_empty_file(*mask_size(Path(label["mask_path"]))), path)
+    path, earlier = masks_dir / file_name(sample_id, ABSENT, tag), Path(label["mask_path"])
+    # Where somebody has deleted the mask's file, its photo has the same size.
+    size = mask_size(earlier) if earlier.exists() else read_shown_size(photo)
+    write_bytes(_empty_file(*size), path)
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
 
 
