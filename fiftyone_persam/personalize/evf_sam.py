@@ -51,9 +51,9 @@ class EvfSam(Method):
     Args:
         sam: a model that takes phrases: from ``load_sam("evf_sam")``, or its name.
         presence_threshold: an object whose presence is below it counts as absent and gets an empty
-            mask. A phrase's presence is the predicted IoU of its mask, because EVF-SAM does not judge
-            presence itself, and None is 0: every mask is kept. With labelled photos it is PerSAM's, and
-            None is 0.5.
+            mask. A phrase's presence is the predicted IoU of its mask, because EVF-SAM does not
+            judge presence itself, and None is 0: every mask is kept. With labelled photos it is
+            PerSAM's, and None is 0.5.
         max_lookalikes: objects that look the same to choose among, at most.
 
     Raises:
