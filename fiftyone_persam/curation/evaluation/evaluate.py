@@ -32,7 +32,7 @@ from ..labels.pixels import plain_value
 from ..runs import journal, losses, naming, schema
 from ..runs.lease import Lease
 from ..runs.record import read_record
-from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
+from .perseg_method import DESCRIPTION, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
 from .scores import evaluation_fields, forget_evaluation
 
 logger = logging.getLogger(__name__)
@@ -250,8 +250,10 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
         if not overwrite:
             raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")
         return
-    for name in (f"{key}_{suffix}" for suffix in FIELDS):
-        if dataset.has_field(name):
+    for name in evaluation_fields(key):
+        field = dataset.get_field(name)
+        # A clone of a view has the numbers of its original's evaluations, and not these.
+        if field is not None and not (overwrite and field.description == DESCRIPTION):
             raise PersamError(
                 f"field {name!r} is there already and of no evaluation: choose another eval_key"
             )
