@@ -8,7 +8,7 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from . import panel_evaluation, panel_thumbs
+from . import panel_current, panel_evaluation, panel_thumbs
 from . import panel_parts as parts
 from .base import ICON, PLUGIN, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
@@ -16,6 +16,8 @@ from .runs import run_names
 
 NAME = "review_masks"
 TODO = "todo"
+SHOWN = 2000
+"""Photos that are shown in the queue's order at once: the App sends the view with each request."""
 # Events that look for themselves which runs there are, or need none.
 CHOOSING = (
     None,
@@ -85,13 +87,13 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def on_change_current_sample(self, ctx: Context) -> None:
         """Another photo was opened."""
-        self._read(ctx)
+        self._read_decided(ctx)
 
     def on_change_selected(self, ctx: Context) -> None:
         """Thumbs were given in the grid, or taken away by what another event has changed."""
         if ctx.panel.state.run and not ctx.current_sample:
             self._try(ctx, lambda: panel_thumbs.store(ctx))
-        self._read(ctx)
+        self._read_decided(ctx)
 
     def on_unload(self, ctx: Context) -> None:
         """Thumbs become ticks again."""
@@ -132,13 +134,13 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def start(self, ctx: Context) -> None:
         """Sort the grid, most doubtful first, and turn ticks into thumbs."""
-        from fiftyone_persam.curation.review.table import review_queue
+        from fiftyone_persam.curation.review.table import review_counts, review_queue
 
         run = ctx.panel.state.run
-        queue = review_queue(ctx.dataset, run)
-        if not len(queue):
+        if not review_counts(ctx.dataset, run).todo:
             ctx.ops.notify("Nothing is left to review in this run.", variant="success")
             return
+        queue = review_queue(ctx.dataset, run, limit=SHOWN)
         ctx.panel.state.shown = TODO
         panel_thumbs.begin(ctx)
         ctx.ops.clear_selected_samples()
@@ -153,7 +155,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
             return
         if not self._try(ctx, lambda: panel_thumbs.store(ctx)):
             return
-        self._changed(ctx)
+        self._decided(ctx)
         self._end_sitting(ctx)
 
     def accept(self, ctx: Context) -> None:
@@ -177,7 +179,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         passed = [*(ctx.panel.state.passed or []), ctx.panel.state.current]
         left = ctx.panel.state.current_left or 0
         ctx.panel.set_state("passed", passed if len(passed) < left else [])
-        self._read(ctx)
+        self._read_decided(ctx)
 
     def open_current(self, ctx: Context) -> None:
         """Open the photo that the panel shows."""
@@ -196,15 +198,11 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
     def next_photo(self, ctx: Context) -> None:
         """Open the most doubtful photo that nobody has looked at."""
-        from fiftyone_persam.curation.review.table import review_queue
-
-        ids = review_queue(ctx.dataset, ctx.panel.state.run).values("id")
-        others = [i for i in ids if i != ctx.current_sample]
-        if not others:
+        following = panel_current.following(ctx, ctx.panel.state.run, ctx.current_sample)
+        if following is None:
             ctx.ops.notify("Nothing else is left to review in this run.", variant="success")
             return
-        later = ids.index(ctx.current_sample) + 1 if ctx.current_sample in ids else 0
-        ctx.ops.open_sample(id=ids[later] if later < len(ids) else others[0])
+        ctx.ops.open_sample(id=following)
 
     # Looking -----------------------------------------------------------------------------------
 
@@ -214,7 +212,10 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
         state = ctx.params["state"]
         ctx.panel.state.shown = state
-        ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run, states=[state]))
+        run, counts = ctx.panel.state.run, ctx.panel.state.counts or {}
+        ctx.ops.set_view(review_queue(ctx.dataset, run, states=[state], limit=SHOWN))
+        if counts.get(state, 0) > SHOWN:
+            ctx.ops.notify(f"These are the {SHOWN:,} most doubtful ones.", variant="info")
 
     def show_all(self, ctx: Context) -> None:
         """Show the whole dataset again."""
@@ -360,9 +361,22 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
             for key, value in found.items():
                 ctx.panel.set_state(key, value)
 
+    def _read_decided(self, ctx: Context) -> None:
+        state = ctx.panel.state
+        if state.page == parts.EVALUATION or not (state.run and state.counts and state.upcoming):
+            self._read(ctx)
+            return
+        ctx.panel.set_state("running", parts.running(ctx))
+        for key, value in parts.read_decided(ctx, state.run).items():
+            ctx.panel.set_state(key, value)
+
     def _changed(self, ctx: Context) -> None:
         ctx.ops.reload_samples()
         self._read(ctx)
+
+    def _decided(self, ctx: Context) -> None:
+        ctx.ops.reload_samples()
+        self._read_decided(ctx)
 
     def _end_sitting(self, ctx: Context) -> None:
         from fiftyone_persam.curation.review.table import review_queue
@@ -370,7 +384,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         panel_thumbs.begin(ctx)
         ctx.panel.state.up = ctx.panel.state.down = 0
         if ctx.panel.state.shown == TODO:
-            ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run))
+            ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run, limit=SHOWN))
         ctx.ops.clear_selected_samples()
 
     def _decide(self, ctx: Context, decision: str) -> None:
@@ -379,7 +393,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         run, sample_id = ctx.panel.state.run, ctx.current_sample
         if not self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [sample_id])):
             return
-        self._changed(ctx)
+        self._decided(ctx)
         self.next_photo(ctx)
 
     def _decide_current(self, ctx: Context, decision: str) -> None:
@@ -387,7 +401,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
 
         run, current = ctx.panel.state.run, ctx.panel.state.current
         if current and self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [current])):
-            self._changed(ctx)
+            self._decided(ctx)
 
     def _show_bar(self, ctx: Context, what: str, prefix: str) -> None:
         from fiftyone_persam.curation.evaluation.histograms import between

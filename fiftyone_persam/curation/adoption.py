@@ -15,7 +15,7 @@ from ..errors import PersamError, RunConflictError
 from . import fiftyone_api
 from .database import photos_of, refresh, root
 from .review.decisions import rename_review
-from .runs import folders, schema
+from .runs import folders, queries, schema
 from .runs.fields import MASK_VALUE, RunFields, fields_of, paths_of
 from .runs.journal import settle
 from .runs.lease import Lease
@@ -97,7 +97,8 @@ def _register(dataset: Any, fields: RunFields) -> None:
     ids = done_ids(dataset, name) | done_ids(dataset, f"{name}_error")
     order = [i for i in photos_of(dataset).values("id") if i in ids]
     results = dataset.init_run_results(name, ids=order, timings={})
-    fiftyone_api.replace_run_results(dataset, name, results)
+    dataset.save_run_results(name, results, cache=False)
+    queries.make_index(dataset, name)
     written = fields_of(name, record)
     labels = [n for n in (written.masks, written.instances) if n and dataset.has_field(n)]
     if written.masks in labels and not dataset.mask_targets.get(written.masks):
