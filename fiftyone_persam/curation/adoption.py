@@ -16,7 +16,7 @@ from . import fiftyone_api
 from .database import photos_of, refresh, root
 from .review.decisions import rename_review
 from .runs import folders, queries, schema
-from .runs.fields import MASK_VALUE, RunFields, fields_of, paths_of
+from .runs.fields import MASK_VALUE, RunFields, add_missing, fields_of, paths_of
 from .runs.journal import settle
 from .runs.lease import Lease
 from .runs.loading import Run, load_run
@@ -100,6 +100,7 @@ def _register(dataset: Any, fields: RunFields) -> None:
     dataset.save_run_results(name, results, cache=False)
     queries.make_index(dataset, name)
     written = fields_of(name, record)
+    add_missing(dataset, written, [f"{name}_error"])  # one without a value is not copied by all
     labels = [n for n in (written.masks, written.instances) if n and dataset.has_field(n)]
     if written.masks in labels and not dataset.mask_targets.get(written.masks):
         called = next((r.name for r in record.references if r.name), "object")

@@ -58,7 +58,7 @@ def _is_ours(dataset: Any, name: str, run: str) -> bool:
     if description is not None:
         return _OURS.search(description) is not None
     # `add_samples` into another dataset keeps names and types alone.
-    numbers = (dataset.get_field(f"{run}_{suffix}") for suffix in _COMPANIONS[:3])
+    numbers = (dataset.get_field(f"{run}_{suffix}") for suffix in ("score", "presence"))
     masks = _kind(dataset, run) in (fo.Segmentation, fo.Detections)
     return masks and all(isinstance(field, fo.FloatField) for field in numbers)
 
