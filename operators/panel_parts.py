@@ -9,7 +9,7 @@ import fiftyone.operators.types as types
 
 from . import panel_current
 from .base import Context, counted
-from .panel_layout import flowing_row, histogram_state, histograms, share_slider
+from .panel_layout import flowing_row, histogram_state, histograms, threshold_slider
 from .reviewing import decisions_from_thumbs
 from .streaming import ProgressStore
 
@@ -256,8 +256,8 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         default=state.saved_threshold,
         min=low,
         max=high,
-        label="Absent below this presence, a probability (0 keeps every mask)",
-        view=share_slider(low, high),
+        label="Absent below this presence (probability)",
+        view=threshold_slider(low, high),
         on_change=owner.move_threshold,
     )
     changed = state.threshold != state.saved_threshold
