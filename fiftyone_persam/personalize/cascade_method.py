@@ -21,8 +21,8 @@ from ..errors import BadReferenceError, CheckpointError, PersamError
 from ..options import check_values
 from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
+from . import pending, prior
 from . import presence as presence_room
-from . import prior
 from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
@@ -269,10 +269,27 @@ class CascadeMethod(Method):
         step = check_batch_size(batch_size) or DECODE_BATCH.get(self.sam.device.type, 8)
         predictions: list[Prediction] = []
         for start in range(0, len(embeddings), step):
+            if self.in_steps:
+                steps = self.begin(embeddings[start : start + step])
+                steps.decode()
+                predictions += steps.finish()
+                continue
             batch, best = self.locate(list(embeddings[start : start + step]))
             found = self._predictions(batch, self._decode(batch))
             predictions += found if self.max_instances == 1 else self._more(batch, best, found)
         return predictions
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether `begin` can be used, and is worth it on the model's device."""
+        execution = getattr(self.sam, "execution", None)
+        wanted = execution is not None and execution.speed.on("passes", self.sam.device)
+        return wanted and pending.can_run(self)
+
+    def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
+        """Start to segment photos without waiting for the device; see `pending`."""
+        self.state  # noqa: B018
+        return pending.PendingPredictions(self, embeddings)
 
     @torch.inference_mode()
     def trace(self, embedding: ImageEmbedding) -> tuple[PriorBatch, Outcome]:
@@ -285,6 +302,19 @@ class CascadeMethod(Method):
 
         Returns:
             The prior, and (B,) the reference that fits each photo best.
+        """
+        features, similarity, valid, best = self.similarities(embeddings)
+        guide = self.guide(similarity, valid, embeddings)
+        return self._batch(embeddings, features, similarity, guide, best), best
+
+    def similarities(
+        self, embeddings: Sequence[ImageEmbedding]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """How much each place of B photos looks like the object (eq. 5 and 6).
+
+        Returns:
+            (B, C, h, w) features for the decoder, (B, h, w) similarity, (B, h, w) bool cells of the
+            photos, and (B,) the reference that fits each photo best.
         """
         state, device = self.state, self.sam.device
         check_embeddings(embeddings, self.sam)
@@ -302,15 +332,18 @@ class CascadeMethod(Method):
                 matching, valid, state.negative_targets, state.negative_prior
             ).amax(dim=1)
             similarity = similarity - (rival - similarity).clamp_min(0)
-        guide = self.guide(similarity, valid, embeddings)
-        return self._batch(embeddings, features, similarity, guide, best), best
+        return features, similarity, valid, best
 
     def guide(
         self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
     ) -> Guide:
         """The location prior's points, as many as asked for, and attention bias."""
-        positives = self.positive_points or (1 if self.mode == "reference" else POSITIVE_POINTS)
-        return self.prior.guide(self.sam, similarity, valid, embeddings, positives)
+        return self.prior.guide(self.sam, similarity, valid, embeddings, self.positives)
+
+    @property
+    def positives(self) -> int:
+        """Positive points of one object."""
+        return self.positive_points or (1 if self.mode == "reference" else POSITIVE_POINTS)
 
     def prompts(self, guide: Guide) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(B, n, 2) points of photos and their (n,) labels, without the part that is off."""

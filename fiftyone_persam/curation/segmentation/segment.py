@@ -91,7 +91,7 @@ def segment(
         batch_size: photos encoded at once; by device if None.
         num_workers: threads that load photos, and as many that write; by machine if None.
         device: "auto", "cuda", "mps", "cpu", ...
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
+        dtype: "auto" (float16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
             "bfloat16" or "float16".
         features: what the object is found by (paper, section 3.2): the model's own embedding if
             None, "timm/<model>" for that timm model's features, or a `FeatureSource`.
