@@ -126,24 +126,48 @@ class Option:
 def options_of(function: Callable[..., Any]) -> tuple[Option, ...]:
     """The options of a class or function: its parameters with a default, in their order.
 
+    A class whose constructor hands on further keywords (``**options``) has those of the class that
+    it extends as well, after its own.
+
     Raises:
         PersamError: an annotation cannot be resolved.
     """
-    target: Any = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    if inspect.isclass(function):
+        return _options_of_class(function)
+    return _options_of_function(function)[0]
+
+
+def _options_of_class(made: type) -> tuple[Option, ...]:
+    found: dict[str, Option] = {}
+    for base in made.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        own, hands_on = _options_of_function(vars(base)["__init__"])
+        for option in own:
+            found.setdefault(option.name, option)
+        if not hands_on:
+            break
+    return tuple(found.values())
+
+
+def _options_of_function(target: Any) -> tuple[tuple[Option, ...], bool]:
+    """The options of a function, and whether it takes any other keyword as well."""
     try:
         hints = typing.get_type_hints(target, include_extras=True)
     except NameError as error:
+        name = target.__qualname__.removesuffix(".__init__")
         raise PersamError(
-            f"the options of {function.__qualname__} cannot be read ({error}): import the types of "
-            "its annotations outside TYPE_CHECKING"
+            f"the options of {name} cannot be read ({error}): import the types of its annotations "
+            "outside TYPE_CHECKING"
         ) from None
-    found = []
-    for parameter in inspect.signature(function).parameters.values():
+    found, hands_on = [], False
+    for parameter in inspect.signature(target).parameters.values():
+        hands_on |= parameter.kind is parameter.VAR_KEYWORD
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if plain and parameter.default is not parameter.empty:
             hint = hints.get(parameter.name, type(parameter.default))
             found.append(_option(parameter.name, hint, parameter.default))
-    return tuple(found)
+    return tuple(found), hands_on
 
 
 def check_values(options: Iterable[Option], values: Mapping[str, Any]) -> None:

@@ -224,9 +224,27 @@ def refuse(inputs: Any, message: str, advice: str = "", name: str = "problem") -
     prop.error_message = f"{message} {advice}".strip()
 
 
+def ask(inputs: Any, message: str, advice: str = "", name: str = "asked") -> None:
+    """Say what the form waits for, and keep it from being executed until then."""
+    prop = inputs.view(name, types.Notice(label=message, description=advice))
+    prop.invalid = True
+    prop.error_message = f"{message} {advice}".strip()
+
+
 def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
     """Show a line of text in the form."""
     inputs.view(name, (types.Warning if warning else types.Notice)(label=text))
+
+
+def narrow_table() -> Any:
+    """A table that fits beside the grid and into a form: by default one is 650 pixels wide."""
+    cells = {"& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"}}
+    return types.TableView(componentsProps={"table": {"sx": {"minWidth": 0, **cells}}})
+
+
+def counted(count: int) -> str:
+    """So many photos, in words that fit the number."""
+    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def choose(

@@ -6,10 +6,10 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context
+from .base import Context, counted
+from .panel_layout import HALVES, flowing_row
 
 SIDE = 420
-REFERENCE_SIDE = 300
 
 
 def read(ctx: Context, run: str, table: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def read(ctx: Context, run: str, table: Any) -> dict[str, Any]:
         "current_left": len(queue),
         "current_score": None if row is None else _number(table.score[row]),
         "current_presence": None if row is None else _number(table.presence[row]),
-        "review_now.current_preview": preview(ctx, run, current) if current else None,
+        "review_now.current_preview": preview(ctx, run, current, False) if current else None,
         "review_now.reference_preview": _reference(ctx, run, current) if current else None,
     }
 
@@ -47,13 +47,13 @@ def current(panel: Any, owner: Any, state: Any) -> None:
             )
         return
     left = state.current_left or 0
-    facts = [f"**{left} photo{'' if left == 1 else 's'} to review**, most doubtful first"]
+    facts = [f"**{counted(left)} to review**, most doubtful first"]
     for name in ("score", "presence"):
         value = state.get(f"current_{name}")
         if value is not None:
             facts.append(f"{name} {value:.2f}")
     panel.md(" · ".join(facts), name="current_facts")
-    row = panel.h_stack("decide_now", gap=1, align_y="center")
+    row = flowing_row(panel, "decide_now")
     for name, icon, decide in (
         ("accept", "thumb_up", owner.accept_current),
         ("reject", "thumb_down", owner.reject_current),
@@ -67,14 +67,23 @@ def current(panel: Any, owner: Any, state: Any) -> None:
         )
     row.btn("next_current", label="Next", icon="skip_next", on_click=owner.pass_current)
     row.btn("open_current", label="Open", icon="open_in_full", on_click=owner.open_current)
-    pair = panel.grid("review_now", gap=1, columns=2, orientation="horizontal")
+    pair = panel.grid(
+        "review_now", gap=1, orientation="horizontal", componentsProps={"grid": {"sx": HALVES}}
+    )
     for name, text in (("current_preview", "This photo"), ("reference_preview", "Reference")):
         view = types.ImageView(alt=f"{text} and its mask", width="100%")
         pair.str(name, label=text, view=view)
 
 
-def preview(ctx: Context, run: str, sample_id: str) -> str | None:
-    """A photo with the mask that counts: what somebody has drawn, else the run's."""
+def preview(ctx: Context, run: str, sample_id: str, cut_out: bool = True) -> str | None:
+    """A photo with the mask that counts: what somebody has drawn, else the run's.
+
+    Args:
+        ctx: the panel's
+        run: the run
+        sample_id: the photo
+        cut_out: whether the object is beside it, cut out
+    """
     from fiftyone_persam.curation.forms.thumbnails import mask_thumbnail
     from fiftyone_persam.curation.review.editing import corrected_fields, latest_field
     from fiftyone_persam.curation.runs.colours import colour_of
@@ -82,10 +91,11 @@ def preview(ctx: Context, run: str, sample_id: str) -> str | None:
 
     sample = ctx.dataset[sample_id]
     field = latest_field(sample, run, corrected_fields(ctx.dataset, run))
-    if sample[field] is None:
+    if not sample.has_field(field) or sample[field] is None:
         return None
     try:
-        return mask_thumbnail(sample, field, side=SIDE, colour=colour_of(ctx.dataset, run))
+        colour = colour_of(ctx.dataset, run)
+        return mask_thumbnail(sample, field, SIDE, colour, cut_out)
     except PersamError:
         return None
 
@@ -93,7 +103,8 @@ def preview(ctx: Context, run: str, sample_id: str) -> str | None:
 def _reference(ctx: Context, run: str, sample_id: str) -> str | None:
     from fiftyone_persam.curation.forms.thumbnails import run_reference_thumbnail
 
-    return run_reference_thumbnail(ctx.dataset, run, ctx.dataset[sample_id], REFERENCE_SIDE)
+    sample = ctx.dataset[sample_id]
+    return run_reference_thumbnail(ctx.dataset, run, sample, SIDE, cut_out=False)
 
 
 def _number(value: float) -> float | None:

@@ -55,7 +55,8 @@ class SegmentFromReference(PersamOperator):
             if chosen is None:
                 return
         elif scope == GROUPS:
-            group_inputs(ctx, inputs)
+            if not group_inputs(ctx, inputs):
+                return
         else:
             field = ctx.params.get("label_field", "ground_truth")
             group_by = ctx.params.get("group_by")

@@ -104,7 +104,7 @@ def test_another_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
     )
     code = (
         "from fiftyone_persam.personalize import METHODS, PerSAM\n"
-        "assert list(METHODS) == ['persam_f', 'persam', 'toy'], list(METHODS)\n"
+        "assert list(METHODS)[:2] == ['persam_f', 'persam'] and list(METHODS)[-1] == 'toy'\n"
         "assert METHODS['persam'] is PerSAM\n"
     )
     done = subprocess.run(

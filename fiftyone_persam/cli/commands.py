@@ -26,10 +26,15 @@ def models_list(options: Options) -> None:
     """Which models there are, and which of them are on this machine."""
     from .. import sam
 
-    for model in sam.list_models():
+    models = sam.list_models()
+    width = max(len(model.name) for model in models)
+    for model in models:
         state = "here" if model.available else "not here"
         size = f"{model.bytes / 1e6:,.0f} MB"
-        print(f"{model.name:<11}{size:>9}  {model.image_size:>5} px  {state:<9} {model.source}")
+        print(
+            f"{model.name:<{width}}{size:>9}  {model.image_size:>5} px  {state:<9} {model.source} "
+            f"({model.license or 'licence unknown'})"
+        )
 
 
 def models_download(options: Options) -> None:
@@ -92,11 +97,7 @@ def segment(options: Options) -> int:
         features=options.features,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        device=options.device,
-        cache=options.cache,
-        backend=options.backend,
+        **_engine_options(options),
         **_method_options(options),
     )
     print(run.summary())
@@ -148,15 +149,7 @@ def runs_resume(options: Options) -> int:
     """Go on with a run that was stopped."""
     from .. import curation
 
-    run = curation.resume_run(
-        _dataset(options),
-        options.run,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        device=options.device,
-        cache=options.cache,
-        backend=options.backend,
-    )
+    run = curation.resume_run(_dataset(options), options.run, **_engine_options(options))
     print(run.summary())
     return _verdict(run)
 
@@ -307,6 +300,11 @@ def _references(options: Options, dataset: Any) -> Any:
             raise PersamError("--label-id belongs to one photo: give one --reference")
         return options.reference[0], options.label_id
     return options.reference or dataset.match_tags(options.reference_tag)
+
+
+def _engine_options(options: Options) -> dict[str, Any]:
+    names = ("batch_size", "num_workers", "device", "cache", "backend")
+    return {name: getattr(options, name) for name in names}
 
 
 def _method_options(options: Options) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from ..errors import PersamError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..sam import Contrast, ImageEmbedding, Promptable
+    from ..sam import Contrast, ImageEmbedding, PhotoSource, Promptable
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ def embedding_key(
         status = os.stat(path)
     except OSError:
         return None
-    model = f"{sam.name}|{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
+    # Not the model's name: another one with the same encoder has the same embeddings.
+    model = f"{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
     window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
     which = "" if frame is None else f"|frame {frame}"
@@ -85,6 +86,30 @@ def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
         logger.warning("An embedding could not be kept in the cache: %s", error)
 
 
+def completed(
+    sam: Promptable,
+    embedding: ImageEmbedding,
+    source: Callable[[], PhotoSource],
+    contrast: Contrast | None = None,
+) -> ImageEmbedding:
+    """An embedding from a cache, with what its model needs of the photo beside it.
+
+    Args:
+        sam: a `TextPromptable` looks at photos once more; others need nothing.
+        embedding: as it was kept.
+        source: gives the photo, if it is needed.
+        contrast: of the run.
+
+    Raises:
+        PhotoError: the photo is needed and cannot be read.
+    """
+    complete = getattr(sam, "complete", None)
+    if complete is None:
+        return embedding
+    whole: ImageEmbedding = complete(embedding, source(), contrast)
+    return whole
+
+
 def encode_files(
     sam: Promptable,
     paths: Sequence[str],
@@ -96,7 +121,9 @@ def encode_files(
     for path in paths:
         key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
-        if embedding is None:
+        if embedding is not None:
+            embedding = completed(sam, embedding, lambda p=path: p, contrast)  # type: ignore[misc]
+        else:
             embedding = sam.encode([path], contrast=contrast)[0]
             if key is not None:
                 keep(cache, key, embedding)
@@ -155,6 +182,7 @@ def in_main_memory(embedding: ImageEmbedding) -> ImageEmbedding:
         embedding,
         features=_copied(embedding.features),
         matching=None if other is None else _copied(other),
+        overview=None,  # the photo is quickly read again, and other models need none
     )
 
 

@@ -14,8 +14,8 @@ import torch
 
 from ..errors import PersamError
 from ..sam.frames import load_frame
-from ..sam.photos import Photo
-from .cache import embedding_key, keep, look_up
+from ..sam.photos import Photo, PhotoSource
+from .cache import completed, embedding_key, keep, look_up
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .memory import BatchLimit, batch_size_of, is_out_of_memory
@@ -146,11 +146,15 @@ def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     key = None if job.cache is None else embedding_key(job.sam, path, contrast, frame, raw)
     known = look_up(job.cache, key)
     if known is not None:
-        return known
-    photo = path if frame is None else load_frame(path, frame)
+        return completed(job.sam, known, lambda: _source(task), contrast)
     sam: Any = job.sam
-    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(photo, contrast)
+    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(_source(task), contrast)
     return _Fresh(loaded, size, key)
+
+
+def _source(task: PhotoTask) -> PhotoSource:
+    path, frame = task.source
+    return path if frame is None else load_frame(path, frame)
 
 
 def _batches(photos: Iterator[Any], limit: BatchLimit, timings: Timings) -> Iterator[list[Any]]:

@@ -12,6 +12,7 @@ _HOME = {
     "LOCATION_PRIORS": "registries",
     "METHODS": "registries",
     "CascadeMethod": "cascade_method",
+    "EvfSam": "evf_sam",
     "FittedState": "state",
     "LocationPrior": "location",
     "Method": "method",
@@ -24,6 +25,7 @@ _HOME = {
     "TextReference": "reference",
     "Tuning": "tuning",
     "dtype_for": "precision",
+    "find_phrase": "evf_sam",
     "is_absent": "threshold",
     "list_methods": "registries",
     "method_info": "registries",
@@ -35,6 +37,7 @@ __all__ = [
     "LOCATION_PRIORS",
     "METHODS",
     "CascadeMethod",
+    "EvfSam",
     "FittedState",
     "LocationPrior",
     "Method",
@@ -47,6 +50,7 @@ __all__ = [
     "TextReference",
     "Tuning",
     "dtype_for",
+    "find_phrase",
     "is_absent",
     "list_methods",
     "method_info",
@@ -56,6 +60,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .cascade_method import CascadeMethod
+    from .evf_sam import EvfSam, find_phrase
     from .location import LocationPrior
     from .method import Method
     from .persam import PerSAM

@@ -17,12 +17,11 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from ..errors import BadReferenceError, CheckpointError, PersamError
+from ..errors import CheckpointError, PersamError
 from ..options import check_values
-from ..sam import Contrast, ImageEmbedding, Prompt, PromptableSam, load_sam
+from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import pending, prior
-from . import presence as presence_room
 from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
@@ -39,12 +38,13 @@ from .cascade_options import (
 )
 from .checks import check_embeddings, several_references_of
 from .instances import find_instances
+from .learning import Learner
 from .location import Guide, LocationPrior, ReferenceView
 from .method import Method
 from .prediction import Prediction
-from .reference import Reference, perseg_channel
+from .reference import Reference
 from .registries import LOCATION_PRIORS
-from .state import NEGATIVE, PRIOR, FittedState
+from .state import FittedState
 
 MODES = {"corrected": "background_removed", "reference": "released"}
 """The location prior of each mode."""
@@ -199,6 +199,10 @@ class CascadeMethod(Method):
         """(T, C) further prompt tokens of the first pass, or None."""
         return None
 
+    def decoder(self) -> Promptable:
+        """The model as it decodes photos; with what was tuned, where something of it was."""
+        return self.sam
+
     # ----------------------------------------------------------------------------------------------
 
     def fit(
@@ -234,20 +238,11 @@ class CascadeMethod(Method):
             if embeddings is None:
                 embeddings = self.sam.encode([r.photo for r in references])
             check_embeddings(embeddings, self.sam, len(references))
-            masks = [self._mask_of(r, e) for r, e in zip(references, embeddings, strict=True)]
-            channels = [
-                perseg_channel(mask) if r.channel is None else r.channel
-                for mask, r in zip(masks, references, strict=True)
-            ]
-            views = [
-                self._view(e, mask, channel)
-                for e, mask, channel in zip(embeddings, masks, channels, strict=True)
-            ]
-            if self.prior.exact:  # tuning, too, sees the first channel alone
-                masks = [channel > 0 for channel in channels]
-            state = self._first_state(views)
+            learner = Learner(self.sam, self.prior, self.target_feature)
+            views, masks = learner.look(references, embeddings)
+            state = learner.first_state(views)
             if others:
-                state = replace(state, more={**state.more, **self._negative_state(others)})
+                state = replace(state, more={**state.more, **learner.negative_state(others)})
         state = self.tune(state, views, masks)
         seen = [r.contrast for r in references if r.contrast is not None]
         if seen:
@@ -386,71 +381,9 @@ class CascadeMethod(Method):
             return maps.amax(dim=1)
         return torch.einsum("r,brhw->bhw", self._weights(), maps)
 
-    def _negative_state(self, negatives: Sequence[Reference]) -> dict[str, Tensor]:
-        """What is remembered of negative references, by name."""
-        embeddings = self.sam.encode([negative.photo for negative in negatives])
-        masks = [self._mask_of(r, e) for r, e in zip(negatives, embeddings, strict=True)]
-        views = [
-            self._view(e, mask, perseg_channel(mask))
-            for e, mask in zip(embeddings, masks, strict=True)
-        ]
-        state = self._first_state(views)
-        return {
-            NEGATIVE + name: state.tensors()[name].to(self.sam.device)
-            for name in ("targets", "parts", "background", "likeness", *state.more)
-        }
-
-    def _first_state(self, views: Sequence[ReferenceView]) -> FittedState:
-        """What all methods of this kind know of their references."""
-        targets = torch.stack([view.target for view in views])
-        own = self.prior.fit(views)
-        levels = []
-        for number, view in enumerate(views):
-            maps = self.prior.similarity(view.features[None], view.valid[None], targets, own)
-            levels.append(presence_room.calibrate(maps[0, number], view.foreground, view.valid))
-        device = self.sam.device
-        raw = [
-            prior.mean_feature(view.embedding.features.to(device), view.foreground)
-            for view in views
-        ]
-        appearance = presence_room.together(
-            [
-                presence_room.describe(
-                    view.embedding.features.to(device), view.foreground, view.valid
-                )
-                for view in views
-            ]
-        )
-        return FittedState(
-            targets,
-            torch.stack(raw),
-            torch.tensor(levels, device=device),
-            appearance.parts.half(),
-            appearance.background,
-            appearance.likeness,
-            more={PRIOR + name: tensor for name, tensor in own.items()},
-        )
-
-    def _view(
-        self,
-        embedding: ImageEmbedding,
-        mask: npt.NDArray[np.bool_],
-        channel: npt.NDArray[np.uint8],
-    ) -> ReferenceView:
-        foreground = self.prior.foreground(self.sam, mask, channel, embedding)
-        features = embedding.to_match.to(self.sam.device).float()
-        target = self.target_feature(features, foreground)
-        return ReferenceView(
-            embedding,
-            features,
-            foreground,
-            prior.valid_cells([embedding], self.sam.device)[0],
-            target / target.norm().clamp_min(1e-12),
-        )
-
     def _decode(self, batch: PriorBatch) -> Outcome:
         return run_cascade(
-            self.sam,
+            self.decoder(),
             batch,
             self.scale_weights(),
             self.post_refinement,
@@ -500,29 +433,6 @@ class CascadeMethod(Method):
             segment,
             lambda row, mask: prior.mask_coverage(self.sam, mask, batch.embeddings[row]),
         )
-
-    def _mask_of(self, reference: Reference, embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:
-        """The reference's mask; SAM makes it from a box or from points (paper, table 6)."""
-        if embedding.original_size != reference.size:
-            raise PersamError(
-                f"the embedding is of a photo of {embedding.original_size}, the reference of one "
-                f"of {reference.size} (height, width): encode the reference's own photo"
-            )
-        if reference.mask is not None:
-            return reference.mask
-        prompt = Prompt(embedding, reference.points, reference.labels, reference.box)
-        decoded = self.sam.decode([prompt])[0]
-        # One point may mean a part or the whole: the best scale decides. A box or several points
-        # leave no such doubt, and have the single-mask token.
-        lone = reference.points is not None and len(reference.points) == 1
-        token = 1 + int(decoded.scores[1:].argmax()) if lone else 0
-        mask = (self.sam.upscale(decoded.logits[token][None], embedding)[0] > 0).cpu().numpy()
-        if not mask.any():
-            raise BadReferenceError(
-                f"{self.sam.name} finds nothing at the reference's "
-                f"{'box' if reference.box is not None else 'points'}: give a mask instead"
-            )
-        return mask
 
     def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
         state = self.state

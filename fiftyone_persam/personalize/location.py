@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..sam import ImageEmbedding, Promptable
+from ..sam import ImageEmbedding, Photo, Promptable
 from . import prior
 from .presence import DEFAULT_THRESHOLD
 
@@ -32,6 +32,7 @@ class ReferenceView:
         foreground: (h, w) bool, the object's cells.
         valid: (h, w) bool, the photo's cells; the others are padding.
         target: (C,) the method's normalised target feature.
+        photo: (H, W, 3) uint8, the reference's photo itself, for methods that look at it again.
     """
 
     embedding: ImageEmbedding
@@ -39,6 +40,7 @@ class ReferenceView:
     foreground: Tensor
     valid: Tensor
     target: Tensor
+    photo: Photo | None = None
 
 
 @dataclass(frozen=True, eq=False)

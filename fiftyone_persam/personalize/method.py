@@ -36,6 +36,7 @@ class Method(ABC):
         title: as people write it.
         help: one sentence, without a full stop.
         references: kinds of reference that it takes: "mask", "box", "points", "text".
+        needs_text: whether its model has to take phrases.
         sam: the model.
     """
 
@@ -43,6 +44,7 @@ class Method(ABC):
     title: ClassVar[str]
     help: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = VISUAL
+    needs_text: ClassVar[bool] = False
 
     sam: Promptable
 

@@ -14,7 +14,8 @@ PERSEG_VALUE = 128
 MASK, BOX, POINTS, TEXT = "mask", "box", "points", "text"
 VISUAL = (MASK, BOX, POINTS)
 """The kinds of reference that show the object in a photo."""
-MOST_WORDS = 64
+MOST_WORDS, MOST_CHARACTERS = 64, 512
+"""Of a phrase: BEiT-3 was trained with texts of up to 64 tokens."""
 
 
 class Reference:
@@ -94,16 +95,21 @@ class Reference:
 
 
 class TextReference:
-    """The object in words, for methods that take them. A plain ``str`` means a sample id.
+    """The object in words. A plain ``str`` means a sample id.
+
+    Methods that take words find it in every photo by itself. For the others a model that takes
+    phrases finds it in one photo, and they carry it to the rest: `segment` does that, and
+    `find_phrase` for arrays.
 
     Args:
-        text: a phrase such as "the blue mug".
+        text: a phrase such as "the blue mug"; "[semantic] " before it means all of that kind, where
+            the model was trained for that.
 
     Attributes:
         text: the phrase, with single spaces.
 
     Raises:
-        BadReferenceError: no text, an empty one, or one of more than 64 words.
+        BadReferenceError: no text, an empty one, or one of more than 64 words or 512 characters.
     """
 
     kind = TEXT
@@ -124,6 +130,11 @@ class TextReference:
                 f"the text reference has {len(words)} words: give a phrase of at most {MOST_WORDS}"
             )
         self.text = " ".join(words)
+        if len(self.text) > MOST_CHARACTERS:
+            raise BadReferenceError(
+                f"the text reference has {len(self.text)} characters: give a phrase of at most "
+                f"{MOST_CHARACTERS}"
+            )
 
     def __repr__(self) -> str:
         return f"TextReference({self.text!r})"

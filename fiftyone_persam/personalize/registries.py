@@ -19,7 +19,16 @@ _HERE = __name__.rpartition(".")[0]
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
-    {"persam_f": f"{_HERE}.persam_f:PerSAMF", "persam": f"{_HERE}.persam:PerSAM"},
+    {
+        "persam_f": f"{_HERE}.persam_f:PerSAMF",
+        "persam": f"{_HERE}.persam:PerSAM",
+        "mask_weights_3": f"{_HERE}.tuning.mask_weights:MaskWeights3",
+        "prompt_tuning": f"{_HERE}.tuning.prompt_tuning:PromptTuning",
+        "adapter": f"{_HERE}.tuning.adapter:AdapterTuning",
+        "lora": f"{_HERE}.tuning.lora:LoRA",
+        "ssprompt": f"{_HERE}.tuning.ssprompt:SSPrompt",
+        "evf_sam": f"{_HERE}.evf_sam:EvfSam",
+    },
     required=("name", "title", "help", "references", "fit", "predict_embeddings", "from_state"),
 )
 """Methods by name; the first one is the default."""
@@ -47,6 +56,7 @@ class MethodInfo:
         help: one sentence.
         references: kinds of reference that it takes: "mask", "box", "points", "text".
         options: what it can be told.
+        needs_text: whether its model has to take phrases.
     """
 
     name: str
@@ -54,6 +64,7 @@ class MethodInfo:
     help: str
     references: tuple[str, ...]
     options: tuple[Option, ...]
+    needs_text: bool = False
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise PersamError for options that the method has not, or values they cannot have."""
@@ -68,7 +79,10 @@ def method_info(name: str) -> MethodInfo:
         PersamError: there is no such method.
     """
     method = METHODS[name]
-    return MethodInfo(name, method.title, method.help, method.references, method.options())
+    needs_text = bool(getattr(method, "needs_text", False))
+    return MethodInfo(
+        name, method.title, method.help, method.references, method.options(), needs_text
+    )
 
 
 def list_methods() -> list[MethodInfo]:

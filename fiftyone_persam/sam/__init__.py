@@ -27,9 +27,12 @@ _HOME = {
     "PromptableSam": "model",
     "Proposal": "proposals",
     "Proposer": "proposals",
+    "TextPromptable": "promptable",
+    "TextSam": "text.model",
     "TimmFeatures": "features",
     "decode_batch": "decoding",
     "feature_source": "features",
+    "hash_tensors": "identity",
     "list_models": "registry",
     "load_photo": "photos",
     "load_sam": "registry",
@@ -59,9 +62,12 @@ __all__ = [
     "PromptableSam",
     "Proposal",
     "Proposer",
+    "TextPromptable",
+    "TextSam",
     "TimmFeatures",
     "decode_batch",
     "feature_source",
+    "hash_tensors",
     "list_models",
     "load_photo",
     "load_sam",
@@ -81,7 +87,7 @@ if TYPE_CHECKING:
     from .features import FEATURE_SOURCES, FeatureSource, TimmFeatures, feature_source
     from .model import PromptableSam
     from .photos import Photo, PhotoSource, load_photo, photo_size, read_photo, resize_photo
-    from .promptable import Adapter, Promptable
+    from .promptable import Adapter, Promptable, TextPromptable
     from .proposals import PROPOSERS, Proposal, Proposer
     from .registry import (
         MODELS,
@@ -92,6 +98,7 @@ if TYPE_CHECKING:
         resolve_device,
         resolve_dtype,
     )
+    from .text.model import TextSam
 
 
 def __getattr__(name: str) -> Any:

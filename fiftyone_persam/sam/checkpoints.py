@@ -27,6 +27,8 @@ from ..errors import CheckpointError
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_ROUNDED = 0.01
+"""How far a size that is published in round numbers may be from the file's."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,36 @@ class Checkpoint:
     Attributes:
         file: name in FiftyOne's model zoo folder.
         url: where it is published, https only.
-        bytes: exact size.
+        bytes: size.
         sha256: hash of the whole file.
+        license: of what is in it, for messages; "" if it is said elsewhere.
+        rounded: whether the size is published in round numbers only, so that the hash alone tells.
     """
 
     file: str
     url: str
     bytes: int
     sha256: str
+    license: str = ""
+    rounded: bool = False
 
     @property
     def path(self) -> Path:
         """Where the file is, or will be, on this machine."""
         return model_zoo_dir() / self.file
+
+    def fits(self, size: int) -> bool:
+        """Whether the file may have so many bytes."""
+        return abs(size - self.bytes) <= (self.bytes * _ROUNDED if self.rounded else 0)
+
+    def seems_whole(self) -> bool:
+        """Whether the file is there, by its size; `verify` hashes it."""
+        return self.path.is_file() and self.fits(self.path.stat().st_size)
+
+    def describe(self) -> str:
+        """Size and licence, in words."""
+        size = f"{'about ' if self.rounded else ''}{self.bytes:,} bytes"
+        return f"{size}, licence {self.license}" if self.license else size
 
 
 def model_zoo_dir() -> Path:
@@ -89,10 +108,10 @@ def verify(checkpoint: Checkpoint, path: Path | None = None) -> Path:
     if not path.is_file():
         raise CheckpointError(
             f"checkpoint {path} is missing: get it from {checkpoint.url} "
-            f"({checkpoint.bytes:,} bytes), or allow the download"
+            f"({checkpoint.describe()}), or allow the download"
         )
     size = path.stat().st_size
-    if size != checkpoint.bytes:
+    if not checkpoint.fits(size):
         raise CheckpointError(
             f"checkpoint {path} has {size:,} bytes instead of {checkpoint.bytes:,} (truncated or "
             f"another file): delete it and get it again from {checkpoint.url}"
@@ -121,7 +140,7 @@ def download(checkpoint: Checkpoint) -> Path:
             f"nothing can be written into {path.parent} ({_line(error)}): point "
             "FIFTYONE_MODEL_ZOO_DIR to a folder of yours"
         ) from None
-    logger.info("downloading %s (%s bytes)", checkpoint.url, f"{checkpoint.bytes:,}")
+    logger.info("downloading %s (%s)", checkpoint.url, checkpoint.describe())
     partial = Path(partial_name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -193,7 +212,7 @@ def _fetch(checkpoint: Checkpoint, file: Any) -> None:
     with opener.open(checkpoint.url, timeout=30) as response:
         while chunk := response.read(_CHUNK):
             received += len(chunk)
-            if received > checkpoint.bytes:
+            if received > checkpoint.bytes and not checkpoint.fits(received):
                 raise CheckpointError(
                     f"{checkpoint.url} sends more than the {checkpoint.bytes:,} bytes expected: "
                     "it is not the published file"

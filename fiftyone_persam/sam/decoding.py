@@ -3,8 +3,9 @@
 ``segment_anything.modeling.MaskDecoder`` decodes one photo at a time and has no place for guidance.
 The functions here run the same modules (same weights, same arithmetic) on a batch of prompts that
 belong to different photos, and take guidance as arguments: a bias that is added to the
-token-to-image attention, an offset that is added to the query tokens, and further prompt tokens.
-Everything is differentiable and nothing is changed in place.
+token-to-image attention, an offset that is added to the query tokens, further prompt tokens, and
+tokens that take part in single blocks. Everything is differentiable and nothing is changed in
+place.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def decode_batch(
     attention_bias: Tensor | None = None,
     token_offset: Tensor | None = None,
     tokens: Tensor | None = None,
+    block_tokens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Decode a batch of prompts, each with an image embedding of its own.
 
@@ -46,6 +48,8 @@ def decode_batch(
             final attention (PerSAM, eq. 10, as released), or None.
         tokens: (B, T, C), or (T, C) for all, further prompt tokens, which follow those of points
             and boxes and are treated as they are; or None.
+        block_tokens: (L, T, C), T tokens for each of the decoder's L blocks, which stand beside the
+            queries in that block and are dropped after it (deep prompt tuning); or None.
 
     Returns:
         Mask logits (B, M, 4h, 4w), M = 1 single-mask token followed by the scales, and predicted
@@ -70,6 +74,7 @@ def decode_batch(
         inputs,
         None if attention_bias is None else attention_bias.to(dtype)[:, None, None, :],
         None if token_offset is None else token_offset.to(dtype)[:, None, :],
+        None if block_tokens is None else block_tokens.to(dtype),
     )
     return _predict_masks(decoder, queries, keys, embeddings.shape[-2:])
 
@@ -147,6 +152,7 @@ def _two_way_transformer(
     tokens: Tensor,
     bias: Tensor | None,
     offset: Tensor | None,
+    block_tokens: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     keys = image.flatten(2).transpose(1, 2)
     key_position = position.flatten(2).transpose(1, 2)
@@ -157,7 +163,20 @@ def _two_way_transformer(
     for index, block in enumerate(transformer.layers):
         if offset is not None and index > 0:
             queries = queries + offset
-        queries, keys = _two_way_block(block, queries, keys, query_position, key_position, bias)
+        if block_tokens is None:
+            queries, keys = _two_way_block(block, queries, keys, query_position, key_position, bias)
+            continue
+        # Like every token they are their own positional encoding.
+        further = block_tokens[index].expand(len(queries), -1, -1)
+        beside, keys = _two_way_block(
+            block,
+            torch.cat([queries, further], dim=1),
+            keys,
+            torch.cat([query_position, further], dim=1),
+            key_position,
+            bias,
+        )
+        queries = beside[:, : queries.shape[1]]
     final_query = queries + query_position
     if offset is not None:
         final_query = final_query + offset

@@ -19,6 +19,8 @@ class ImageEmbedding:
         image_size: side of the model's square input.
         matching: (C', h, w) of another backbone, over the same square, to find the object by; None
             where the decoder's own features serve for that.
+        overview: (3, s, s) float32, the whole photo squeezed into a small square, for models that
+            look at it once more when they are prompted; None for others.
     """
 
     features: Tensor
@@ -26,6 +28,7 @@ class ImageEmbedding:
     original_size: tuple[int, int]
     image_size: int
     matching: Tensor | None = None
+    overview: Tensor | None = None
 
     @property
     def to_match(self) -> Tensor:

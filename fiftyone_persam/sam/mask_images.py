@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 
 FEW = 16
 """More colours, or ids of a palette, than this are not classes that a person painted."""
+_MIDDLE = 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,21 @@ class MaskImage:
     colours: npt.NDArray[np.uint8] | None = None
     alpha: npt.NDArray[np.uint8] | None = None
     palette: npt.NDArray[np.uint8] | None = None
+
+    def first_channel(self) -> npt.NDArray[np.uint8] | None:
+        """(H, W) red of what the mask looks like as a picture; None for what is not a picture.
+
+        Numbers below the middle are ids, which no picture shows.
+        """
+        if self.colours is not None:
+            return self.colours[:, :, 0]
+        if self.values is None or self.values.dtype not in (np.uint8, np.bool_):
+            return None
+        if self.values.dtype == np.bool_:
+            return self.values.astype(np.uint8) * np.uint8(255)
+        if self.palette is not None:
+            return self.palette[self.values][:, :, 0]
+        return self.values if self.values.max(initial=0) > _MIDDLE else None
 
 
 def read_mask_file(path: Path) -> MaskImage:

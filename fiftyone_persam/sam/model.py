@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..errors import PersamError
 from .contrast import Contrast
-from .decoding import decode_batch
+from .decoding import decode_batch, embed_prompts
 from .embedding import Decoded, ImageEmbedding, Prompt
 from .execution import Execution
 from .features import FeatureSource
@@ -146,8 +146,8 @@ class PromptableSam:
     def adapted(self, adapter: Adapter) -> PromptableSam:
         """The model with an adapter attached; this one itself stays as it is.
 
-        The part that the adapter changes is copied, the image encoder is shared unless it is that
-        part, and of all that decodes the adapter's weights alone take a gradient.
+        The part that the adapter changes has modules of its own, everything else is shared, and of
+        all that decodes the adapter's weights alone take a gradient.
         """
         changed = copy.copy(self.frozen())
         changed.sam = _with_own(changed.sam, adapter.part)
@@ -204,7 +204,8 @@ class PromptableSam:
     @property
     def resizes(self) -> bool:
         """Whether the device resizes photos itself, as `Speed` says: `load_raw` serves it."""
-        return self.features is None and self.execution.speed.on("resize", self.device)
+        plain = type(self).encode_resized is PromptableSam.encode_resized and self.features is None
+        return plain and self.execution.speed.on("resize", self.device)
 
     def load_raw(
         self, source: PhotoSource, contrast: Contrast | None = None
@@ -245,7 +246,7 @@ class PromptableSam:
 
     def encode_resized(
         self,
-        resized: Sequence[Photo | RawPhoto],
+        resized: Sequence[Any],
         original_sizes: Sequence[tuple[int, int]],
         grad: bool = False,
     ) -> list[ImageEmbedding]:
@@ -265,9 +266,7 @@ class PromptableSam:
             features = self.execution.encode(self.sam.image_encoder, pixels).to(self.dtype)
         matching: Sequence[Tensor | None] = [None] * len(resized)
         if self.features is not None:
-            found = self.features.features(
-                cast("Sequence[Photo]", resized), self.image_size, self.grid_size
-            )
+            found = self.features.features(resized, self.image_size, self.grid_size)
             matching = list(found.to(self.dtype))
         return [
             ImageEmbedding(row, (photo.shape[0], photo.shape[1]), size, self.image_size, other)
@@ -342,6 +341,7 @@ class PromptableSam:
         attention_bias: Tensor | None = None,
         token_offset: Tensor | None = None,
         tokens: Tensor | None = None,
+        block_tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """`decode_batch` in the model's dtype; coordinates in pixels of the model's input.
 
@@ -358,8 +358,24 @@ class PromptableSam:
             attention_bias,
             token_offset,
             tokens,
+            block_tokens,
         )
         return logits.float(), scores.float()
+
+    def embed_prompts(
+        self, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None = None
+    ) -> Tensor:
+        """The tokens that stand for points and boxes; see `decode_batch` for the arguments.
+
+        Decoding with these as ``tokens`` is decoding with the points and boxes.
+
+        Returns:
+            (B, N, C): one for each point, in their order, and two for a box; without a box one
+            that says so.
+        """
+        given = points if boxes is None else boxes
+        count = 1 if given is None else len(given)
+        return embed_prompts(self.sam.prompt_encoder, count, points, labels, boxes, None)[0]
 
     def upscale(self, logits: Tensor, embedding: ImageEmbedding) -> Tensor:
         """(m, hm, wm) maps -> (m, H, W) at the photo's own size, bilinear, padding cut off."""
@@ -425,11 +441,35 @@ class PromptableSam:
 
 
 def _with_own(sam: Sam, part: str) -> Sam:
-    """The model with a frozen copy of one of its parts; it shares the others."""
+    """The model with modules of its own in one of its parts; it shares the others.
+
+    The decoder's own modules hold the same numbers, frozen: a hundred objects, each with a decoder
+    that was tuned to it, take the memory of one. The image encoder is copied with its weights.
+    """
     changed = copy.copy(sam)
     changed._modules = dict(sam._modules)
-    changed._modules[part] = copy.deepcopy(getattr(sam, part)).requires_grad_(False)
+    whole = getattr(sam, part)
+    if part == "image_encoder":
+        changed._modules[part] = copy.deepcopy(whole).requires_grad_(False)
+    else:
+        changed._modules[part] = _same_weights(whole)
     return changed
+
+
+def _same_weights(module: torch.nn.Module) -> torch.nn.Module:
+    """A module, and modules below it, that can be replaced or hooked; frozen, on shared memory."""
+    own = copy.copy(module)
+    for name, value in vars(module).items():
+        if isinstance(value, dict):  # modules, buffers, hooks: each with a register of its own
+            own.__dict__[name] = value.copy()
+    for name, weights in own._parameters.items():
+        if weights is not None:
+            shared = torch.nn.Parameter(weights.detach(), requires_grad=False)
+            own._parameters[name] = shared
+    for name, child in own._modules.items():
+        if child is not None:
+            own._modules[name] = _same_weights(child)
+    return own
 
 
 def check_batch_size(given: int | None) -> int | None:

@@ -95,6 +95,7 @@ class Promptable(Protocol):
         attention_bias: Tensor | None = None,
         token_offset: Tensor | None = None,
         tokens: Tensor | None = None,
+        block_tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(B, M, hm, wm) logits and (B, M) scores; see `decode_batch`. Differentiable."""
         ...
@@ -112,11 +113,34 @@ class Promptable(Protocol):
         ...
 
 
+@runtime_checkable
+class TextPromptable(Promptable, Protocol):
+    """A `Promptable` that takes phrases as well; `TextSam` is one."""
+
+    def check_phrase(self, phrase: str) -> None:
+        """Raise PersamError for a phrase that the model cannot make anything of."""
+        ...
+
+    def phrase_tokens(self, phrase: str, embeddings: Sequence[ImageEmbedding]) -> Tensor:
+        """(B, T, C) prompt tokens that say the phrase about each photo, for `decode_tensors`.
+
+        Raises:
+            PersamError: the phrase cannot be used, or an embedding lacks its overview.
+        """
+        ...
+
+    def complete(
+        self, embedding: ImageEmbedding, source: PhotoSource, contrast: Contrast | None = None
+    ) -> ImageEmbedding:
+        """An embedding of a cache, with what the model needs of its photo beside it."""
+        ...
+
+
 class Adapter(Protocol):
     """Something that changes a part of a model, such as LoRA: see `PromptableSam.adapted`.
 
     Attributes:
-        part: the part that it changes; the model it is attached to has a copy of its own of it.
+        part: the part that it changes; the model it is attached to has modules of its own there.
         identity: names the adapter's weights: another one, another model.
     """
 
@@ -126,5 +150,8 @@ class Adapter(Protocol):
     def identity(self) -> str: ...  # noqa: D102
 
     def attach(self, sam: Sam) -> None:
-        """Change the part in place: replace layers, or register hooks."""
+        """Change the part in place: replace layers, or register hooks.
+
+        Leave the weights themselves as they are: other models may share their memory.
+        """
         ...

@@ -67,6 +67,7 @@ class ModelInfo:
         description: one line.
         author: of the weights.
         license: of the weights.
+        text: whether it takes phrases as prompts.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ModelInfo:
     description: str
     author: str = ""
     license: str = ""
+    text: bool = False
 
 
 class ModelEntry(Protocol):
@@ -130,15 +132,13 @@ class PublishedSam:
     def info(self) -> ModelInfo:
         """See `ModelEntry.info`."""
         file = CHECKPOINTS[self.name]
-        path = file.path
-        there = path.is_file() and path.stat().st_size == file.bytes
         return ModelInfo(
             self.name,
             file.bytes,
             self.image_size,
             file.url,
-            path,
-            there,
+            file.path,
+            file.seems_whole(),
             self.description,
             self.author,
             self.license,
@@ -351,3 +351,7 @@ for _entry in (
     ),
 ):
     MODELS.register(_entry)
+
+_TEXT = f"{__name__.rpartition('.')[0]}.text.published"
+MODELS.register(f"{_TEXT}:EVF_SAM", name="evf_sam")
+MODELS.register(f"{_TEXT}:EVF_SAM_MULTITASK", name="evf_sam_multitask")

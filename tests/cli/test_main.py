@@ -278,6 +278,7 @@ def test_models(run: Call) -> None:
     rows = [line.split() for line in out.splitlines()]
     assert code == 0 and [row[0] for row in rows] == [model.name for model in fp.list_models()]
     assert "here bundled" in " ".join(rows[0])
+    assert all(row[-1] == "(Apache-2.0)" for row in rows)
     assert run("models", "verify")[:2] == (0, "sam_lite: ok\n")
     code, out, err = run("models", "verify", "sam_lite", "sam_vit_b")
     assert (code, out) == (1, "sam_lite: ok\n")

@@ -75,7 +75,9 @@ def registered() -> Iterator[None]:
 
 def test_methods_say_what_they_are() -> None:
     infos = {info.name: info for info in list_methods()}
-    assert list(infos) == ["persam_f", "persam"]
+    assert list(infos)[:2] == ["persam_f", "persam"] and "evf_sam" in infos
+    tuned = {"mask_weights_3", "prompt_tuning", "adapter", "lora", "ssprompt"}
+    assert tuned <= set(infos)
     assert infos["persam"].title == "PerSAM" and infos["persam"].help == PerSAM.help
     options = {option.name: option for option in infos["persam_f"].options}
     assert {"mode", "steps", "lr", "scale_tuning", "negative_prior"} <= set(options)

@@ -17,7 +17,10 @@ from fiftyone_persam.sam import PromptableSam, list_models, load_sam, registry
 from fiftyone_persam.sam.checkpoints import Checkpoint
 from tests.sam.test_tiny_vit import published_layout
 
-NAMES = ["sam_lite", "mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"]
+NAMES = [
+    *("sam_lite", "mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"),
+    *("evf_sam", "evf_sam_multitask"),
+]
 # As many independent public records have them.
 PUBLISHED = {
     "sam_vit_h": (

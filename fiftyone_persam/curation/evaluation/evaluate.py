@@ -29,9 +29,8 @@ from ..checks import (
 from ..database import photos_of
 from ..fiftyone_api import rename_evaluation
 from ..labels.pixels import plain_value
-from ..runs import journal, naming, schema
+from ..runs import journal, losses, naming, schema
 from ..runs.lease import Lease
-from ..runs.loading import done_ids
 from ..runs.record import read_record
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
 from .scores import evaluation_fields, forget_evaluation
@@ -83,6 +82,8 @@ def evaluate(
     """
     dataset = database.root(samples)
     journal.settle(dataset)
+    if pred_field in naming.run_names(dataset):
+        losses.check_has_masks(dataset, pred_field)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
@@ -105,6 +106,7 @@ def evaluate(
         check_eval_key(dataset, eval_key, overwrite)
         action = f"replacing evaluation {eval_key!r}"
         schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
+    _warn_of_lost_masks(dataset, pred_field)
     rows, skipped = database.with_retries(
         lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
     )
@@ -150,7 +152,6 @@ def _write(
     results: PerSegResults = method.sum_up(view, key, rows, skipped)
     method.save_run_results(view, key, results)
     with schema.schema_lease(dataset):
-        database.refresh(dataset)
         omitted = (method.config.pred_field, method.config.gt_field)
         method.add_fields_to_sidebar_group(view, key, omit_fields=omitted)
     return results
@@ -166,7 +167,6 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
         renamed = zip(evaluation_fields(aside), evaluation_fields(key), strict=True)
         schema.rename_fields(dataset, dict(renamed))
         with schema.schema_lease(dataset):
-            database.refresh(dataset)
             rename_evaluation(dataset, aside, key)
 
 
@@ -190,7 +190,7 @@ def without_references(samples: Any, pred_field: str) -> Any:
     if run := naming.owner_of(dataset, pred_field):
         record = read_record(dataset, run)
         tries = [record.references, *(past.references for past in record.earlier)]
-        used = {one.sample_id for references in tries for one in references}
+        used = {one.sample_id for references in tries for one in references if one.sample_id}
         if used:
             living = photos_of(dataset).select(used).values("id")
             view = view.exclude(living)
@@ -222,13 +222,24 @@ def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field:
     if run is None:
         return
     truth = view.exists(gt_field)
-    done = done_ids(dataset, run)
+    done = losses.done_ids(dataset, run)
     untouched = sum(i not in done for i in truth.values("id"))
     if untouched:
         logger.warning(
             "%d of %d photos were not segmented by run %r and count as empty masks: evaluate the "
             "view that was segmented",
             *(untouched, len(truth), run),
+        )
+
+
+def _warn_of_lost_masks(dataset: Any, pred_field: str) -> None:
+    run = naming.owner_of(dataset, pred_field)
+    lost = losses.lost_files(dataset, run) if run is not None else {}
+    if lost:
+        logger.warning(
+            "mask files of %d photos of run %r are gone, the first %s: put them back, or make "
+            "them again with resume_run(dataset, %r)",
+            *(len(lost), run, next(iter(lost.values())), run),
         )
 
 

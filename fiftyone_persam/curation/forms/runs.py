@@ -12,7 +12,8 @@ from ..checks import LONGEST_NAME
 from ..lifecycle import check_rename
 from ..runs import naming
 from ..runs.fields import RunFields, read_fields
-from ..runs.loading import done_ids, list_runs
+from ..runs.loading import list_runs
+from ..runs.losses import done_ids
 from ..runs.naming import check_free, check_name, edit_field, review_field, run_names
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import fiftyone as fo
 import numpy as np
 from bson import ObjectId
 
 from ...errors import BadReferenceError, PersamError
-from ..database import is_grouped_by_field, with_all_fields
+from ..database import is_grouped_by_field, with_all_fields, within_limits
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
@@ -41,6 +42,8 @@ class SampleReference:
         filepath: the photo.
         name: what the label calls the object, or None.
         prompt: the label's shape.
+        stored: the shape as the dataset has it, where the view that was given shows another one.
+        text: the phrase that found it, if one did.
     """
 
     group: str
@@ -53,6 +56,8 @@ class SampleReference:
     filepath: str
     name: str | None
     prompt: LabelPrompt
+    stored: LabelPrompt | None = None
+    text: str | None = None
 
     def load(self, contrast: Contrast | None = None) -> Reference:
         """The photo and the shape, for `PerSAM.fit`.
@@ -63,7 +68,7 @@ class SampleReference:
         from ...personalize import Reference
 
         prompt = self.prompt
-        return Reference(
+        reference = Reference(
             self.filepath,
             mask=prompt.mask,
             box=prompt.box,
@@ -71,6 +76,9 @@ class SampleReference:
             labels=prompt.labels,
             contrast=contrast,
         )
+        if prompt.channel is not None:
+            reference.channel = prompt.channel
+        return reference
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
@@ -86,8 +94,64 @@ class SampleReference:
             "filepath": self.filepath,
             "name": self.name,
             "kind": self.prompt.kind,
-            "fingerprint": self.prompt.fingerprint(),
+            "fingerprint": (self.stored or self.prompt).fingerprint(),
+            "shown": self.prompt.to_dict() if self.stored is not None else None,
+            "text": self.text,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class PhraseReference:
+    """A phrase that a method looks for in every photo; without a photo or label of its own.
+
+    Attributes:
+        text: the phrase.
+        dataset: name of the run's dataset.
+    """
+
+    text: str
+    dataset: str
+
+    group = ""
+    sample_id = ""
+    label_field = ""
+    label_id = None
+    mask_value = None
+    filepath = ""
+    kind = "text"
+
+    @property
+    def name(self) -> str:
+        """What the object is called."""
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `SampleReference.to_dict`."""
+        return {
+            "sample_id": self.sample_id,
+            "label_field": self.label_field,
+            "filepath": self.filepath,
+            "dataset": self.dataset,
+            "name": self.name,
+            "kind": self.kind,
+            "fingerprint": hashlib.sha256(self.text.encode()).hexdigest(),
+            "text": self.text,
+        }
+
+
+AnyReference: TypeAlias = "SampleReference | PhraseReference"
+
+
+def resolve_photos(dataset: Any, reference: Any) -> list[Any]:
+    """The samples that a ``reference`` argument means, whatever labels they have.
+
+    Raises:
+        BadReferenceError: there is no such sample.
+    """
+    found = [choice[0] for choice in _choices(dataset, reference) if isinstance(choice, tuple)]
+    if not found:
+        raise BadReferenceError(f"the reference is empty: {_HOW}")
+    return [photo_of_patch(one) if isinstance(one, _PATCHES) else one for one in found]
 
 
 def resolve_references(
@@ -96,7 +160,7 @@ def resolve_references(
     label_field: str = "ground_truth",
     group_by: str | None = None,
     mask_value: int | str | None = None,
-) -> list[SampleReference]:
+) -> list[Any]:
     """Find the photos and labels that a ``reference`` argument means.
 
     Args:
@@ -111,7 +175,7 @@ def resolve_references(
             background, where that is one class.
 
     Returns:
-        At least one, in the given order.
+        At least one, in the given order: `SampleReference`, or the `PhraseReference` given.
 
     Raises:
         BadReferenceError: no such sample, field or label, an empty or unreadable label, several
@@ -120,7 +184,7 @@ def resolve_references(
     """
     found = [
         choice
-        if isinstance(choice, SampleReference)
+        if isinstance(choice, (SampleReference, PhraseReference))
         else _resolve(*choice, label_field, group_by, mask_value)
         for choice in _choices(dataset, reference)
     ]
@@ -132,8 +196,8 @@ def resolve_references(
 # ----------------------------------------------------------------------------------------------
 
 
-def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | SampleReference]:
-    if isinstance(reference, SampleReference):
+def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | AnyReference]:
+    if isinstance(reference, (SampleReference, PhraseReference)):
         yield reference
     elif isinstance(reference, (fo.Sample, fo.core.sample.SampleView)):
         if not reference.in_dataset:
@@ -147,7 +211,7 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
         yield from ((sample, None) for sample in _labelled(reference))
     elif _is_pair(reference):
         for choice in _choices(dataset, reference[0]):
-            if isinstance(choice, SampleReference):
+            if isinstance(choice, (SampleReference, PhraseReference)):
                 raise BadReferenceError(f"a (reference, label id) pair is not a reference: {_HOW}")
             yield choice[0], str(reference[1])
     elif isinstance(reference, _LISTS):
@@ -165,7 +229,7 @@ def _labelled(samples: Any) -> Any:
     """The samples of a reference's view, with all fields; patches stay what they are."""
     if isinstance(samples, fo.Dataset):
         return samples
-    whole = with_all_fields(samples)
+    whole = within_limits(with_all_fields(samples))
     return whole.flatten() if is_grouped_by_field(whole) else whole
 
 
@@ -227,7 +291,25 @@ def _resolve(
         filepath=sample.filepath,
         name=_name_of(sample, label, label_field, mask_value),
         prompt=prompt,
+        stored=_stored_prompt(sample, label_field, label_id, prompt),
     )
+
+
+def _stored_prompt(
+    sample: Any, field: str, label_id: str | None, shown: LabelPrompt
+) -> LabelPrompt | None:
+    """A box or points as the dataset has them, where a view shows others; None where it does not.
+
+    `filter_keypoints` for one leaves points out of a label that stays.
+    """
+    if not isinstance(sample, fo.core.sample.SampleView) or shown.kind == "mask":
+        return None
+    whole = _by_id(dataset_of_sample(sample), sample.id)
+    try:
+        stored, _ = label_prompt(whole, field, label_id)
+    except BadReferenceError:  # it is of a view alone
+        return None
+    return None if stored.fingerprint() == shown.fingerprint() else stored
 
 
 def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, str | None]:

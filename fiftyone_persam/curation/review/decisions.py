@@ -9,10 +9,12 @@ import fiftyone as fo
 
 from ...errors import PersamError
 from ..checks import list_of_ids
-from ..database import photos_of, refresh_if_changed, root, with_retries, write_samples
+from ..database import living, refresh_if_changed, root, values_of, with_retries, write_samples
 from ..fiftyone_api import root_dataset
 from ..runs import schema
+from ..runs.losses import done_ids
 from ..runs.naming import edit_field, require, review_field, run_names
+from ..runs.record import update_record
 from .store import change_review, remember, review_record, review_store
 from .table import ACCEPTED, FAILED, REJECTED, Collection, ReviewTable, review_table
 from .threshold import move_threshold
@@ -87,8 +89,8 @@ def undo_review(collection: Collection, run: str) -> int:
         step = steps[-1]
         if "reviews" not in step:
             return move_threshold(dataset, run, float(step["threshold"]), undo=step)
-        living = set(photos_of(dataset).select(list(step["reviews"])).values("id"))
-        reviews = {i: d for i, d in step["reviews"].items() if i in living}
+        there = living(dataset, step["reviews"])
+        reviews = {i: d for i, d in step["reviews"].items() if i in there}
         _write(dataset, run, reviews)
         if _strike_out(dataset, run, step):
             return len(reviews)
@@ -116,6 +118,8 @@ def undo_steps(collection: Collection, run: str) -> int:
 def forget_review(dataset: Any, run: str) -> None:
     """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
     review_store(dataset).delete(run)
+    if run in run_names(dataset):
+        update_record(dataset, run, reviewed_threshold=None)
     schema.delete_fields(dataset, [review_field(run), edit_field(run)])
 
 
@@ -146,15 +150,14 @@ def _check_decision(decision: Any) -> None:
 def _without_mask(collection: Collection, run: str, table: ReviewTable) -> set[str]:
     """Of the photos that failed, those that nobody has given a mask by hand since."""
     failed = table.of_state(FAILED)
-    has_mask = photos_of(collection).select(failed).exists(run).values("id") if failed else []
-    return set(failed) - set(has_mask)
+    return set(failed) - done_ids(root_dataset(collection), run) if failed else set()
 
 
 def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
     field = review_field(run)
     if not dataset.has_field(field):
         return dict.fromkeys(ids)
-    found = dict(zip(*photos_of(dataset).select(ids).values(["id", field]), strict=True))
+    found = values_of(dataset, ids, field)
     return {i: found.get(i) for i in ids}
 
 

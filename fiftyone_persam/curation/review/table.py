@@ -26,6 +26,7 @@ import numpy.typing as npt
 from ..checks import check_states
 from ..database import photos_of, root
 from ..fiftyone_api import root_dataset
+from ..runs.losses import withheld_ids
 from ..runs.naming import require, review_field
 from ..runs.presence import is_absent, presence_threshold
 
@@ -130,6 +131,9 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
 
     states = np.full(len(ids), TODO, dtype="<U8")
     states[is_absent(presence, threshold)] = ABSENT
+    if "presence" not in known:  # deleted by hand: what is withheld still tells it
+        held = withheld_ids(dataset, run)
+        states[[i in held for i in ids]] = ABSENT
     states[error != None] = FAILED  # noqa: E711  (elementwise)
     states[review == ACCEPTED] = ACCEPTED
     states[review == REJECTED] = REJECTED

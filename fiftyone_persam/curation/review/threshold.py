@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from ...engine.job import INLINE
 from ...errors import PersamError
-from ..database import photos_of, root
+from ..checks import as_plain
+from ..database import root
 from ..fiftyone_api import root_dataset
-from ..runs import folders, journal, schema
-from ..runs.fields import WITHHELD, fields_of, paths_of
+from ..runs import folders, journal, losses, schema
+from ..runs.fields import fields_of, paths_of
 from ..runs.lease import Lease
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
@@ -37,6 +39,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         how many photos changed their state
     """
     require(root(collection), run)
+    threshold = as_plain(threshold)
     number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if not number or not 0 <= threshold <= 1:
         raise PersamError(
@@ -70,29 +73,54 @@ def move_threshold(
         record = read_record(dataset, run)
         fields = fields_of(run, record)
         schema.check_unlocked(dataset, fields.types(), f"moving the threshold of run {run!r}")
+        previous = presence_threshold(dataset, run)
+        moved = _moved(dataset, run, previous, threshold)
+        _check_possible(dataset, run, moved)
         folder, run_id = folders.own_folder(dataset, run, record.folder, record.run_id)
         details = {
             "run": run,
-            "previous": presence_threshold(dataset, run),
+            "previous": previous,
             "threshold": threshold,
             "undo": undo,
             "masks_dir": str(folder),
             "run_id": run_id,
             "tag": folders.new_tag(),
         }
-        count: int = journal.carry_out(dataset, run, "threshold", details)
-        return count
+        journal.begin(dataset, run, "threshold", details)
+        _move(dataset, details, moved)
+        journal.end(dataset, run, "threshold")
+        return moved.count
 
 
-def _finish(dataset: Any, details: dict[str, Any]) -> int:
-    run, previous, threshold = details["run"], details["previous"], details["threshold"]
+def _check_possible(dataset: Any, run: str, moved: _Moved) -> None:
+    """Raise PersamError if what the change needs has been deleted by hand."""
+    presence = f"{run}_presence"
+    if dataset.has_field(run) and not dataset.has_field(presence):
+        raise PersamError(
+            f"field {presence!r} was deleted, so no threshold can be moved: "
+            "segment(..., overwrite=True) makes its values again"
+        )
+    if lost := losses.lost_files(dataset, run, [*moved.gone, *moved.back]):
+        raise PersamError(
+            f"mask files of {len(lost)} photos of run {run!r} are gone, the first "
+            f"{next(iter(lost.values()))}: put them back, or make them again with "
+            f"resume_run(dataset, {run!r})"
+        )
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What another threshold does: photos whose mask goes or comes back, and how many states."""
+
+    gone: list[str]
+    back: list[str]
+    count: int
+
+
+def _moved(dataset: Any, run: str, previous: float, threshold: float) -> _Moved:
     before = review_table(dataset, run, previous)
     after = review_table(dataset, run, threshold).states
-    record = read_record(dataset, run)
-    fields = fields_of(run, record)
-    name = f"{fields.masks or fields.instances}{WITHHELD}"
-    known = dataset.has_field(name)
-    held = set(photos_of(dataset).exists(name).values("id")) if known else set()
+    held = losses.withheld_ids(dataset, run)
     gone, back, count = [], [], 0
     for i, old, new in zip(before.ids, before.states, after, strict=True):
         count += (old == ABSENT) != (new == ABSENT)
@@ -100,17 +128,30 @@ def _finish(dataset: Any, details: dict[str, Any]) -> int:
             gone.append(i)
         elif i in held and (new == TODO or (old == ABSENT and new != ABSENT)):
             back.append(i)
+    return _Moved(gone, back, count)
+
+
+def _finish(dataset: Any, details: dict[str, Any]) -> None:
+    moved = _moved(dataset, details["run"], details["previous"], details["threshold"])
+    _move(dataset, details, moved)
+
+
+def _move(dataset: Any, details: dict[str, Any], moved: _Moved) -> None:
+    run = details["run"]
+    record = read_record(dataset, run)
+    fields = fields_of(run, record)
     folder, run_id = Path(details["masks_dir"]), details["run_id"]
-    if gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
+    changes: dict[str, Any] = {"reviewed_threshold": details["threshold"]}
+    if moved.gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
         # The folder of a clone's original is not written into.
         folders.claim_folder(folder, dataset, run, run_id)
-        update_record(dataset, run, masks_dir=str(folder), run_id=run_id)
-    withhold(dataset, fields, folder, gone, absent=True, tag=details["tag"])
-    withhold(dataset, fields, folder, back, absent=False)
+        changes |= {"masks_dir": str(folder), "run_id": run_id}
+    update_record(dataset, run, **changes)
+    withhold(dataset, fields, folder, moved.gone, absent=True, tag=details["tag"])
+    withhold(dataset, fields, folder, moved.back, absent=False)
     change_review(dataset, run, lambda record: _noted(record, details))
-    if gone or back:
+    if moved.gone or moved.back:
         folders.sweep(folder, dataset, run_id, paths_of(dataset, fields))
-    return count
 
 
 def _noted(record: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:

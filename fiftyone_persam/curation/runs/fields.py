@@ -87,11 +87,13 @@ DESCRIPTIONS = {
 def declare(dataset: Any, fields: RunFields, target: str) -> None:
     """Add a run's fields to the dataset's schema where they are missing."""
     # Those of what is withheld are made when there is something to withhold.
-    add_missing(dataset, fields, [name for name in fields.types() if not name.endswith(WITHHELD)])
-    if fields.masks is not None:
-        schema.name_values(dataset, fields.masks, {MASK_VALUE: target})
+    names = [name for name in fields.types() if not name.endswith(WITHHELD)]
     labels = [name for name in (fields.masks, fields.instances) if name is not None]
-    schema.colour_fields(dataset, [*labels, *(f"{name}{WITHHELD}" for name in labels)])
+    with schema.schema_lease(dataset):
+        add_missing(dataset, fields, names)
+        if fields.masks is not None:
+            schema.name_values(dataset, fields.masks, {MASK_VALUE: target})
+        schema.colour_fields(dataset, [*labels, *(f"{name}{WITHHELD}" for name in labels)])
 
 
 def paths_of(dataset: Any, fields: RunFields) -> set[str]:

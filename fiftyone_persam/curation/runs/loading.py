@@ -7,7 +7,6 @@ its `RunRecord`, its results what came of it.
 from __future__ import annotations
 
 import datetime
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
-from .fields import WITHHELD, RunFields, fields_of, read_fields
+from .fields import RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
+from .losses import done_ids, lost_fields, lost_files, lost_withheld, withheld_ids
 from .naming import require, run_names
 from .presence import is_absent, presence_threshold
 from .record import (
@@ -99,11 +99,14 @@ class Run:
 
     def summary(self) -> Summary:
         """Counts, timings, and failures with their reasons, as text of several lines."""
-        references = self.record.references
-        what, labels = "not known", ""
+        references = [one for one in self.record.references if one.sample_id]
+        said = [f"the phrase {one.text!r}" for one in self.record.references if one.text]
+        what, labels = " and ".join(said) or "not known", ""
         if references:
             what = Path(references[0].filepath).name
             labels = f", labels in {references[0].label_field!r}"
+            if said:
+                labels += f", {' and '.join(said)}"
         if len(references) > 1:
             objects = len({reference.group for reference in references})
             what = f"{len(references)} photos" + (f" of {objects} objects" if objects > 1 else "")
@@ -132,13 +135,16 @@ class Run:
         if self.name not in run_names(self.dataset):
             return lines
         if fields := lost_fields(self.dataset, self.fields):
-            masks = {self.fields.masks, self.fields.instances} & set(fields)
-            cure = (
-                "resume_run makes them again"
-                if masks
-                else "only segment(..., overwrite=True) makes their values again"
-            )
+            made = {self.fields.masks, self.fields.instances} & set(fields)
+            cure = "resume_run makes them again"
+            if not made:
+                cure = "only segment(..., overwrite=True) makes their values again"
             lines.append(f"Deleted:    fields {', '.join(fields)}: {cure}")
+        if absent := lost_withheld(self.dataset, self.fields):
+            lines.append(
+                f"Deleted:    what was found in {len(absent)} photos without the object: "
+                "resume_run makes it again"
+            )
         if files := lost_files(self.dataset, self.name):
             first = next(iter(files.values()))
             lines.append(
@@ -220,61 +226,6 @@ def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
     return list(dataset.load_run_view(name).values("id"))
 
 
-def done_ids(dataset: Any, name: str) -> set[str]:
-    """The photos that have a mask of a run."""
-    if not dataset.has_field(name):
-        return set()
-    return set(database.photos_of(dataset).exists(name).values("id"))
-
-
-def kept_ids(dataset: Any, name: str) -> set[str]:
-    """The photos that have a mask of a run which can be read: its file, if it has one, is there.
-
-    Reads folders, not files: a hundred thousand masks cost a second.
-    """
-    done = done_ids(dataset, name)
-    return done - lost_files(dataset, name).keys() if done else done
-
-
-def lost_files(dataset: Any, name: str) -> dict[str, str]:
-    """Sample id -> the first file of a run's masks, shown or withheld, that is not there."""
-    fields, photos = read_fields(dataset, name), database.photos_of(dataset)
-    paths: list[str] = []
-    for field in (fields.masks, fields.instances):
-        suffix = "mask_path" if field == fields.masks else "detections.mask_path"
-        for label in (field, f"{field}{WITHHELD}"):
-            if field is not None and dataset.has_field(label):
-                paths.append(f"{label}.{suffix}")
-    if not paths:
-        return {}
-    ids, *columns = photos.values(["id", *paths])
-    files = _Files()
-    lost: dict[str, str] = {}
-    for column in columns:
-        for sample_id, value in zip(ids, column, strict=True):
-            named = value if isinstance(value, list) else [value]
-            gone = next((one for one in named if one and one not in files), None)
-            if gone is not None:
-                lost.setdefault(sample_id, gone)
-    return lost
-
-
-class _Files:
-    """Which files there are, by a look into each folder rather than at each file."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, set[str]] = {}
-
-    def __contains__(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in self._folders:
-            try:
-                self._folders[folder] = {e.name for e in os.scandir(folder) if e.is_file()}
-            except OSError:
-                self._folders[folder] = set()
-        return name in self._folders[folder]
-
-
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
     name = f"{fields.run}_error"
@@ -291,22 +242,15 @@ def count(dataset: Any, fields: RunFields, ids: list[str], threshold: float) -> 
     # Anybody may have deleted one of the fields by hand: the others still tell what they know.
     done = done_ids(dataset, fields.run)
     failed = set(errors_of(dataset, fields))
-    presence: list[Any] = []
     if dataset.has_field(f"{fields.run}_presence"):
         segmented = database.photos_of(dataset).exists(fields.run)
         presence = segmented.values(f"{fields.run}_presence")
+        absent = sum(is_absent(p, threshold) for p in presence)
+    else:
+        absent = len(done & withheld_ids(dataset, fields.run))
     return {
         "segmented": len(done),
-        "absent": sum(is_absent(p, threshold) for p in presence),
+        "absent": absent,
         "failed": len(failed),
         "remaining": len(database.living(dataset, set(ids) - done - failed)),
     }
-
-
-def lost_fields(dataset: Any, fields: RunFields) -> list[str]:
-    """The fields of a run that somebody has deleted; withheld masks may never have been needed."""
-    return [
-        name
-        for name in fields.types()
-        if not name.endswith(WITHHELD) and not dataset.has_field(name)
-    ]

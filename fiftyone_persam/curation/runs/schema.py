@@ -29,7 +29,10 @@ _HELD = threading.local()
 
 @contextmanager
 def schema_lease(dataset: Any) -> Iterator[None]:
-    """The right to change a dataset's fields; waits for its turn. May be held within itself."""
+    """The right to change a dataset's fields, as they are now; waits for its turn.
+
+    May be held within itself: several changes then cost one look at what others have changed.
+    """
     identity = str(fiftyone_api.dataset_id(dataset))
     held: set[str] = _HELD.__dict__.setdefault("datasets", set())
     if identity in held:
@@ -38,6 +41,7 @@ def schema_lease(dataset: Any) -> Iterator[None]:
     with Lease(dataset, SCHEMA, wait=WAIT, what="the list of fields"):
         held.add(identity)
         try:
+            refresh(dataset)
             yield
         finally:
             held.discard(identity)
@@ -113,7 +117,6 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
 def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
     """Set the mask targets of a field: what each pixel value means."""
     with schema_lease(dataset):
-        refresh(dataset)
         if dict(dataset.mask_targets.get(field) or {}) != dict(targets):
             dataset.mask_targets[field] = dict(targets)
             dataset.save()
@@ -122,7 +125,6 @@ def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
 def colour_fields(dataset: Any, names: Iterable[str]) -> None:
     """Give fields that belong together a colour of their own in the App; see `colours`."""
     with schema_lease(dataset):
-        refresh(dataset)
         if colours.add(dataset, names):
             dataset.save()
 
@@ -130,7 +132,6 @@ def colour_fields(dataset: Any, names: Iterable[str]) -> None:
 def edit_field(dataset: Any, name: str, edit: Callable[[Any], None]) -> None:
     """Change what is editable of a field: its description, its ``info``."""
     with schema_lease(dataset):
-        refresh(dataset)
         if (field := dataset.get_field(name)) is not None:
             edit(field)
             field.save()
@@ -139,7 +140,6 @@ def edit_field(dataset: Any, name: str, edit: Callable[[Any], None]) -> None:
 def remove_empty_group(dataset: Any, name: str) -> None:
     """Remove a group of the App's sidebar that has no field any more."""
     with schema_lease(dataset):
-        refresh(dataset)
         fiftyone_api.delete_empty_sidebar_group(dataset, name)
 
 
@@ -168,9 +168,10 @@ def stored_fields(dataset: Any) -> set[str]:
 
 
 def _change(dataset: Any, change: Callable[[], None], done: Callable[[set[str]], bool]) -> None:
-    for _ in range(TRIES):
+    for tried in range(TRIES):
         with schema_lease(dataset):
-            refresh(dataset)
+            if tried:  # somebody who takes no lease; within an outer one nothing was read again
+                refresh(dataset)
             change()
         make_durable()  # a database that is killed forgets, and samples would have unknown fields
         if done(stored_fields(dataset)):

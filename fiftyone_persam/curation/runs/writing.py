@@ -15,6 +15,7 @@ from ...engine.rendering import ABSENT, file_name
 from ...engine.writing import write_mask
 from ...sam.mask_images import read_mask_file
 from ..database import photos_of, with_retries, write_samples
+from ..labels.sizes import read_shown_size
 from .fields import WITHHELD, RunFields, add_missing
 
 CHUNK = 500
@@ -94,19 +95,20 @@ def withhold(
         tag: see `masks_dir`.
     """
     ids = list(ids)
-    names = [name for name in (fields.masks, fields.instances) if name is not None]
+    # One of them may have been deleted by hand.
+    names = [n for n in (fields.masks, fields.instances) if n is not None and dataset.has_field(n)]
     if ids:
         add_missing(dataset, fields, [f"{name}{WITHHELD}" for name in names])
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         changes: dict[str, dict[str, Any]] = {}
         for name in names:
-            labels = ["id", name, f"{name}{WITHHELD}"]
+            labels = ["id", "filepath", name, f"{name}{WITHHELD}"]
             view = photos_of(dataset).select(chunk)
             rows = with_retries(lambda v=view, n=labels: v.values(n))  # type: ignore[misc]
-            for i, shown, kept in zip(*rows, strict=True):
+            for i, photo, shown, kept in zip(*rows, strict=True):
                 if shown is not None and (kept is None) == absent:
-                    new = _emptied(i, shown, masks_dir, tag) if absent else kept
+                    new = _emptied(i, photo, shown, masks_dir, tag) if absent else kept
                     changes.setdefault(i, {})[name] = new
                     changes[i][f"{name}{WITHHELD}"] = shown if absent else None
         with_retries(lambda c=changes: write_samples(dataset, c))  # type: ignore[misc]
@@ -155,15 +157,21 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     return fo.Keypoints(keypoints=points)
 
 
-def _emptied(sample_id: str, label: Any, masks_dir: Path, tag: str) -> Any:
+def _emptied(sample_id: str, photo: str, label: Any, masks_dir: Path, tag: str) -> Any:
     if isinstance(label, fo.Detections):
         return fo.Detections()
     if label.mask_path is None:
         return fo.Segmentation(mask=np.zeros(np.asarray(label.mask).shape[:2], np.uint8))
-    # FiftyOne's own reader waits for ever where somebody has put a pipe in the file's place.
-    stored = read_mask_file(Path(label.mask_path))
-    pixels = stored.colours if stored.values is None else stored.values
-    empty = np.zeros(np.asarray(pixels).shape[:2], np.bool_)
     path = masks_dir / file_name(sample_id, ABSENT, tag)
-    write_mask(empty, path)
+    write_mask(np.zeros(_size_of(Path(label.mask_path), photo), np.bool_), path)
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
+
+
+def _size_of(mask: Path, photo: str) -> tuple[int, int]:
+    """(H, W) of a mask's file; where somebody has deleted it, of its photo as it is shown."""
+    if not mask.exists():
+        return read_shown_size(photo)
+    # FiftyOne's own reader waits for ever where somebody has put a pipe in the file's place.
+    stored = read_mask_file(mask)
+    height, width = np.asarray(stored.colours if stored.values is None else stored.values).shape[:2]
+    return height, width

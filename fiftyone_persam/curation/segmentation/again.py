@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import PersamError
 from ..checks import as_plain, check_progress, check_switches
-from ..database import photos_of, root
+from ..database import root, selected
 from ..labels.references import resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
@@ -91,7 +91,7 @@ def segment_again(
     parameters = record.parameters
     try:
         return segment(
-            photos_of(dataset).select(redo),
+            selected(dataset, redo),
             reference=references,
             method=record.method,
             model=record.model,

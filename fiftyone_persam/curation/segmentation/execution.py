@@ -15,7 +15,7 @@ from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
 from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
-from ..database import clear_samples, make_durable, with_retries
+from ..database import PART, clear_samples, make_durable, with_retries
 from ..fiftyone_api import (
     drop_unlisted_runs,
     put_run_results,
@@ -67,6 +67,8 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
         if plan.exists:
             names = naming.names_of(plan.fields)
             schema.check_unlocked(plan.dataset, names, f"writing run {plan.name!r}")
+        for mark in plan.marks:  # before the record that names them
+            mark.write()
         record = _begin(plan, backend_name(backend))
         started = time.perf_counter()
         state, reason = RunState.FAILED, ""
@@ -127,7 +129,9 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     else:
         drop_unlisted_runs(dataset, plan.name)
         # On the photos of the call, so that a run that is killed right now can still be resumed.
-        plan.samples.register_run(plan.name, record.to_config(dataset.init_run()))
+        # One that names more than a document can hold is stored by its results alone.
+        view = plan.samples if database.named_in(plan.samples) <= PART else dataset.view()
+        view.register_run(plan.name, record.to_config(dataset.init_run()))
         _save_results(plan, ids=plan.ids, timings={})
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
@@ -190,7 +194,7 @@ def _forgotten(plan: Plan) -> list[PhotoTask]:
         ended |= set(dataset.exists(f"{plan.name}_error").values("id"))
         missing = {task.id for task in plan.tasks} - ended
         if missing:  # those that somebody has deleted in the meantime are not lost
-            missing = set(dataset.select(list(missing)).values("id"))
+            missing = database.living(dataset, missing)
         return [task for task in plan.tasks if task.id in missing]
 
     return with_retries(look)

@@ -6,7 +6,9 @@ from typing import Any
 
 import fiftyone as fo
 import numpy as np
+import numpy.typing as npt
 
+from ...engine.rendering import tight_box
 from ...errors import BadReferenceError, PersamError
 from ..checks import check_field_name, check_text
 from ..fiftyone_api import dataset_of_sample, new_field
@@ -15,6 +17,11 @@ from ..runs import schema
 from ..runs.naming import owner_of
 
 FIELD = "reference"
+
+
+def reference_field(run: str) -> str:
+    """The field of the labels that were chosen for a run; it stays when the run goes."""
+    return f"{run}_reference"
 
 
 def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FIELD) -> str:
@@ -41,13 +48,103 @@ def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FI
     check_text("label", label)
     check_field_name("field", field)
     relative = _relative(box, read_shown_size(sample.filepath))
+    check_markable(dataset, field)
+    marked = _marked(sample, field)
+    for known in marked:
+        if known.label == label and np.allclose(known.bounding_box, relative, atol=1e-6):
+            return str(known.id)
+    return _add(sample, field, marked, fo.Detection(label=label, bounding_box=relative))
+
+
+def mark_mask(
+    sample: Any,
+    mask: npt.NDArray[np.bool_],
+    label: str = "object",
+    field: str = FIELD,
+    label_id: str | None = None,
+) -> str:
+    """Mark an object in a photo by a mask, so that `segment` can learn it from there.
+
+    The mask becomes a `fo.Detection` with an instance mask in a field of its own, as in
+    `mark_reference`. A mask that is there already is not written again.
+
+    Args:
+        sample: a photo of a dataset.
+        mask: (H, W) bool at the size of the photo as it is shown, not empty.
+        label: what the object is called.
+        field: the field that takes the label; made if it is missing.
+        label_id: that the label gets; a label that has it is there already, and stays. A new one if
+            None.
+
+    Returns:
+        The label's id.
+
+    Raises:
+        BadReferenceError: the mask is empty, or of another size than the photo.
+        PersamError: the field has labels of another type, belongs to a run, or is locked.
+        PhotoError: the photo cannot be read.
+    """
+    dataset = dataset_of_sample(sample)
+    check_text("label", label)
+    check_field_name("field", field)
+    if mask.shape != (size := read_shown_size(sample.filepath)):
+        raise BadReferenceError(
+            f"a mask of shape {mask.shape} does not fit a photo of {size[1]} x {size[0]} pixels: "
+            f"give {size}, the photo as it is shown"
+        )
+    detection = masked_detection(mask, label)
+    check_markable(dataset, field)
+    marked = _marked(sample, field)
+    if label_id is not None:
+        if any(known.id == label_id for known in marked):
+            return label_id
+        detection.id = label_id
+    else:
+        for known in marked:
+            if _is_same(known, detection):
+                return str(known.id)
+    return _add(sample, field, marked, detection)
+
+
+def _is_same(known: Any, other: Any) -> bool:
+    same_box = np.allclose(known.bounding_box, other.bounding_box, atol=1e-6)
+    if not (same_box and known.label == other.label and known.mask is not None):
+        return False
+    return np.array_equal(known.mask.astype(np.bool_), other.mask)
+
+
+def masked_detection(mask: npt.NDArray[np.bool_], label: str) -> Any:
+    """A `fo.Detection` with a (H, W) mask, cropped to its box.
+
+    Raises:
+        BadReferenceError: the mask is empty.
+    """
+    box = tight_box(mask)
+    if box is None:
+        raise BadReferenceError("the mask is empty: mark the object")
+    x0, y0, x1, y1 = box
+    height, width = mask.shape
+    return fo.Detection(
+        label=label,
+        bounding_box=[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height],
+        mask=mask[y0:y1, x0:x1].copy(),
+    )
+
+
+def check_markable(dataset: Any, field: str) -> None:
+    """Raise PersamError unless a field takes marked objects, or can be made for them."""
     if owner := owner_of(dataset, field):
         raise PersamError(f"field {field!r} belongs to run {owner!r}: choose another field")
     present = dataset.get_field(field)
     if present is not None and getattr(present, "document_type", None) is not fo.Detections:
         raise PersamError(f"field {field!r} does not hold Detections: choose another field")
     schema.check_unlocked(dataset, [field], f"marking a reference in {field!r}")
-    if present is None:
+
+
+def _marked(sample: Any, field: str) -> list[Any]:
+    """What is marked in a photo already; the field is made if it is missing."""
+    dataset = dataset_of_sample(sample)
+    if dataset.get_field(field) is None:
         about = "Objects that somebody has marked as references"
         kind = new_field(
             field,
@@ -58,11 +155,11 @@ def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FI
         schema.add_fields(dataset, {field: kind})
         sample.reload()
     marked = sample[field] or fo.Detections()
-    for known in marked.detections:
-        if known.label == label and np.allclose(known.bounding_box, relative, atol=1e-6):
-            return str(known.id)
-    detection = fo.Detection(label=label, bounding_box=relative)
-    sample[field] = fo.Detections(detections=[*marked.detections, detection])
+    return list(marked.detections)
+
+
+def _add(sample: Any, field: str, marked: list[Any], detection: Any) -> str:
+    sample[field] = fo.Detections(detections=[*marked, detection])
     sample.save()
     return str(detection.id)
 

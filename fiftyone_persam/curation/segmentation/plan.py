@@ -16,11 +16,12 @@ import fiftyone as fo
 from ...engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
 from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
 from ...options import check_values
+from ...personalize.reference import TEXT
 from ...personalize.registries import METHODS, method_info
 from .. import database
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
-from ..labels.references import SampleReference, resolve_references
+from ..labels.references import AnyReference, PhraseReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import choose_folder, owns_folder
@@ -29,6 +30,7 @@ from ..runs.record import Parameters, read_record
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
     from ...sam import PromptableSam
+    from .phrases import Mark
 
 THRESHOLD = "presence_threshold"
 """An argument of `segment` itself, which methods that look at it have as an option."""
@@ -56,6 +58,7 @@ class Plan:
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
         run_id: marks the folder.
+        marks: labels that phrases have found; written when the run begins.
         fitting: seconds that learning the objects took.
         tag: part of the names of this call's files.
     """
@@ -67,13 +70,14 @@ class Plan:
     method: str
     sam: PromptableSam
     parameters: Parameters
-    references: Sequence[SampleReference]
+    references: Sequence[AnyReference]
     predictors: dict[str, Predictor]
     tasks: list[PhotoTask]
     ids: list[str]
     overwrite: bool
     masks_dir: Path
     run_id: str
+    marks: Sequence[Mark] = ()
     fitting: float = 0.0
     tag: str = ""
 
@@ -195,7 +199,7 @@ def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
 
 def choose_references(
     dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
-) -> list[SampleReference]:
+) -> list[AnyReference]:
     """The references of the objects that the photos show."""
     found = resolve_references(
         dataset,
@@ -211,9 +215,10 @@ def choose_references(
     return [one for one in found if one.group in wanted]
 
 
-def _warn_of_several_objects(references: Sequence[SampleReference]) -> None:
+def _warn_of_several_objects(references: Sequence[AnyReference]) -> None:
     """PerSeg's samples name their object: references of several are one by mistake."""
     names: set[str] = set()
+    references = [one for one in references if one.sample_id]
     for home in {one.dataset for one in references}:
         photos = photos_of(fo.load_dataset(home))
         if photos.has_field(OBJECT):
@@ -254,25 +259,18 @@ def check_options(method: str, options: dict[str, Any]) -> None:
     check_values(known, options)
 
 
-def check_texts(method: str, reference: Any) -> None:
-    """Raise BadReferenceError for words given to a method that takes none; str means an id."""
-    from ...personalize import TextReference
-    from ...personalize.checks import several_references_of
-
-    given = reference if isinstance(reference, (list, tuple)) else [reference]
-    info = method_info(method)
-    for one in given:
-        if isinstance(one, TextReference):
-            several_references_of(one, info.references, info.title)
-
-
-def check_kinds(method: str, references: Sequence[SampleReference]) -> None:
+def check_kinds(method: str, references: Sequence[AnyReference]) -> None:
     """Raise BadReferenceError for a label of a kind that the method does not take."""
     from ...personalize.checks import check_kind
 
     info = method_info(method)
     for one in references:
-        check_kind(one.prompt.kind, info.references, info.title)
+        kind = TEXT if isinstance(one, PhraseReference) else one.prompt.kind
+        check_kind(kind, info.references, info.title)
+    if info.needs_text and not any(isinstance(one, PhraseReference) for one in references):
+        raise BadReferenceError(
+            f"{info.title} has no phrase: give one, as in TextReference('the blue mug')"
+        )
 
 
 def choose_cache(cache: Any) -> EmbeddingCache | None:
@@ -294,11 +292,12 @@ def fit(
     method: str,
     sam: PromptableSam,
     parameters: Parameters,
-    references: Sequence[SampleReference],
+    references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Predictor], Parameters]:
     """One fitted predictor per object, and the parameters with all of the method's defaults."""
     from ...engine import encode_files
+    from ...personalize import TextReference
 
     build: Any = METHODS[method]
     options = dict(parameters.options)
@@ -308,13 +307,16 @@ def fit(
     settings: dict[str, Any] = {}
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
-        first = chosen[0].load()
-        loaded = [first, *(one.load(first.contrast) for one in chosen[1:])]
+        shown = [one for one in chosen if not isinstance(one, PhraseReference)]
+        loaded: list[Any] = [shown[0].load()] if shown else []
+        contrast = loaded[0].contrast if shown else None
+        loaded += [one.load(contrast) for one in shown[1:]]
         encoded = None
-        if cache is not None:
-            encoded = encode_files(sam, [one.filepath for one in chosen], cache, first.contrast)
+        if cache is not None and shown:
+            encoded = encode_files(sam, [one.filepath for one in shown], cache, contrast)
+        said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
         predictor = build(sam, **options)
-        fitted[group] = predictor.fit(loaded, encoded)
+        fitted[group] = predictor.fit([*said, *loaded], encoded)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)

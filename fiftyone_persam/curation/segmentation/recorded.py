@@ -10,8 +10,10 @@ from typing import Any
 import fiftyone as fo
 
 from ...errors import BadReferenceError, problem_of
+from ...personalize.reference import TEXT
 from ..fiftyone_api import dataset_name
-from ..labels.references import SampleReference, resolve_references
+from ..labels.references import AnyReference, PhraseReference, resolve_references
+from ..labels.shapes import LabelPrompt
 from ..runs.record import ReferenceRecord
 
 RESUMED = "start the run again with overwrite=True and another reference"
@@ -20,7 +22,7 @@ TRIED_AGAIN = "give keep_references=False to learn from the new reference alone"
 
 def recorded_references(
     dataset: Any, records: Sequence[ReferenceRecord], otherwise: str, unchanged: bool = False
-) -> list[SampleReference]:
+) -> list[AnyReference]:
     """What a run has learnt its object from, wherever that is by now.
 
     A reference is looked for in the dataset that it was in. Where that is gone, or the photo is
@@ -40,9 +42,9 @@ def recorded_references(
     return [_find(dataset, record, otherwise, unchanged) for record in records]
 
 
-def _find(
-    dataset: Any, record: ReferenceRecord, otherwise: str, unchanged: bool
-) -> SampleReference:
+def _find(dataset: Any, record: ReferenceRecord, otherwise: str, unchanged: bool) -> AnyReference:
+    if record.kind == TEXT:
+        return PhraseReference(record.text or "", record.dataset or dataset.name)
     name = os.path.basename(record.filepath)
     home = _home(dataset, record)
     if home is None:
@@ -61,10 +63,12 @@ def _find(
             f"the label of reference {name} has changed since the run began: start it again "
             "with overwrite=True, or put the label back"
         )
-    return replace(one, group=record.group)
+    if record.shown is not None:
+        one = replace(one, prompt=LabelPrompt.from_dict(record.shown), stored=one.prompt)
+    return replace(one, group=record.group, text=record.text)
 
 
-def _resolve(home: Any, record: ReferenceRecord, label_id: str | None) -> SampleReference:
+def _resolve(home: Any, record: ReferenceRecord, label_id: str | None) -> Any:
     chosen: Any = record.sample_id if label_id is None else (record.sample_id, label_id)
     (one,) = resolve_references(home, chosen, record.label_field, None, record.mask_value)
     return one

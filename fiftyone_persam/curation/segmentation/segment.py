@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...engine.cache import weights_sha256
-from ...errors import PersamError, RunConflictError
+from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks
 from ..fiftyone_api import root_dataset
 from ..progress import Progress
-from ..runs import loading, presence, stopping
+from ..runs import loading, losses, presence, stopping
 from ..runs.fields import RunFields
 from ..runs.record import RunRecord, RunState
+from . import phrases
 from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
@@ -64,12 +65,16 @@ def segment(
         samples: dataset or view whose photos are segmented.
         reference: what the object is: a sample, a sample id, a (sample or id, label id) pair for
             one of several labels, a view of labelled samples, or a list of these. Several for one
-            object are used together.
+            object are used together. Or words: ``TextReference("the blue mug")`` alone, or in a
+            (sample or id, `TextReference`) pair. Where the method takes none, a model that takes
+            phrases finds the object in that photo, or in the one of up to 8 where it is clearest;
+            the mask is written into ``x_reference`` as a label, and the run learns from that.
         label_field: the references' label field: Segmentation, Detection(s) with or without
             masks, Polyline(s) or Keypoint(s).
-        method: "persam_f", which tunes two numbers to the reference, "persam", which tunes none, or
-            another of `list_methods`.
-        model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own.
+        method: "persam_f", which tunes two numbers to the reference, "persam", which tunes none,
+            "evf_sam", which looks for a phrase in every photo, or another of `list_methods`.
+        model: a name from `list_models`, or a ``segment_anything.modeling.Sam`` of your own. A
+            method that needs a model that takes phrases takes one in place of "sam_lite".
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
         mask_value: which value of the references' segmentation masks is the object ("#rrggbb" in
@@ -110,7 +115,8 @@ def segment(
 
     Raises:
         PersamError: something that was given is wrong; the message says what.
-        BadReferenceError: the reference has no usable label, or an object has no reference.
+        BadReferenceError: the reference has no usable label, an object has no reference, or a
+            phrase finds nothing.
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
@@ -119,7 +125,12 @@ def segment(
     batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
     dataset = root_dataset(photos)
     planning.check_options(method, options)
-    planning.check_texts(method, reference)
+    model = phrases.model_of(method, model)
+    worded = phrases.has_phrase(reference)
+    if worded and group_by is not None:
+        raise BadReferenceError(
+            "a phrase names one object: leave group_by out, or give a labelled photo per object"
+        )
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
@@ -150,12 +161,15 @@ def segment(
         chosen = presence.chosen_threshold(dataset, out_field)
         parameters = replace(parameters, presence_threshold=chosen)
     tasks = planning.choose_photos(photos, group_by)
+    folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
+    reference, marks = phrases.find_phrases(
+        dataset, reference, method, tasks, model, out_field, device, dtype, embeddings
+    )
     references = planning.choose_references(dataset, reference, parameters, tasks)
     planning.check_kinds(method, references)
-    folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = loading.kept_ids(dataset, out_field)
+        done = losses.kept_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
@@ -182,6 +196,7 @@ def segment(
         overwrite=overwrite and exists,
         masks_dir=folder,
         run_id=run_id,
+        marks=marks,
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
@@ -237,7 +252,7 @@ def resume_run(
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = loading.kept_ids(dataset, name)
+    done = losses.kept_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
     if not tasks and record.state == RunState.DONE:
         return run

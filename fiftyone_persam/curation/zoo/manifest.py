@@ -39,7 +39,7 @@ def build_manifest() -> dict[str, Any]:
                 **size,
                 "date_added": _DATE,
                 "requirements": {
-                    "packages": _PACKAGES,
+                    "packages": [*_PACKAGES, *(["sentencepiece"] if info.text else [])],
                     "cpu": {"support": True},
                     "gpu": {"support": True},
                 },

@@ -44,14 +44,20 @@ class Tuning:
     Attributes:
         weights: of the three scales in the decoder's order, summing to 1.
         losses: (step, dice, focal) before every hundredth step and before the last.
+        path: (steps taken, weights) on the way, where it was asked for.
     """
 
     weights: tuple[float, float, float]
     losses: tuple[tuple[int, float, float], ...]
+    path: tuple[tuple[int, tuple[float, float, float]], ...] = ()
 
 
 def tune_scales(
-    logits: Sequence[Tensor], targets: Sequence[Tensor], steps: int = 1000, lr: float = 1e-3
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    steps: int = 1000,
+    lr: float = 1e-3,
+    every: int = 0,
 ) -> Tuning:
     """Tune the weights of the mask scales on one or more reference photos.
 
@@ -62,12 +68,14 @@ def tune_scales(
         targets: per reference (H, W) bool. The loss is the mean over references.
         steps: number of optimiser steps; 0 leaves the weights at 1/3.
         lr: learning rate of the first step.
+        every: remember the weights after each so many steps; 0 remembers none.
     """
     pixels = [_Pixels.of(maps, target) for maps, target in zip(logits, targets, strict=True)]
     weights = np.full(2, 1 / 3)
     optimiser = _AdamW(steps, lr)
     expansion = _Expansion.at(weights, pixels)
     losses: list[tuple[int, float, float]] = []
+    path = {0: weights}
     reach = _FIRST_REACH
     while optimiser.step < steps:
         saved, start, kept = optimiser.copy(), weights, len(losses)
@@ -76,6 +84,8 @@ def tune_scales(
             if optimiser.step % 100 == 0 or optimiser.step == steps - 1:
                 losses.append((optimiser.step, dice, focal))
             weights = optimiser.update(weights, gradient)
+            if every and (optimiser.step % every == 0 or optimiser.step == steps):
+                path[optimiser.step] = weights  # written again where a stretch is repeated
         renewed = _Expansion.at(weights, pixels)
         exact, approximate = renewed.loss(weights)[2], expansion.loss(weights)[2]
         error = np.abs(exact - approximate).max() / max(np.abs(exact).max(), ADAM_EPS)
@@ -86,8 +96,13 @@ def tune_scales(
         if error < _TOLERANCE / 3:
             reach = min(reach * 1.5, _REACH_LIMITS[1])
         expansion = renewed
+    passed = tuple((step, _three(there)) for step, there in path.items()) if every else ()
+    return Tuning(_three(weights), tuple(losses), passed)
+
+
+def _three(weights: Vector) -> tuple[float, float, float]:
     w1, w2 = (float(w) for w in weights)
-    return Tuning((1 - w1 - w2, w1, w2), tuple(losses))
+    return 1 - w1 - w2, w1, w2
 
 
 @dataclass
