@@ -235,12 +235,16 @@ def _encode(job: Job, batch: Batch, keepers: WriteBehind[None]) -> list[ImageEmb
     fresh = [loaded for _, loaded in batch if isinstance(loaded, _Fresh)]
     step = 1 if job.sam.device.type in ENCODE_ALONE else max(1, len(fresh))
     new: dict[_Fresh, ImageEmbedding] = {}
+    execution = getattr(job.sam, "execution", None)
+    compiling = 0.0 if execution is None else execution.compiling
     for start in range(0, len(fresh), step):
         chunk = fresh[start : start + step]
         photos: list[Any] = [one.photo for one in chunk]
         encoded = job.sam.encode_resized(photos, [one.size for one in chunk])
         new.update(zip(chunk, encoded, strict=True))
     job.timings.photos_encoded += len(fresh)
+    if execution is not None:
+        job.timings.compiling += execution.compiling - compiling
     for one in fresh:
         if job.cache is not None and one.key is not None:
             keepers.submit(keep, job.cache, one.key, new[one])

@@ -41,10 +41,11 @@ def _position_terms(
     line, at, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     batch, head = at // heads, at % heads
     steps = part * BLOCK + tl.arange(0, BLOCK)
+    # What is outside reads what is inside: no address that a mask has to keep from being read.
     if BY_ROW:
-        tokens, inside = line * W + steps, steps < W
+        tokens, inside = line * W + tl.minimum(steps, W - 1), steps < W
     else:
-        tokens, inside = steps * W + line, steps < H
+        tokens, inside = tl.minimum(steps, H - 1) * W + line, steps < H
     d0, k = tl.arange(0, D0), tl.arange(0, BLOCK_K)
     queries = qkv + (batch.to(tl.int64) * H * W + tokens[:, None]) * stride_token + head * D
     rows = table + ((line % SIDE) * SIDE + k[None, :]) * D
@@ -84,10 +85,11 @@ def _global_attention(
     batch, head = at // heads, at % heads
     count = H * W
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    inside = m < count
+    m = tl.minimum(m, count - 1)
     n = tl.arange(0, BLOCK_N)
     d0 = tl.arange(0, D0)
     d1 = D0 + tl.arange(0, D1)
-    inside = m < count
     base = qkv + batch.to(tl.int64) * count * stride_token + head * D
     queries = base + m[:, None] * stride_token
     q0 = tl.load(queries + d0[None, :], mask=inside[:, None], other=0.0)
@@ -175,6 +177,7 @@ def _window_attention(
     if tl.program_id(0) * BLOCK_M >= count:
         return
     inside = m < count
+    m = tl.minimum(m, count - 1)
     tokens = (top_row + m // wide) * W + left + m % wide
     d0 = tl.arange(0, D0)
     d1 = D0 + tl.arange(0, D1)

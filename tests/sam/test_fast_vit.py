@@ -102,7 +102,9 @@ def encoder_errors(scale: float, device: str = "cpu") -> dict[str, float]:
         scale: the residual stream is so many times as large as the random weights make it.
     """
     exact = encoder().to(device)
-    exact.pos_embed.mul_(scale)  # type: ignore[union-attr]
+    exact.pos_embed.mul_(scale / 5)  # type: ignore[union-attr]
+    for block in exact.blocks:
+        nn.init.normal_(block.mlp.lin2.bias, std=scale / 5)  # type: ignore[arg-type, union-attr]
     x = torch.randn(1, 3, 40, 40).to(device)
     wanted = exact(x)
     half = exact.half()
@@ -120,7 +122,7 @@ def main() -> None:
     """In the interpreter's process."""
     errors = [error_of(*case) for case in CASES]
     halves = [error_of(*CASES[index], torch.float16) for index in (0, 3, 5)]
-    encoders = {str(scale): encoder_errors(scale) for scale in (1.0, 1e5)}
+    encoders = {str(scale): encoder_errors(scale) for scale in (5.0, 1e5)}
     print(json.dumps({"float32": errors, "float16": halves, "encoder": encoders}))
 
 
@@ -147,16 +149,16 @@ def test_in_half_precision(interpreted: dict[str, list[float]]) -> None:
 
 
 def test_a_whole_encoder(interpreted: dict[str, dict[str, dict[str, float]]]) -> None:
-    found = interpreted["encoder"]["1.0"]
+    found = interpreted["encoder"]["5.0"]
     assert found["fast"] < 3e-3 and found["fast"] < 1.5 * found["plain"]
 
 
 def test_a_stream_beyond_float16_does_not_overflow(
     interpreted: dict[str, dict[str, dict[str, float]]],
 ) -> None:
-    """The residual stream reaches 100 000 here; float16 ends at 65504."""
+    """The residual stream reaches more than 65504 here, where float16 ends."""
     found = interpreted["encoder"]["100000.0"]
-    assert found["fast"] < 3e-2 < found["plain"]
+    assert found["fast"] < 3e-3 < 0.1 < found["plain"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -208,7 +210,7 @@ def test_compiled_kernels_on_a_gpu(case: tuple[int, ...], dtype: torch.dtype, bo
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("scale", [1.0, 1e5])
+@pytest.mark.parametrize("scale", [5.0, 1e5])
 @torch.inference_mode()
 def test_an_encoder_on_a_gpu(scale: float) -> None:
     assert encoder_errors(scale, "cuda")["fast"] < 3e-2
