@@ -7,6 +7,7 @@ whole. What fails in a batch is computed again by the ordinary way, which finds 
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -62,17 +63,16 @@ class Clock:
 
     def __init__(self, timings: Timings, device: torch.device) -> None:
         self._timings = timings
+        self._device = device
         self._on_device = device.type == "cuda"
         self._open: deque[tuple[str, Any, Any]] = deque()
 
     def start(self) -> Any:
         """Now, on the device."""
         if not self._on_device:
-            import time
-
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def stop(self, stage: str, started: Any) -> None:

@@ -174,7 +174,7 @@ class Execution:
         if not speed.on("graphs", device):
             return function(pixels)
         (found,) = self.graphs(("encode", id(encoder)), lambda x: (function(x),), [pixels])
-        return found.clone()
+        return found
 
     def uses_kernels(self, encoder: nn.Module, device: torch.device) -> bool:
         """Whether an encoder's attention is computed by the Triton kernels on a device."""

@@ -52,6 +52,13 @@ def applies(encoder: Any) -> bool:
 
 def encode(encoder: Any, pixels: Tensor) -> Tensor:
     """(B, 3, S, S) normalised photos -> (B, C, h, w), as the encoder itself to within rounding."""
+    if pixels.device.type != "cuda":
+        return _encode(encoder, pixels)
+    with torch.cuda.device(pixels.device):  # Triton launches on the current device
+        return _encode(encoder, pixels)
+
+
+def _encode(encoder: Any, pixels: Tensor) -> Tensor:
     from . import attention_kernels as kernels
 
     dtype = pixels.dtype

@@ -46,11 +46,17 @@ class Graphs:
             given: its arguments.
 
         Returns:
-            Tensors that the next call of this name with the same shapes may overwrite.
+            Tensors that nobody else has.
         """
         first = next(tensor for tensor in given if tensor is not None)
         if first.device.type != "cuda" or torch.is_grad_enabled():
             return function(*given)
+        with torch.cuda.device(first.device):
+            return self._on_cuda(name, function, given)
+
+    def _on_cuda(
+        self, name: Any, function: Callable[..., Tensors], given: Sequence[Tensor | None]
+    ) -> Tensors:
         key = (name, *(None if t is None else (t.shape, t.dtype, t.device) for t in given))
         with self._lock:
             if key not in self._graphs:
@@ -80,8 +86,7 @@ class _Graph:
         self._given = [None if one is None else one.clone() for one in given]
         self._graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
         self._results: Tensors = ()
-        device = next(one.device for one in self._given if one is not None)
-        with _RECORDING, torch.cuda.device(device):
+        with _RECORDING:
             try:
                 # Other threads go on pinning memory meanwhile, which "global" would forbid.
                 stream = torch.cuda.Stream()
@@ -100,8 +105,10 @@ class _Graph:
     def __call__(self, function: Callable[..., Tensors], given: Sequence[Tensor | None]) -> Tensors:
         if self._graph is None:
             return function(*given)
-        for kept, new in zip(self._given, given, strict=True):
-            if kept is not None and new is not None:
-                kept.copy_(new)
-        self._graph.replay()
-        return self._results
+        # Whether the record was made in inference mode or not, it can be played in both.
+        with torch.inference_mode():
+            for kept, new in zip(self._given, given, strict=True):
+                if kept is not None and new is not None:
+                    kept.copy_(new)
+            self._graph.replay()
+        return tuple(result.clone() for result in self._results)

@@ -72,6 +72,14 @@ def test_a_large_jpeg_is_decoded_at_a_fraction(image_size: int, scale: int, tmp_
     assert np.abs(through_device(path, image_size) - wanted).mean() < 4
 
 
+def test_a_strip_far_longer_than_the_input() -> None:
+    """A device's filter has no room for it."""
+    strip = np.ascontiguousarray(np.repeat(CAT, 30, axis=1))
+    raw, size = load_raw(strip, 64)
+    assert size == strip.shape[:2] and tuple(raw.pixels.shape) == raw.shape
+    np.testing.assert_array_equal(through_device(strip, 64), resize_photo(strip, 64))
+
+
 @pytest.mark.parametrize("keep", [0, 3, 200, 0.5, 0.9])
 def test_a_damaged_file_says_what_it_always_said(keep: float, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
