@@ -13,9 +13,11 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, ask, choose, refuse
+from .phrase import can_say, phrase_inputs, words_notice, write_phrase
 
 WAY, PICK, SCALE, PAGE, POINT = "way", "pick", "scale", "page", "point"
 REFERENCE = "reference"
+SAY = "say"
 PICTURE = "picture_"
 PICTURE_ROWS = ("offered", "scales", "photos_offered")
 # Percent of the photo's sides: where the box begins, and the point.
@@ -28,8 +30,9 @@ def mark_inputs(ctx: Context, inputs: Any, sample: Any) -> bool:
     """How the object is shown, and what that needs. False if the form cannot go on."""
     from fiftyone_persam.errors import PersamError
 
-    offered = {way: text for way, (text, _, _) in WAYS.items()}
+    offered = {way: text for way, (text, _, _) in WAYS.items() if way != SAY or can_say()}
     choose(inputs, WAY, offered, "Show me your object", default=_way(ctx), radio=True)
+    words_notice(inputs)
     try:
         return WAYS[_way(ctx)][1](ctx, inputs, sample)
     except PersamError as error:
@@ -200,6 +203,7 @@ WAYS: dict[str, tuple[str, Ask, Write]] = {
     "propose": ("Click it", proposal_inputs, write_proposal),
     "point": ("A point", point_inputs, write_point),
     "box": ("A box", box_inputs, write_box),
+    SAY: ("Say it", phrase_inputs, write_phrase),
 }
 """Ways of showing the object: name -> text, what the form asks, and what writes the label."""
 

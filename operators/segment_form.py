@@ -12,7 +12,8 @@ from fiftyone.operators.constants import ViewTarget
 from fiftyone_persam.curation.fiftyone_api import is_dynamic_groups, is_patches
 
 from .base import Context, choose, counted, notice, refuse
-from .method_form import chosen_method, option_inputs, sentence
+from .method_form import chosen_method, option_inputs, sentence, takes_words
+from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
 from .streaming import duration
 
@@ -128,6 +129,13 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
             )
 
 
+def chosen_model(ctx: Context) -> str:
+    """The model's name; the one that takes the words where the method needs them."""
+    if takes_words(ctx) and not ctx.params.get("literal"):
+        return chosen_text_model(ctx)
+    return str(ctx.params.get("model", "sam_lite"))
+
+
 def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
     """The run's name, and what it writes."""
     from fiftyone_persam.curation.forms.runs import existing_run, free_name, problem_with_name
@@ -138,6 +146,8 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
         label = None if chosen.marked else chosen.sample[chosen.label_field]
         name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
+    elif ctx.params.get(PHRASE):
+        base = "my_object"
     name = ctx.params.get("out_field")
     prop = inputs.str(
         "out_field",
@@ -267,7 +277,7 @@ def announce(ctx: Context, inputs: Any) -> None:
         count -= there.masks
         beside = f", {there.masks} have a mask of run {there.fields.run!r} already"
     text = f"{counted(count)} will be segmented{beside}"
-    model, method = ctx.params.get("model", "sam_lite"), chosen_method(ctx)
+    model, method = chosen_model(ctx), chosen_method(ctx)
     if found := estimate(ctx.dataset, model, method, count) if count else None:
         text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
         if found.compiling:

@@ -293,9 +293,37 @@ def _samples(options: Options) -> Any:
 
 
 def _references(options: Options, dataset: Any) -> Any:
+    if options.phrase is None:
+        return _shown(options, dataset)
+    from ..personalize import TextReference, method_info
+
+    words = TextReference(options.phrase)
+    if options.reference is None and options.reference_tag is None:
+        return words
+    if method_info(options.method).needs_text:
+        shown = _shown(options, dataset)
+        several = shown if isinstance(shown, list) else None
+        if several is None:
+            several = [shown] if isinstance(shown, tuple) else list(shown)
+        return [*several, words]
+    if options.reference is None or len(options.reference) != 1 or options.label_id is not None:
+        raise PersamError(
+            f"--phrase finds the object in one photo: give one --reference without a label, or "
+            f"none, or --method {_with_words()}"
+        )
+    return options.reference[0], words
+
+
+def _with_words() -> str:
+    from ..personalize import list_methods
+
+    return " or ".join(info.name for info in list_methods() if info.needs_text)
+
+
+def _shown(options: Options, dataset: Any) -> Any:
     if (options.reference is None) == (options.reference_tag is None):
         given = "no reference" if options.reference is None else "two kinds of reference"
-        raise PersamError(f"{given}: give --reference ID or --reference-tag TAG")
+        raise PersamError(f"{given}: give --reference ID or --reference-tag TAG, or --phrase WORDS")
     if options.label_id is not None:
         if options.reference is None or len(options.reference) != 1:
             raise PersamError("--label-id belongs to one photo: give one --reference")

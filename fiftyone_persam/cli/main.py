@@ -86,6 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--reference", action="append", metavar="ID", help="id of a labelled sample; repeatable"
     )
+    segment.add_argument(
+        "--phrase",
+        metavar="WORDS",
+        help="the object in words, such as 'the blue mug': in the photo of --reference, in a photo "
+        "of the dataset, or, with --method evf_sam, in every photo",
+    )
     segment.add_argument("--label-id", help="which label of the reference")
     segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
