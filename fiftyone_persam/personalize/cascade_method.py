@@ -39,7 +39,7 @@ from .cascade_options import (
 from .checks import check_embeddings, several_references_of
 from .instances import find_instances
 from .learning import Learner
-from .location import Guide, LocationPrior, ReferenceView
+from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
 from .method import Method
 from .prediction import Prediction
 from .reference import Reference
@@ -53,6 +53,9 @@ MODES = {"corrected": "background_removed", "reference": "released"}
 _AGREEMENT_SCALE = 0.1
 POSITIVE_POINTS = 3
 """Positive points of corrected mode."""
+
+# What a subclass must not change to be asked in steps, which pass these by.
+_STEPPED = ("predict_embeddings", "similarities", "locate", "guide", "_decode", "_predictions")
 
 Self = TypeVar("Self", bound="CascadeMethod")
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
@@ -276,10 +279,20 @@ class CascadeMethod(Method):
 
     @property
     def in_steps(self) -> bool:
-        """Whether `begin` can be used, and is worth it on the model's device."""
+        """Whether `begin` can be used, and is worth it on the model's device.
+
+        It can for one object, by a prior such as `AlignedPrior`: the released code's passes depend
+        on one another by way of the host, and so do further objects.
+        """
         execution = getattr(self.sam, "execution", None)
-        wanted = execution is not None and execution.speed.on("passes", self.sam.device)
-        return wanted and pending.can_run(self)
+        if execution is None or not execution.speed.on("passes", self.sam.device):
+            return False
+        return (
+            self.max_instances == 1
+            and not self.prior.exact
+            and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
+            and all(getattr(type(self), one) is getattr(CascadeMethod, one) for one in _STEPPED)
+        )
 
     def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
         """Start to segment photos without waiting for the device; see `pending`."""

@@ -13,25 +13,23 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..sam import ImageEmbedding
+from ..sam import ImageEmbedding, Promptable
 from ..sam.transfers import Download, pack_bits, send, unpack_bits
 from . import prior
 from .assembly import _overlap, prediction_of
-from .cascade import PriorBatch
+from .cascade import Outcome, PriorBatch
 from .device_passes import STAGE_NAMES, Chain, Passes, places_of
-from .location import AlignedPrior, Guide
+from .location import Guide
 from .prediction import Prediction
 from .presence import gather, probability
-
-if TYPE_CHECKING:
-    from .cascade_method import CascadeMethod
+from .state import FittedState
 
 PIXELS_AT_ONCE = 2**26
 """Pixels of masks that are enlarged together: a quarter of a gigabyte."""
@@ -39,31 +37,43 @@ PIXELS_AT_ONCE = 2**26
 Inputs = tuple["Tensor | None", ...]
 
 
-def can_run(method: CascadeMethod) -> bool:
-    """Whether a method can be asked in steps: for one object, by a prior such as `AlignedPrior`.
+class Asked(Protocol):
+    """What is asked of a method whose predictions are made in steps: see `CascadeMethod`."""
 
-    The released code's passes depend on one another by way of the host, and so do further objects.
-    """
-    from .cascade_method import CascadeMethod
+    presence_threshold: float
+    post_refinement: bool
 
-    own = ("predict_embeddings", "similarities", "locate", "guide", "_decode", "_predictions")
-    return (
-        method.max_instances == 1
-        and not method.prior.exact
-        and getattr(type(method.prior), "guide", None) is AlignedPrior.guide
-        and all(getattr(type(method), name) is getattr(CascadeMethod, name) for name in own)
-    )
+    @property
+    def sam(self) -> Promptable: ...  # noqa: D102
+    @property
+    def state(self) -> FittedState: ...  # noqa: D102
+    @property
+    def positives(self) -> int: ...  # noqa: D102
+    def similarities(  # noqa: D102
+        self, embeddings: Sequence[ImageEmbedding]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+    def scale_weights(self) -> Tensor | None: ...  # noqa: D102
+    def _batch(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        features: Tensor,
+        similarity: Tensor,
+        guide: Guide,
+        best: Tensor,
+    ) -> PriorBatch: ...
+    def _decode(self, batch: PriorBatch) -> Outcome: ...
+    def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]: ...
 
 
 class PendingPredictions:
     """A batch of photos on its way to predictions. Its steps are taken once each, in order.
 
     Args:
-        method: fitted; `can_run` says that it can.
+        method: fitted; `CascadeMethod.in_steps` says that it can.
         embeddings: the photos.
     """
 
-    def __init__(self, method: CascadeMethod, embeddings: Sequence[ImageEmbedding]) -> None:
+    def __init__(self, method: Asked, embeddings: Sequence[ImageEmbedding]) -> None:
         self._method = method
         self._embeddings = list(embeddings)
         with torch.inference_mode():
