@@ -13,10 +13,15 @@ OPTION = "option_"
 
 
 def method_inputs(ctx: Context, inputs: Any) -> None:
-    """Which method."""
+    """Which method: what it does in one sentence, and how long that takes on this machine."""
     from fiftyone_persam.personalize import list_methods
+    from fiftyone_persam.personalize.tuning.timing import learning_time
 
-    methods = {info.name: f"{info.title}: {info.help}" for info in list_methods()}
+    model = str(ctx.params.get("model") or "sam_lite")
+    methods = {}
+    for info in list_methods():
+        time = learning_time(info.name, model)
+        methods[info.name] = f"{info.title}: {info.help}" + (f" ({time})" if time else "")
     choose(inputs, "method", methods, "Method", default=next(iter(methods)), radio=True)
 
 
@@ -67,6 +72,15 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
                 description=sentence(option.help),
                 required=not option.optional,
             )
+        elif option.kind is bool and option.optional:
+            choose(
+                inputs,
+                name,
+                {"on": "On", "off": "Off"},
+                label,
+                description=sentence(option.help),
+                required=False,
+            )
         elif option.kind is bool:
             inputs.bool(name, view=types.CheckboxView(), **about)
         elif option.kind is int:
@@ -79,7 +93,10 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
 
 def chosen_options(ctx: Context) -> dict[str, Any]:
     """The options that were given to the chosen method; what is left of another one's is not."""
-    given = {option.name: ctx.params.get(OPTION + option.name) for option in _options(ctx)}
+    given = {
+        option.name: _value(option, ctx.params.get(OPTION + option.name))
+        for option in _options(ctx)
+    }
     if ctx.params.get("literal"):  # a call in Python means every word: `segment` refuses the rest
         given |= {
             name.removeprefix(OPTION): value
@@ -87,6 +104,11 @@ def chosen_options(ctx: Context) -> dict[str, Any]:
             if name.startswith(OPTION)
         }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _value(option: Any, given: Any) -> Any:
+    """What was given; a switch that may be left to the mode is a choice of two words."""
+    return {"on": True, "off": False}.get(given, given) if option.kind is bool else given
 
 
 def sentence(text: str) -> str:
