@@ -3,9 +3,9 @@
     python -m benchmarks.ablation ../shared/data/perseg_dev --model sam_lite
 
 Each row has the parts of the row before and one more, from a single positive point to PerSAM-F, in
-``mode="corrected"`` (``--mode reference`` for the released code; its last row drops the parts that
-PerSAM-F drops there). Without an album: PerSeg at PERSEG_DIR, else the demo's own album. The last
-line has ``name mIoU`` pairs.
+``mode="corrected"`` (``--mode reference`` for the released code, whose PerSAM-F drops the guidance
+instead of adding to it). Without an album: PerSeg at PERSEG_DIR, else the demo's own album. The
+last line has ``name mIoU`` pairs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def row(sam: fp.PromptableSam, name: str, mode: str) -> Any:
     """The method of a row, not yet fitted."""
     options: dict[str, Any] = {"mode": mode, "presence_threshold": 0, "positive_points": 1}
     if name == "scale_tuning":
-        return fp.PerSAMF(sam, **options)
+        on = {part: mode != "reference" or part == "post_refinement" for part in PARTS}
+        return fp.PerSAMF(sam, **options, **on)
     count = list(PUBLISHED).index(name)
     switches = {part: number < count for number, part in enumerate(PARTS)}
     return fp.PerSAM(sam, **options, **switches)

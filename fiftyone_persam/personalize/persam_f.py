@@ -51,8 +51,9 @@ class PerSAMF(CascadeMethod):
 
     In the paper the weights come on top of PerSAM's guidance. The released code drops guided
     attention, semantic prompt and negative point instead, and its target feature is half mean, half
-    maximum: that is ``mode="reference"``. On both albums of `benchmarks.tuning` the paper's way is
-    better, so ``mode="corrected"`` has it.
+    maximum: that is ``mode="reference"``. ``mode="corrected"`` keeps what is better on both albums
+    that it was measured on (`benchmarks/TUNING.md`): the mean as target feature, and the semantic
+    prompt.
 
     Args:
         sam: from `load_sam`, or a ``segment_anything.modeling.Sam``.
@@ -63,9 +64,8 @@ class PerSAMF(CascadeMethod):
         views: other views of each reference by which the best of the steps is chosen; 0 takes the
             last.
         seed: of the views.
-        negative_prior: also prompt with the least similar cell. None is True in corrected mode and
-            False in reference mode.
-        guided_attention, semantic_prompt: as in `PerSAM`; None as for ``negative_prior``.
+        negative_prior, guided_attention: as in `PerSAM`.
+        semantic_prompt: as in `PerSAM`; None is True in corrected mode and False in reference mode.
         options: as in `PerSAM`.
 
     Raises:
@@ -89,25 +89,28 @@ class PerSAMF(CascadeMethod):
         lr: LearningRate = 1e-3,
         views: Views = 0,
         seed: Seed = 0,
-        negative_prior: NegativePrior | None = None,
-        guided_attention: GuidedAttention | None = None,
+        negative_prior: NegativePrior = False,
+        guided_attention: GuidedAttention = False,
         semantic_prompt: SemanticPrompt | None = None,
         **options: Any,
     ) -> None:
-        released = mode == "reference"
-        switches = {
-            "negative_prior": negative_prior,
-            "guided_attention": guided_attention,
+        given = {
+            "scale_tuning": scale_tuning,
+            "steps": steps,
+            "lr": lr,
+            "views": views,
+            "seed": seed,
             "semantic_prompt": semantic_prompt,
         }
-        check_values(
-            self.options(),
-            {"scale_tuning": scale_tuning, "steps": steps, "lr": lr, "views": views, "seed": seed}
-            | switches,
+        check_values(self.options(), given)
+        super().__init__(
+            sam,
+            mode,
+            negative_prior=negative_prior,
+            guided_attention=guided_attention,
+            semantic_prompt=mode != "reference" if semantic_prompt is None else semantic_prompt,
+            **options,
         )
-        for name, one in switches.items():
-            options[name] = not released if one is None else one
-        super().__init__(sam, mode, **options)
         self.scale_tuning = scale_tuning
         self.steps = int(steps)
         self.lr = float(lr)

@@ -57,10 +57,10 @@ def test_options_of_the_chosen_method_alone(method: str, photos: fo.Dataset) -> 
 def test_a_switch_that_may_be_left_to_the_mode(
     given: str | None, meant: bool, photos: fo.Dataset
 ) -> None:
-    shown = form(photos, "persam_f", more=True)["option_guided_attention"]
+    shown = form(photos, "persam_f", more=True)["option_semantic_prompt"]
     assert isinstance(shown.type, types.Enum) and not shown.required
     more: dict[str, Any] = {"more": True, "out_field": "mine", "option_steps": 1}
     if given is not None:
-        more["option_guided_attention"] = given
+        more["option_semantic_prompt"] = given
     form(photos, "persam_f", **more).execute()
-    assert fp.load_run(photos, "mine").record.parameters.options["guided_attention"] is meant
+    assert fp.load_run(photos, "mine").record.parameters.options["semantic_prompt"] is meant

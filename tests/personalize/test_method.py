@@ -81,7 +81,7 @@ def test_methods_say_what_they_are() -> None:
     assert infos["persam"].title == "PerSAM" and infos["persam"].help == PerSAM.help
     options = {option.name: option for option in infos["persam_f"].options}
     assert {"mode", "steps", "lr", "scale_tuning", "negative_prior"} <= set(options)
-    assert options["negative_prior"].default is None and options["steps"].high == 100_000
+    assert options["negative_prior"].default is False and options["steps"].high == 100_000
     assert {one.name: one.default for one in infos["persam"].options}["negative_prior"] is True
     assert all(option.help for info in infos.values() for option in info.options)
     assert infos["persam"].references == ("mask", "box", "points")
