@@ -20,6 +20,7 @@ from .streaming import DETACHED, Progress, ProgressStore, stream
 
 PLUGIN = "@fiftyone-persam/persam"
 ICON = "center_focus_strong"
+LONG = 36  # letters of a choice that gets a line of its own
 
 # Import name -> what to install. Looked up, not imported: a form must open in a blink.
 NEEDED = {
@@ -224,9 +225,27 @@ def refuse(inputs: Any, message: str, advice: str = "", name: str = "problem") -
     prop.error_message = f"{message} {advice}".strip()
 
 
+def ask(inputs: Any, message: str, advice: str = "", name: str = "asked") -> None:
+    """Say what the form waits for, and keep it from being executed until then."""
+    prop = inputs.view(name, types.Notice(label=message, description=advice))
+    prop.invalid = True
+    prop.error_message = f"{message} {advice}".strip()
+
+
 def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
     """Show a line of text in the form."""
     inputs.view(name, (types.Warning if warning else types.Notice)(label=text))
+
+
+def narrow_table() -> Any:
+    """A table that fits beside the grid and into a form: by default one is 650 pixels wide."""
+    cells = {"& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"}}
+    return types.TableView(componentsProps={"table": {"sx": {"minWidth": 0, **cells}}})
+
+
+def counted(count: int) -> str:
+    """So many photos, in words that fit the number."""
+    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def choose(
@@ -242,7 +261,9 @@ def choose(
 ) -> None:
     """A drop-down (or radio buttons) of values with their labels."""
     labelled = choices if isinstance(choices, dict) else {value: value for value in choices}
-    view = types.RadioGroup() if radio else types.DropdownView()
+    # Long texts beside each other would begin anywhere in a line.
+    aligned = "vertical" if any(len(text) > LONG for text in labelled.values()) else "horizontal"
+    view = types.RadioGroup(orientation=aligned) if radio else types.DropdownView()
     for value, text in labelled.items():
         view.add_choice(value, label=text, description=details(value))
     inputs.enum(

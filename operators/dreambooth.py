@@ -7,9 +7,9 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, choose, notice, refuse
+from .base import Context, PersamOperator, choose, refuse
 from .evaluation import chosen_samples, mask_fields
-from .handover import told_left_out
+from .handover import announce_amount, told_left_out
 from .importing import folder_of
 from .runs import run_names
 from .streaming import Progress
@@ -100,25 +100,25 @@ class ExportDreamBooth(PersamOperator):
             description=f"Off: also those that nobody has looked at ({counts.todo})",
         )
         wide = ctx.params.get("only_accepted") is False
-        amount = counts.accepted + (counts.todo if wide else 0)
-        if amount:
-            notice(inputs, "amount", f"{amount} photo{'' if amount == 1 else 's'}.")
-        else:
-            refuse(
-                inputs,
-                f"Run {run!r} has no mask here that is accepted.",
-                "Accept some in the review panel first, or take those not looked at.",
-                name="no_masks",
-            )
+        announce_amount(
+            inputs,
+            counts.accepted + (counts.todo if wide else 0),
+            f"Run {run!r} has no mask here that is accepted.",
+            "Accept some in the review panel first, or take those not looked at.",
+        )
 
     def _label_inputs(self, ctx: Context, inputs: Any, field: str) -> None:
         from fiftyone_persam.curation.database import photo_ids, photos_of
 
         photos = photos_of(ctx.dataset).select(photo_ids(chosen_samples(ctx)))
-        if amount := len(photos.exists(field)):
-            notice(inputs, "amount", f"{amount} photos have labels.")
-        else:
-            refuse(inputs, f"No photo here has a label in {field!r}.", name="no_masks")
+        amount = len(photos.exists(field))
+        announce_amount(
+            inputs,
+            amount,
+            f"No photo here has a label in {field!r}.",
+            "Choose other masks above.",
+            what=" has labels" if amount == 1 else " have labels",
+        )
 
     def _folder_inputs(self, ctx: Context, inputs: Any) -> None:
         from fiftyone_persam.curation.handover.dreambooth import check_out_dir

@@ -8,7 +8,7 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 from fiftyone.operators.constants import ViewTarget
 
-from .base import Context, PersamOperator, choose, notice, refuse, show_fields
+from .base import Context, PersamOperator, choose, narrow_table, notice, refuse, show_fields
 from .runs import run_names
 from .segment import plain_metrics
 from .streaming import Progress
@@ -167,7 +167,11 @@ class CompareRuns(PersamOperator):
         by_gain = ctx.params.get("by_gain") and comparison.gain is not None
         view = comparison.by_gain(ctx.dataset) if by_gain else comparison.view(ctx.dataset)
         return {
-            "summary": comparison.summary(),
+            "summary": (summary := comparison.summary()),
+            "rows": [
+                {"what": _in_words(what, run_a, run_b), "value": str(value)}
+                for what, value in summary.items()
+            ],
             "field": f"{run_a}_vs_{run_b}",
             "ids": view.values("id"),
         }
@@ -186,7 +190,12 @@ class CompareRuns(PersamOperator):
     def resolve_output(self, ctx: Context) -> Any:
         """The numbers of the comparison."""
         outputs = types.Object()
-        outputs.obj("summary", label="Comparison", view=types.KeyValueView())
+        # FiftyOne's view of keys and values breaks every key into a word a line.
+        view, rows = narrow_table(), types.Object()
+        for name, label in (("what", "What"), ("value", "Value")):
+            rows.str(name, label=label)
+            view.add_column(name, label=label)
+        outputs.list("rows", rows, view=view)
         return types.Property(outputs, view=types.View(label="Comparison"))
 
     def __call__(
@@ -201,6 +210,19 @@ class CompareRuns(PersamOperator):
         return self.call(
             sample_collection, run_a=run_a, run_b=run_b, gt_field=gt_field, by_gain=by_gain
         )
+
+
+def _in_words(what: str, run_a: str, run_b: str) -> str:
+    """A number of a comparison, as somebody reads it who sees it for the first time."""
+    words = {
+        "photos": "Photos",
+        "mean agreement": "Their mean agreement (IoU of the two masks)",
+        "IoU below 0.5": "Photos where they hardly agree (IoU below 0.5)",
+        f"{run_a} better": f"Photos where {run_a} is better",
+        f"{run_b} better": f"Photos where {run_b} is better",
+        "mean gain": f"Mean IoU that {run_b} gains",
+    }
+    return words.get(what, what)
 
 
 def mask_fields(dataset: Any) -> list[str]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, choose, notice, refuse, show_fields
+from .base import Context, PersamOperator, choose, counted, notice, refuse, show_fields
 from .evaluation import chosen_samples, group_input
 from .importing import folder_of
+from .method_form import sentence
 from .runs import choose_run
 from .streaming import Progress
 
@@ -23,24 +24,31 @@ def state_inputs(ctx: Context, inputs: Any, run: str, required: bool = True) -> 
 
     found = list(choose_photos(chosen_samples(ctx), run, ()).states.values())
     counts = {state: found.count(state) for state in STATES}
-    view = types.DropdownView(multiple=True)
+    view = types.DropdownView(multiple=True, allow_user_input=False)
     for state, text in STATES.items():
         view.add_choice(state, label=f"{text} ({counts[state]})")
     inputs.list(
         "states", types.String(), default=["accepted"], required=True, label="Masks", view=view
     )
     states = [s for s in ctx.params.get("states") or ["accepted"] if s in STATES]
-    amount = sum(counts[state] for state in states)
-    if not amount and required:
-        refuse(
-            inputs,
-            f"Run {run!r} has no mask that is {' or '.join(STATES[s] for s in states)} here.",
-            "Accept some in the review panel first, or choose other masks.",
-            name="no_masks",
-        )
-    else:
-        notice(inputs, "amount", f"{amount} photo{'' if amount == 1 else 's'}.")
+    announce_amount(
+        inputs,
+        sum(counts[state] for state in states),
+        f"Run {run!r} has no mask that is {' or '.join(STATES[s] for s in states)} here.",
+        "Accept some in the review panel first, or choose other masks.",
+        required,
+    )
     return states
+
+
+def announce_amount(
+    inputs: Any, amount: int, missing: str, advice: str, required: bool = True, what: str = ""
+) -> None:
+    """How many photos will be written; with none of those that are required, why and what to do."""
+    if amount or not required:
+        notice(inputs, "amount", f"{counted(amount)}{what}.")
+    else:
+        refuse(inputs, missing, advice, name="no_masks")
 
 
 class PromoteMasks(PersamOperator):
@@ -194,7 +202,7 @@ class ExportMasks(PersamOperator):
         if run is None:
             return
         state_inputs(ctx, inputs, run)
-        formats = {name: one.help for name, one in EXPORTERS.items()}
+        formats = {name: sentence(one.help) for name, one in EXPORTERS.items()}
         choose(inputs, "format", formats, "Format", default="perseg", radio=True)
         inputs.file(
             "export_dir",

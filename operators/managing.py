@@ -6,7 +6,16 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, from_app, missing_packages, notice, refuse, show_fields
+from .base import (
+    Context,
+    PersamOperator,
+    from_app,
+    missing_packages,
+    narrow_table,
+    notice,
+    refuse,
+    show_fields,
+)
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
@@ -318,7 +327,7 @@ def going_on(ctx: Context) -> dict[str, str]:
 def _table(name: str, label: str, *columns: str) -> Any:
     outputs = types.Object()
     rows = types.Object()
-    view = types.TableView()
+    view = narrow_table()
     for column in columns:
         rows.str(column, label=column.capitalize())
         view.add_column(column, label=column.capitalize())

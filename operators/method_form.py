@@ -7,7 +7,11 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, choose, refuse
+from .phrase import can_say
 
+# Scopes of the form that segments; see there.
+SAID, GROUPED = "said", "groups"
+FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
 
@@ -17,12 +21,31 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
     from fiftyone_persam.personalize import list_methods
     from fiftyone_persam.personalize.tuning.timing import learning_time
 
+    words = {info.name for info in list_methods() if info.needs_text}
     model = str(ctx.params.get("model") or "sam_lite")
-    methods = {}
-    for info in list_methods():
-        time = learning_time(info.name, model)
-        methods[info.name] = f"{info.title}: {info.help}" + (f" ({time})" if time else "")
-    choose(inputs, "method", methods, "Method", default=next(iter(methods)), radio=True)
+    methods = {info.name: f"{info.title}: {info.help}" for info in list_methods()}
+    if not ctx.params.get("literal"):
+        if ctx.params.get("scope") == SAID:
+            methods = {name: text for name, text in methods.items() if name in words}
+        elif ctx.params.get("scope") == GROUPED or not can_say():
+            methods = {name: text for name, text in methods.items() if name not in words}
+    default, beside = next(iter(methods)), None
+    if len(methods) > MANY and not (ctx.params.get("more") or ctx.params.get("literal")):
+        # The first ones are what nearly everybody wants; one that was chosen stays.
+        shown = {*list(methods)[:FIRST], ctx.params.get("method")}
+        beside = f"{len(methods) - FIRST} others are there with 'More options'"
+        methods = {name: text for name, text in methods.items() if name in shown}
+    times = {name: learning_time(name, model) for name in methods}
+    methods = {n: text + (f" ({times[n]})" if times[n] else "") for n, text in methods.items()}
+    choose(
+        inputs,
+        "method",
+        methods,
+        "Method",
+        default=default,
+        description=beside,
+        radio=len(methods) > 1,
+    )
 
 
 def check_kind(ctx: Context, inputs: Any, chosen: Any) -> None:
@@ -54,7 +77,22 @@ def chosen_method(ctx: Context) -> str:
     """The method's name; the default one where none was chosen."""
     from fiftyone_persam.personalize import METHODS
 
-    return str(ctx.params.get("method") or next(iter(METHODS)))
+    given = ctx.params.get("method")
+    if ctx.params.get("scope") == SAID and not ctx.params.get("literal"):
+        words = [name for name in METHODS if _needs_text(name)]
+        return str(given if given in words else words[0])
+    return str(given or next(iter(METHODS)))
+
+
+def takes_words(ctx: Context) -> bool:
+    """Whether the chosen method needs a phrase."""
+    return _needs_text(chosen_method(ctx))
+
+
+def _needs_text(method: str) -> bool:
+    from fiftyone_persam.personalize import METHODS, method_info
+
+    return method in METHODS and method_info(method).needs_text
 
 
 def option_inputs(ctx: Context, inputs: Any) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import PLUGIN, Context, show_fields
-from .panel_parts import EVALUATION, bars, header
+from .base import PLUGIN, Context, narrow_table, show_fields
+from .panel_layout import flowing_row, histogram_state, histograms
+from .panel_parts import EVALUATION, header
 
 COLUMNS = {
     "object": "Object",
@@ -95,8 +96,8 @@ def read(ctx: Context, run: str, wanted: str | None) -> dict[str, Any]:
         evaluated = photos_of(ctx.dataset).exists(f"{key}_{what}")
         values = np.array(evaluated.values(f"{key}_{what}"), np.float64)
         histogram = histogram_of(values)
-        state[f"{what}_edges"] = [float(e) for e in histogram.edges]
-        state[f"eval_plots.{what}_plot"] = bars(histogram, PLOTS[what], colour_of(ctx.dataset, run))
+        colour = colour_of(ctx.dataset, run)
+        state |= histogram_state("eval_plots", what, histogram, colour, PLOTS[what])
     return state
 
 
@@ -113,7 +114,7 @@ def evaluation(panel: Any, owner: Any, state: Any) -> None:
             variant="contained",
         )
         return
-    row = panel.h_stack("eval_header", gap=1, align_y="center")
+    row = flowing_row(panel, "eval_header")
     view = types.DropdownView()
     for key in state.evaluations or []:
         view.add_choice(key, label=key)
@@ -133,25 +134,13 @@ def evaluation(panel: Any, owner: Any, state: Any) -> None:
         on_click=owner.open_evaluation,
     )
     _table(panel, owner)
-    row = panel.h_stack("eval_plots", gap=2)
-    for what, handler in (("iou", owner.show_iou), ("boundary_iou", owner.show_boundary_iou)):
-        row.plot(
-            f"{what}_plot",
-            label=f"{PLOTS[what]}: click a bar to see its photos",
-            layout={
-                "height": 180,
-                "margin": {"l": 32, "r": 8, "t": 8, "b": 28},
-                "bargap": 0.05,
-                "xaxis": {"title": None},
-            },
-            config={"displayModeBar": False},
-            on_click=handler,
-        )
+    handlers = {"iou": owner.show_iou, "boundary_iou": owner.show_boundary_iou}
+    plots = {what: (title, handlers[what]) for what, title in PLOTS.items()}
+    histograms(panel, "eval_plots", plots, state)
 
 
 def _table(panel: Any, owner: Any) -> None:
-    # By default a table is at least 650 pixels wide, which is more than half a screen has.
-    view = types.TableView(componentsProps={"table": {"sx": {"minWidth": 0}}})
+    view = narrow_table()
     rows = types.Object()
     for name, label in COLUMNS.items():
         rows.str(name, label=label)

@@ -8,7 +8,8 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from . import panel_current
-from .base import Context
+from .base import Context, counted
+from .panel_layout import flowing_row, histogram_state, histograms, threshold_slider
 from .reviewing import decisions_from_thumbs
 from .streaming import ProgressStore
 
@@ -25,36 +26,50 @@ EVALUATION = "evaluation"
 def read(ctx: Context, run: str) -> dict[str, Any]:
     """The panel's state for a run."""
     from fiftyone_persam.curation.evaluation.histograms import histogram_of
-    from fiftyone_persam.curation.review.decisions import undo_steps
     from fiftyone_persam.curation.review.table import review_table
     from fiftyone_persam.curation.runs.colours import colour_of
     from fiftyone_persam.curation.runs.presence import presence_threshold
 
     table = review_table(ctx.dataset, run)
-    counts = table.counts()
     threshold = presence_threshold(ctx.dataset, run)
+    state: dict[str, Any] = {
+        "threshold": threshold,
+        "saved_threshold": threshold,
+        "changes": 0,
+        "colour": colour_of(ctx.dataset, run),
+    }
+    for what, values in (("score", table.score), ("presence", table.presence)):
+        histogram = histogram_of(values)
+        state |= histogram_state("plots", what, histogram, state["colour"])
+    state["header.run_choice"] = run
+    panel_current.queue_ahead(ctx, run, table)
+    return {**state, **_decided(ctx, run, table.counts())}
+
+
+def read_decided(ctx: Context, run: str) -> dict[str, Any]:
+    """What a decision changes, or another photo that is opened: the whole run is not looked at."""
+    from fiftyone_persam.curation.review.table import ReviewCounts, recount
+
+    before = ReviewCounts(**ctx.panel.state.counts)
+    return _decided(ctx, run, recount(ctx.dataset, run, before))
+
+
+def _decided(ctx: Context, run: str, counts: Any) -> dict[str, Any]:
+    from fiftyone_persam.curation.review.decisions import undo_steps
+
     thumbs = decisions_from_thumbs(ctx)
     state: dict[str, Any] = {
         "counts": {s: getattr(counts, s) for s in STATES},
         "total": counts.total,
         "undo": undo_steps(ctx.dataset, run),
-        "threshold": threshold,
-        "saved_threshold": threshold,
-        "changes": 0,
         "up": len(thumbs["accepted"]),
         "down": len(thumbs["rejected"]),
-        "photo": _photo(ctx, run, table),
-        "colour": colour_of(ctx.dataset, run),
+        "photo": _photo(ctx, run),
     }
     if ctx.current_sample and state["photo"]:
         state["preview"] = panel_current.preview(ctx, run, ctx.current_sample)
     if not ctx.current_sample:
-        state |= panel_current.read(ctx, run, table)
-    for what, values in (("score", table.score), ("presence", table.presence)):
-        histogram = histogram_of(values)
-        state[f"{what}_edges"] = [float(e) for e in histogram.edges]
-        state[f"plots.{what}_plot"] = bars(histogram, what, state["colour"])
-    state["header.run_choice"] = run
+        state |= panel_current.read(ctx, run, counts)
     return state
 
 
@@ -69,11 +84,12 @@ def resumable(ctx: Context, run: str) -> str | None:
     from fiftyone_persam.curation.runs.record import RunState
 
     found = load_run(ctx.dataset, run)
-    if found.state not in (RunState.INTERRUPTED, RunState.FAILED):
-        return None
-    how = "Ended by an error" if found.state == RunState.FAILED else "Stopped"
     left = found.counts["remaining"]
-    return f"{how}: {left} photo{'' if left == 1 else 's'} left"
+    how = {RunState.FAILED: "Ended by an error", RunState.INTERRUPTED: "Stopped"}.get(found.state)
+    if how is None and (found.state != RunState.DONE or not left):
+        return None
+    how = how or "Masks were deleted"
+    return f"{how}: {counted(left)} left"
 
 
 def empty(panel: Any, owner: Any, state: Any) -> None:
@@ -81,9 +97,9 @@ def empty(panel: Any, owner: Any, state: Any) -> None:
     progress(panel, owner, state)
     panel.md(
         "### No masks yet\n"
-        "1. Label your object in **one** photo (or use a label that is there).\n"
-        "2. Select that photo.\n"
-        "3. Press the button."
+        "1. Select **one** photo that shows your object: click the tick in its corner.\n"
+        "2. Press the button. If the object has no label there, you mark it in the form.\n"
+        "3. Look through the masks that it finds in the other photos."
     )
     panel.btn(
         "begin",
@@ -99,7 +115,7 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
     """The panel beside the grid."""
     header(panel, owner, state)
     counts = state.counts or {}
-    row = panel.h_stack("states", gap=1, align_y="center")
+    row = flowing_row(panel, "states")
     for name, text in STATES.items():
         row.btn(
             f"show_{name}",
@@ -111,7 +127,7 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
         )
     row.btn("show_all", label="All", on_click=owner.show_all)
 
-    row = panel.h_stack("review", gap=1, align_y="center")
+    row = flowing_row(panel, "review")
     row.btn(
         "start",
         label="Start reviewing",
@@ -132,7 +148,8 @@ def overview(panel: Any, owner: Any, state: Any) -> None:
     _undo(row, owner, state)
 
     panel_current.current(panel, owner, state)
-    _plots(panel, owner)
+    plots = {"score": ("Score", owner.show_score), "presence": ("Presence", owner.show_presence)}
+    histograms(panel, "plots", plots, state)
     _threshold(panel, owner, state)
     _next_steps(panel, owner, counts)
 
@@ -152,7 +169,7 @@ def photo(panel: Any, owner: Any, state: Any) -> None:
     panel.md(" · ".join(lines), name="facts")
     if facts.get("error"):
         panel.md(f"This photo failed: {facts['error']}", name="error")
-    row = panel.h_stack("decide", gap=1, align_y="center")
+    row = flowing_row(panel, "decide")
     if not facts.get("error"):  # else there is no mask to be right or wrong
         for name, icon, decide in (
             ("accept", "thumb_up", owner.accept),
@@ -162,7 +179,7 @@ def photo(panel: Any, owner: Any, state: Any) -> None:
             row.btn(name, label=label, icon=icon, on_click=decide, variant="contained")
     row.btn("next", label="Next", icon="skip_next", on_click=owner.next_photo)
     _undo(row, owner, state)
-    row = panel.h_stack("correct", gap=1, align_y="center")
+    row = flowing_row(panel, "correct")
     row.btn("edit", label="Edit this mask", icon="draw", on_click=owner.edit_this)
     row.btn(
         "again",
@@ -180,7 +197,7 @@ def photo(panel: Any, owner: Any, state: Any) -> None:
 
 def header(panel: Any, owner: Any, state: Any) -> None:
     """Which run, which page, and what is running."""
-    row = panel.h_stack("header", gap=1, align_y="center")
+    row = flowing_row(panel, "header")
     view = types.DropdownView()
     for name in state.runs or []:
         view.add_choice(name, label=name)
@@ -204,7 +221,7 @@ def header(panel: Any, owner: Any, state: Any) -> None:
         )
     progress(panel, owner, state)
     if state.resumable and state.run not in (state.running or {}):
-        row = panel.h_stack("stopped", gap=1, align_y="center")
+        row = flowing_row(panel, "stopped")
         row.md(state.resumable, name="why")
         row.btn(
             "resume", label="Resume", icon="play_arrow", on_click=owner.resume, variant="contained"
@@ -215,7 +232,7 @@ def progress(panel: Any, owner: Any, state: Any) -> None:
     """What is running now, with a way to stop it; looks again every second."""
     going: dict[str, str] = state.running or {}
     for run, text in going.items():
-        row = panel.h_stack(f"running_{run}", gap=1, align_y="center")
+        row = flowing_row(panel, f"running_{run}")
         row.md(f"**{run}** · {text}", name="progress")
         row.btn("stop", label="Stop", icon="stop", on_click=owner.stop, params={"run": run})
     if going or (state.expecting or 0) > time.time():
@@ -225,23 +242,6 @@ def progress(panel: Any, owner: Any, state: Any) -> None:
 
 def _undo(row: Any, owner: Any, state: Any) -> None:
     row.btn("undo", label="Undo", icon="undo", on_click=owner.undo, disabled=not state.undo)
-
-
-def _plots(panel: Any, owner: Any) -> None:
-    row = panel.h_stack("plots", gap=2)
-    for what, handler in (("score", owner.show_score), ("presence", owner.show_presence)):
-        row.plot(
-            f"{what}_plot",
-            label=f"{what.capitalize()}: click a bar to see its photos",
-            layout={
-                "height": 180,
-                "margin": {"l": 32, "r": 8, "t": 8, "b": 28},
-                "bargap": 0.05,
-                "xaxis": {"title": None},
-            },
-            config={"displayModeBar": False},
-            on_click=handler,
-        )
 
 
 def _threshold(panel: Any, owner: Any, state: Any) -> None:
@@ -256,29 +256,24 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         default=state.saved_threshold,
         min=low,
         max=high,
-        label="Absent below this presence (0 to 1; 0 keeps every mask)",
-        view=types.SliderView(
-            min=low, max=high, value_precision=2, label_position="top", value_label_display="auto"
-        ),
+        label="Absent below this presence (probability)",
+        view=threshold_slider(low, high),
         on_change=owner.move_threshold,
     )
     changed = state.threshold != state.saved_threshold
     value, count = state.threshold or 0.0, state.changes or 0
+    effect = f"{counted(count)} change{'s' if count == 1 else ''}"
     row.btn(
         "save_threshold",
-        label=f"Apply {value:.2f}: {_photos(count)}" if changed else f"Now {value:.2f}",
+        label=f"Apply {value:.2f}: {effect}" if changed else f"Now {value:.2f}",
         on_click=owner.save_threshold,
         variant="outlined",
         disabled=not changed,
     )
 
 
-def _photos(count: int) -> str:
-    return "1 photo changes" if count == 1 else f"{count} photos change"
-
-
 def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
-    row = panel.h_stack("next_steps", gap=1, align_y="center")
+    row = flowing_row(panel, "next_steps")
     accepted = counts.get("accepted", 0)
     row.btn(
         "again",
@@ -301,40 +296,31 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
         on_click=owner.export,
         disabled=not accepted,
     )
-    row = panel.h_stack("manage", gap=1, align_y="center")
+    row = flowing_row(panel, "manage")
     row.btn("rename", label="Rename run", icon="edit", on_click=owner.rename)
     row.btn("delete", label="Delete run", icon="delete", on_click=owner.delete)
     if counts.get("failed"):
         row.btn("failures", label="Failures", icon="report_problem", on_click=owner.failures)
 
 
-def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
-    if ctx.current_sample is None or ctx.current_sample not in table.ids:
+def _photo(ctx: Context, run: str) -> dict[str, Any] | None:
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.review.table import states_of
+    from fiftyone_persam.curation.runs import queries
+
+    if ctx.current_sample is None:
         return None
-    row = table.ids.index(ctx.current_sample)
-    score, presence = float(table.score[row]), float(table.presence[row])
-    sample = ctx.dataset[ctx.current_sample]
+    state = states_of(ctx.dataset, run, [ctx.current_sample]).get(ctx.current_sample)
+    if state is None:
+        return None
+    names = [f"{run}._cls", f"{run}_error", f"{run}_score", f"{run}_presence"]
+    ((mask, error, score, presence),) = queries.rows(
+        photos_of(ctx.dataset), names, queries.some([ctx.current_sample])
+    ).values()
     return {
-        "state": str(table.states[row]),
+        "state": state,
         # Where somebody has drawn a mask by hand, the reason is out of date.
-        "error": None if sample[run] is not None else sample[f"{run}_error"],
+        "error": None if mask is not None else error,
         "score": score if score == score else None,  # NaN: there is none
         "presence": presence if presence == presence else None,
     }
-
-
-def bars(histogram: Any, what: str, colour: str) -> list[dict[str, Any]]:
-    """A histogram as Plotly's traces."""
-    edges = histogram.edges
-    if not len(histogram.counts):
-        return []
-    return [
-        {
-            "type": "bar",
-            "x": [float(v) for v in (edges[:-1] + edges[1:]) / 2],
-            "y": [int(c) for c in histogram.counts],
-            "width": float(edges[1] - edges[0]) * 0.95,
-            "marker": {"color": colour},
-            "hovertemplate": f"{what} %{{x:.3f}}: %{{y}} photos<extra></extra>",
-        }
-    ]

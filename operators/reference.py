@@ -13,12 +13,15 @@ from fiftyone import ViewField as F
 
 from fiftyone_persam.curation.fiftyone_api import is_patches
 
-from .base import Context, choose, notice, refuse
-from .marking import box_inputs, write_box
+from .base import Context, ask, choose, notice, refuse
+from .marking import clickable, mark_inputs, write_mark
 
 ROLE, REFERENCE = "role", "reference"
-FIELD = "reference"
-"""The field that takes objects marked in a form; see `mark_reference`."""
+FIELD = ""  # of an object that the form marks: it is made when the operator runs
+OFFERED = 8
+"""Photos that are shown at once where none is selected."""
+LOOKED_AT = 200
+"""Photos that can be turned over in the form; others are selected in the grid."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class ChosenReference:
     label_id: str | None = None
     mask_value: int | None = None
     marked: bool = False
-    """Whether the form marks the object by a box: the label is written when the operator runs."""
+    """Whether the form marks the object: the label is written when the operator runs."""
 
 
 def candidates(ctx: Context) -> list[str]:
@@ -87,20 +90,25 @@ def reference_inputs(
     if given is not None and not (isinstance(given, str) and given in samples):
         refuse(inputs, f"This dataset has no photo {given!r}: select one.", name="no_reference")
         return None
-    if not ids:
-        refuse(
-            inputs,
-            "Select the photo that shows your object.",
-            "Click the tick in its corner, or open it, then start this operator again.",
-            name="no_reference",
-        )
+    chosen = given if given in samples else next(iter(ids), None)
+    if chosen is None or ctx.params.get("photo_page") is not None:
+        offered = _photo_inputs(ctx, inputs)
+        if chosen is None:
+            chosen = offered[0].id if len(offered) == 1 else None
+        samples |= {one.id: one for one in offered}
+    if chosen is None:
+        if offered:
+            ask(
+                inputs,
+                "Click the photo that shows your object.",
+                "Or select it in the grid and start this operator again.",
+                name="no_reference",
+            )
         return None
-    chosen = ctx.params.get("reference")
-    chosen = chosen if chosen in samples else ids[0]
     choose(
         inputs,
         "reference",
-        {i: Path(samples[i].filepath).name for i in ids},
+        {i: Path(samples[i].filepath).name for i in dict.fromkeys([*ids, *samples])},
         "Reference photo",
         default=chosen,
         description="The photo that shows which object is meant",
@@ -109,10 +117,8 @@ def reference_inputs(
 
     fields = label_fields(ctx.dataset)
     if not fields and not ctx.params.get("literal"):
-        notice(inputs, "no_labels", "This dataset has no labels: mark the object here.")
-        return (
-            ChosenReference(sample, FIELD, marked=True) if box_inputs(ctx, inputs, sample) else None
-        )
+        notice(inputs, "no_labels", "This dataset has no labels: show your object here.")
+        return _marked(ctx, inputs, sample)
     if not fields:
         refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
         return None
@@ -144,26 +150,24 @@ def reference_inputs(
     if len(instances) > 1 and label_id not in instances:
         name = Path(sample.filepath).name
         problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."
-    if problem and not instances and not ctx.params.get("literal"):
+    if not ctx.params.get("literal"):
+        # Nothing else can be meant in a photo that has no label.
+        needed = bool(problem) and not instances
         inputs.bool(
             "mark_here",
-            default=False,
-            label="Mark the object in this photo with a box",
-            description=problem,
+            default=needed,
+            label="Show the object in this photo" if needed else "Show another object in it",
+            description=problem if needed else "By a click, a point or a box",
             view=types.CheckboxView(),
         )
-        if ctx.params.get("mark_here"):
-            return (
-                ChosenReference(sample, FIELD, marked=True)
-                if box_inputs(ctx, inputs, sample)
-                else None
-            )
+        if ctx.params.get("mark_here", needed):
+            return _marked(ctx, inputs, sample)
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
-    chosen = ChosenReference(sample, field, label_id, int(value) if value else None)
-    _thumbnail(inputs, chosen)
-    return chosen
+    reference = ChosenReference(sample, field, label_id, int(value) if value else None)
+    _thumbnail(inputs, reference)
+    return reference
 
 
 def chosen_reference(ctx: Context) -> ChosenReference:
@@ -173,7 +177,8 @@ def chosen_reference(ctx: Context) -> ChosenReference:
     sample = ctx.dataset[ctx.params["reference"]]
     unlabelled = ctx.params.get("mark_here") or not label_fields(ctx.dataset)
     if unlabelled and not ctx.params.get("literal"):
-        return ChosenReference(sample, *write_box(ctx, sample))
+        ctx.params["mark_here"] = True  # also when asked again: the mark is a label by then
+        return ChosenReference(sample, *write_mark(ctx, sample))
     value = ctx.params.get("mask_value")
     return ChosenReference(
         sample,
@@ -181,6 +186,48 @@ def chosen_reference(ctx: Context) -> ChosenReference:
         ctx.params.get("label_id"),
         int(value) if value else None,
     )
+
+
+def _marked(ctx: Context, inputs: Any, sample: Any) -> ChosenReference | None:
+    """The object that the form marks, or None where that is not finished."""
+    return ChosenReference(sample, FIELD, marked=True) if mark_inputs(ctx, inputs, sample) else None
+
+
+def _photo_inputs(ctx: Context, inputs: Any) -> list[Any]:
+    """Photos to click where none is selected: those with labels first. The photos shown."""
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.forms.photos import photos_behind
+    from fiftyone_persam.curation.forms.picking import photo_thumbnail
+    from fiftyone_persam.curation.forms.references import label_fields
+    from fiftyone_persam.errors import PersamError
+
+    photos = photos_of(photos_behind(ctx.view))
+    labelled = [photos.exists(field).limit(LOOKED_AT) for field in label_fields(ctx.dataset)]
+    found = [i for view in (*labelled, photos.limit(LOOKED_AT)) for i in view.values("id")]
+    ids = list(dict.fromkeys(found))[:LOOKED_AT]
+    if len(ids) == 1:
+        return list(photos)
+    pages = -(-len(ids) // OFFERED)
+    if not pages:
+        refuse(inputs, "There is no photo here: clear the filters.", name="no_reference")
+        return []
+    page = ctx.params.get("photo_page")
+    page = min(int(page), pages - 1) if str(page or "").isdigit() else 0
+    shown = list(photos.select(ids[page * OFFERED : (page + 1) * OFFERED], ordered=True))
+    row = inputs.grid("photos_offered", gap=1, columns=4, orientation="horizontal")
+    for one in shown:
+        name = Path(one.filepath).name
+        try:
+            uri = photo_thumbnail(one.filepath)
+        except PersamError:
+            continue  # it cannot be read, so it cannot be a reference
+        clickable(ctx, row, "photo", uri, f"Choose {name}", {"reference": one.id})
+    if pages > 1:
+        named = {
+            str(k): f"{k * OFFERED + 1} to {min((k + 1) * OFFERED, len(ids))}" for k in range(pages)
+        }
+        choose(inputs, "photo_page", named, "More photos", default=str(page), required=False)
+    return shown
 
 
 def has_group_references(dataset: Any) -> bool:

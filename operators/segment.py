@@ -7,8 +7,20 @@ from typing import Any
 import fiftyone.operators.types as types
 from fiftyone.core.collections import SampleCollection
 
+from fiftyone_persam.errors import BadReferenceError
+
 from .base import Context, PersamOperator, choose, from_app, show_fields
-from .method_form import OPTION, check_kind, chosen_method, chosen_options, method_inputs
+from .method_form import (
+    GROUPED,
+    OPTION,
+    SAID,
+    check_kind,
+    chosen_method,
+    chosen_options,
+    method_inputs,
+    takes_words,
+)
+from .phrase import PHRASE, can_say, phrase_inputs
 from .reference import (
     candidates,
     chosen_reference,
@@ -19,6 +31,7 @@ from .reference import (
 from .segment_form import (
     announce,
     check_references,
+    chosen_model,
     chosen_photos,
     evaluation_inputs,
     group_inputs,
@@ -32,7 +45,8 @@ from .segment_form import (
 from .streaming import Progress
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
-ONE, GROUPS, GIVEN = "one", "groups", "given"
+# SAID: nowhere, a phrase is looked for in every photo.
+ONE, GROUPS, GIVEN = "one", GROUPED, "given"
 
 
 class SegmentFromReference(PersamOperator):
@@ -50,12 +64,19 @@ class SegmentFromReference(PersamOperator):
         """Reference, photos, method, output, evaluation."""
         chosen = None
         scope = self._scope(ctx, inputs)
-        if scope == ONE:
+        said = bool(ctx.params.get("literal") and ctx.params.get(PHRASE))  # judged by `segment`
+        if scope == SAID:
+            if not said and not phrase_inputs(ctx, inputs):
+                return
+        elif scope == ONE and said and not takes_words(ctx):
+            pass  # the phrase stands for the label
+        elif scope == ONE:
             chosen = reference_inputs(ctx, inputs)
             if chosen is None:
                 return
         elif scope == GROUPS:
-            group_inputs(ctx, inputs)
+            if not group_inputs(ctx, inputs):
+                return
         else:
             field = ctx.params.get("label_field", "ground_truth")
             group_by = ctx.params.get("group_by")
@@ -70,7 +91,10 @@ class SegmentFromReference(PersamOperator):
         announce(ctx, inputs)
         method_inputs(ctx, inputs)
         check_kind(ctx, inputs, chosen)
-        model_inputs(ctx, inputs)
+        if said or not takes_words(ctx):
+            model_inputs(ctx, inputs)
+        elif scope != SAID and not phrase_inputs(ctx, inputs):
+            return
         output_inputs(ctx, inputs, chosen)
         evaluation_inputs(ctx, inputs, chosen)
 
@@ -79,23 +103,19 @@ class SegmentFromReference(PersamOperator):
         return _button(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS)
 
     def _scope(self, ctx: Context, inputs: Any) -> str:
-        if ctx.params.get("scope") == GIVEN:
-            return GIVEN
-        if not has_group_references(ctx.dataset):
+        given = ctx.params.get("scope")
+        if given == GIVEN or (given == SAID and ctx.params.get("literal")):
+            return str(given)
+        offered = {ONE: "The photo I selected"}
+        if has_group_references(ctx.dataset):
+            offered[GROUPS] = "Each object's own reference photo"
+        if can_say():
+            offered[SAID] = "Words, in every photo"
+        if len(offered) == 1:
             return ONE
-        default = ONE if candidates(ctx) else GROUPS
-        choose(
-            inputs,
-            "scope",
-            {
-                ONE: "The photo I selected",
-                GROUPS: "Each object's own reference photo",
-            },
-            "Reference",
-            default=default,
-            radio=True,
-        )
-        return ctx.params.get("scope") or default
+        default = GROUPS if GROUPS in offered and not candidates(ctx) else ONE
+        choose(inputs, "scope", offered, "Reference", default=default, radio=True)
+        return given or default
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Segment, and evaluate where asked for."""
@@ -162,7 +182,8 @@ class SegmentFromReference(PersamOperator):
         Args:
             sample_collection: a dataset or view
             reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
-                one per object of ``group_by``: a view of samples, or a list of these
+                one per object of ``group_by``: a view of samples, or a list of these; or a
+                ``TextReference``, alone, in a (sample, ``TextReference``) pair, or in a list
             label_field: the field of the reference's label
             label_id: which of its labels, where there are several
             mask_value: which value of a segmentation mask
@@ -182,11 +203,12 @@ class SegmentFromReference(PersamOperator):
             overwrite: do these photos of a run of this name again
             options: of the method, see :func:`fiftyone_persam.list_methods`
         """
-        if _are_several(reference):
-            chosen: dict[str, Any] = {
-                "scope": GIVEN,
-                "references": [_by_id(one) for one in reference],
-            }
+        reference, phrase = _without_words(reference)
+        chosen: dict[str, Any]
+        if reference is None:
+            chosen = {"scope": SAID}
+        elif _are_several(reference):
+            chosen = {"scope": GIVEN, "references": [_by_id(one) for one in reference]}
         else:
             sample_id, chosen_label = _by_id(reference)
             chosen = {"scope": ONE, "reference": sample_id, "label_id": chosen_label or label_id}
@@ -194,6 +216,7 @@ class SegmentFromReference(PersamOperator):
             sample_collection,
             delegate=delegate,
             **chosen,
+            phrase=phrase,
             label_field=label_field,
             mask_value=None if mask_value is None else str(mask_value),
             method=method,
@@ -245,6 +268,25 @@ def _by_id(reference: Any) -> tuple[Any, str | None]:
     return getattr(sample, "id", sample), label_id
 
 
+def _without_words(reference: Any) -> tuple[Any, str | None]:
+    """A reference without its phrase, and the phrase; None where nothing is left."""
+    from fiftyone_persam.personalize import TextReference
+
+    if isinstance(reference, TextReference):
+        return None, reference.text
+    if not isinstance(reference, (list, tuple)):
+        return reference, None
+    texts = [one.text for one in reference if isinstance(one, TextReference)]
+    rest = [one for one in reference if not isinstance(one, TextReference)]
+    if len(texts) > 1:
+        raise BadReferenceError(f"there are {len(texts)} phrases: give one")
+    if not texts:
+        return reference, None
+    if not rest:
+        return None, texts[0]
+    return rest[0] if isinstance(reference, tuple) and len(rest) == 1 else rest, texts[0]
+
+
 def given_references(ctx: Context) -> list[Any]:
     """What a call in Python gave as references."""
     return [(sample, label) if label else sample for sample, label in ctx.params["references"]]
@@ -257,7 +299,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
     given = ctx.params
     arguments: dict[str, Any] = {
         "method": chosen_method(ctx),
-        "model": given.get("model", "sam_lite"),
+        "model": chosen_model(ctx),
         "out_field": given["out_field"],
         "label_type": given.get("label_type", "segmentation"),
         "skip_existing": bool(given.get("skip_existing")),
@@ -279,10 +321,13 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "similarity": fields.similarity,
             "prompts": fields.prompts,
         }
+    words = _words(ctx)
+    if given.get("scope") == SAID:
+        return arguments | {"reference": words[0]}
     if given.get("scope") == GIVEN:
         value = given.get("mask_value")
         return arguments | {
-            "reference": given_references(ctx),
+            "reference": [*given_references(ctx), *words],
             "label_field": given.get("label_field", "ground_truth"),
             "group_by": given.get("group_by"),
             "mask_value": int(value) if value else None,
@@ -293,13 +338,23 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "label_field": given.get("label_field", "ground_truth"),
             "group_by": given["group_by"],
         }
+    if words and not takes_words(ctx):
+        return arguments | {"reference": (given["reference"], words[0])}
     chosen = chosen_reference(ctx)
     pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
     return arguments | {
-        "reference": pair,
+        "reference": [pair, *words] if words else pair,
         "label_field": chosen.label_field,
         "mask_value": chosen.mask_value,
     }
+
+
+def _words(ctx: Context) -> list[Any]:
+    """The phrase among what `segment` is given; a form's phrase may have become a label instead."""
+    from fiftyone_persam.personalize import TextReference
+
+    said = ctx.params.get("literal") or takes_words(ctx)
+    return [TextReference(ctx.params[PHRASE])] if said and ctx.params.get(PHRASE) else []
 
 
 def run_facts(run: Any) -> dict[str, Any]:
@@ -322,7 +377,8 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
     """Evaluate a run's masks, in the same operation."""
     import fiftyone_persam as fp
 
-    several = ctx.params.get("scope") in (GROUPS, GIVEN)
+    several = ctx.params.get("scope") in (GROUPS, GIVEN, SAID)
+    several = several or bool(_words(ctx) and not takes_words(ctx))
     chosen = None if several else chosen_reference(ctx)
     truth = truth_of(ctx, view, chosen)
     value = ctx.params.get("mask_value") if ctx.params.get("scope") != GROUPS else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, from_app, notice, refuse, show_fields
+from .base import Context, PersamOperator, counted, from_app, notice, refuse, show_fields
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
@@ -49,7 +49,8 @@ class SegmentAgain(PersamOperator):
         notice(
             inputs,
             "amount",
-            f"{count} photos will be segmented again; {counts.accepted} accepted ones stay.",
+            f"{counted(count)} will be segmented again; {counts.accepted} accepted "
+            f"one{'' if counts.accepted == 1 else 's'} stay{'s' * (counts.accepted == 1)}.",
         )
         edited = edit_field(run)
         if ctx.dataset.has_field(edited):

@@ -11,8 +11,9 @@ from fiftyone.operators.constants import ViewTarget
 
 from fiftyone_persam.curation.fiftyone_api import is_dynamic_groups, is_patches
 
-from .base import Context, choose, notice, refuse
-from .method_form import chosen_method, option_inputs, sentence
+from .base import Context, choose, counted, notice, refuse
+from .method_form import chosen_method, option_inputs, sentence, takes_words
+from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
 from .streaming import duration
 
@@ -43,31 +44,40 @@ def chosen_photos(ctx: Context) -> Any:
     return photos_behind(target) if is_patches(target) else ctx.target_view(require_flat=True)
 
 
-def group_inputs(ctx: Context, inputs: Any) -> None:
-    """How the photos are grouped, each object with its own reference."""
+def group_inputs(ctx: Context, inputs: Any) -> bool:
+    """How the photos are grouped, each object with its own reference. False: it cannot go on."""
     from fiftyone_persam.curation.forms.references import label_fields
 
     groups = list(ctx.dataset.get_field_schema(ftype=fo.StringField))
     groups = [g for g in groups if g not in ("filepath", ROLE)]
     default = "object" if "object" in groups else (groups[0] if groups else None)
     if default is None:
-        refuse(inputs, "No text field says which object a photo shows: select one photo instead.")
-        return
-    choose(inputs, "group_by", groups, "Group photos by", default=default)
+        refuse(
+            inputs,
+            "No text field says which object a photo shows.",
+            "Choose 'The photo I selected' above: it is the reference for all photos.",
+        )
+        return False
     fields = label_fields(ctx.dataset)
     if not fields:
-        refuse(inputs, "This dataset has no labels.", "Label the object in one photo first.")
-        return
+        refuse(
+            inputs,
+            "This dataset has no labels.",
+            "Choose 'The photo I selected' above: then you mark the object in this form.",
+        )
+        return False
+    choose(inputs, "group_by", groups, "Group photos by", default=default)
     field = "ground_truth" if "ground_truth" in fields else fields[0]
     choose(inputs, "label_field", fields, "Label field of the references", default=field)
     references = group_references(ctx.dataset)
     notice(
         inputs,
         "references",
-        f"{len(references)} photos have {ROLE} = {REFERENCE!r}, one per object.",
+        f"{counted(len(references))} with {ROLE} = {REFERENCE!r}, one for each object.",
     )
     group_by = ctx.params.get("group_by") or default
     check_references(ctx, inputs, references, ctx.params.get("label_field") or field, group_by)
+    return True
 
 
 def check_references(
@@ -107,7 +117,8 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
             "download",
             default=False,
             label=f"Download {info.name} ({size[info.name]}) and go on",
-            description=f"From {urlparse(info.source).hostname}; checked by its SHA-256",
+            description=f"From {urlparse(info.source).hostname}, licence {info.license}; "
+            "checked by its SHA-256",
             view=types.CheckboxView(),
         )
         if not ctx.params.get("download"):
@@ -117,6 +128,13 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
                 "Tick the box above to download it, or choose sam_lite.",
                 name="model_problem",
             )
+
+
+def chosen_model(ctx: Context) -> str:
+    """The model's name; the one that takes the words where the method needs them."""
+    if takes_words(ctx) and not ctx.params.get("literal"):
+        return chosen_text_model(ctx)
+    return str(ctx.params.get("model", "sam_lite"))
 
 
 def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
@@ -129,6 +147,8 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
         label = None if chosen.marked else chosen.sample[chosen.label_field]
         name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
+    elif ctx.params.get(PHRASE):
+        base = "my_object"
     name = ctx.params.get("out_field")
     prop = inputs.str(
         "out_field",
@@ -257,8 +277,8 @@ def announce(ctx: Context, inputs: Any) -> None:
     if there is not None and there.masks and skips_existing(ctx):
         count -= there.masks
         beside = f", {there.masks} have a mask of run {there.fields.run!r} already"
-    text = f"{count} photos will be segmented{beside}"
-    model, method = ctx.params.get("model", "sam_lite"), chosen_method(ctx)
+    text = f"{counted(count)} will be segmented{beside}"
+    model, method = chosen_model(ctx), chosen_method(ctx)
     if found := estimate(ctx.dataset, model, method, count) if count else None:
         text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
     elif count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,21 @@ class Bank:
         return self.photos.device
 
 
-def load_bank(archive: Path, device: torch.device | str = "cpu", limit: int | None = None) -> Bank:
-    """Decode a packed archive; ``limit`` keeps so many entries of each folder, for quick tries."""
+def load_bank(
+    archive: Path,
+    device: torch.device | str = "cpu",
+    limit: int | None = None,
+    without: Callable[[str], bool] | None = None,
+) -> Bank:
+    """Decode a packed archive.
+
+    Args:
+        archive: made by `training.pack`.
+        device: where the tensors are kept.
+        limit: keeps so many entries of each folder, for quick tries.
+        without: of an entry's stem, such as "coco_small/000000000009": whether its photo is left
+            out, because something is to be measured on it.
+    """
     photos: list[Pixels] = []
     ids: list[Pixels] = []
     sizes: list[tuple[int, ...]] = []
@@ -95,6 +108,8 @@ def load_bank(archive: Path, device: torch.device | str = "cpu", limit: int | No
     names: list[str] = []
     with zipfile.ZipFile(archive) as file:
         for folder, name, photo, id_map in _photos(file, limit):
+            if without is not None and without(name.removesuffix(".webp")):
+                continue
             for table in _objects(id_map, folder):
                 owners.append(len(photos))
                 tables.append(table)

@@ -97,11 +97,7 @@ def segment(options: Options) -> int:
         features=options.features,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        device=options.device,
-        cache=options.cache,
-        backend=options.backend,
+        **_engine_options(options),
         **_method_options(options),
     )
     print(run.summary())
@@ -153,15 +149,7 @@ def runs_resume(options: Options) -> int:
     """Go on with a run that was stopped."""
     from .. import curation
 
-    run = curation.resume_run(
-        _dataset(options),
-        options.run,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        device=options.device,
-        cache=options.cache,
-        backend=options.backend,
-    )
+    run = curation.resume_run(_dataset(options), options.run, **_engine_options(options))
     print(run.summary())
     return _verdict(run)
 
@@ -304,14 +292,47 @@ def _samples(options: Options) -> Any:
 
 
 def _references(options: Options, dataset: Any) -> Any:
+    if options.phrase is None:
+        return _shown(options, dataset)
+    from ..personalize import TextReference, method_info
+
+    words = TextReference(options.phrase)
+    if options.reference is None and options.reference_tag is None:
+        return words
+    if method_info(options.method).needs_text:
+        shown = _shown(options, dataset)
+        several = shown if isinstance(shown, list) else None
+        if several is None:
+            several = [shown] if isinstance(shown, tuple) else list(shown)
+        return [*several, words]
+    if options.reference is None or len(options.reference) != 1 or options.label_id is not None:
+        raise PersamError(
+            f"--phrase finds the object in one photo: give one --reference without a label, or "
+            f"none, or --method {_with_words()}"
+        )
+    return options.reference[0], words
+
+
+def _with_words() -> str:
+    from ..personalize import list_methods
+
+    return " or ".join(info.name for info in list_methods() if info.needs_text)
+
+
+def _shown(options: Options, dataset: Any) -> Any:
     if (options.reference is None) == (options.reference_tag is None):
         given = "no reference" if options.reference is None else "two kinds of reference"
-        raise PersamError(f"{given}: give --reference ID or --reference-tag TAG")
+        raise PersamError(f"{given}: give --reference ID or --reference-tag TAG, or --phrase WORDS")
     if options.label_id is not None:
         if options.reference is None or len(options.reference) != 1:
             raise PersamError("--label-id belongs to one photo: give one --reference")
         return options.reference[0], options.label_id
     return options.reference or dataset.match_tags(options.reference_tag)
+
+
+def _engine_options(options: Options) -> dict[str, Any]:
+    names = ("batch_size", "num_workers", "device", "cache", "backend")
+    return {name: getattr(options, name) for name in names}
 
 
 def _method_options(options: Options) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import __version__
@@ -85,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("dataset", help="a FiftyOne dataset")
     segment.add_argument(
         "--reference", action="append", metavar="ID", help="id of a labelled sample; repeatable"
+    )
+    segment.add_argument(
+        "--phrase",
+        metavar="WORDS",
+        help="the object in words, such as 'the blue mug': in the photo of --reference, in a photo "
+        "of the dataset, or, with --method evf_sam, in every photo",
     )
     segment.add_argument("--label-id", help="which label of the reference")
     segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
@@ -189,10 +195,9 @@ def _add_folders(subparsers: Any) -> None:
     importing.add_argument("--skip-faulty", action="store_true", help="leave faulty photos out")
     importing.set_defaults(command=commands.import_album)
 
-    exporting = subparsers.add_parser("export", help="write photos and a run's masks to a folder")
-    exporting.add_argument("dataset", help="a FiftyOne dataset")
-    exporting.add_argument("run", help="a run's name")
-    exporting.add_argument("folder", help="a new or empty folder")
+    exporting = _exporter(
+        subparsers, "export", commands.export_album, "write photos and a run's masks to a folder"
+    )
     exporting.add_argument("--format", default="perseg", choices=tuple(EXPORTERS))
     exporting.add_argument(
         "--state",
@@ -201,9 +206,6 @@ def _add_folders(subparsers: Any) -> None:
         help="photos in this state of review; repeatable; accepted if left out",
     )
     exporting.add_argument("--group-by", metavar="FIELD", help="field that names each object")
-    exporting.add_argument("--overwrite", action="store_true", help="replace an earlier export")
-    _add_view(exporting)
-    exporting.set_defaults(command=commands.export_album)
     _add_dreambooth(subparsers)
 
 
@@ -211,12 +213,13 @@ def _add_folders(subparsers: Any) -> None:
 
 
 def _add_dreambooth(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
-        "export-dreambooth", help="write photos, masks and captions for a diffusion trainer"
+    parser = _exporter(
+        subparsers,
+        "export-dreambooth",
+        commands.export_dreambooth,
+        "write photos, masks and captions for a diffusion trainer",
+        run="a run, or a field of masks",
     )
-    parser.add_argument("dataset", help="a FiftyOne dataset")
-    parser.add_argument("run", metavar="RUN_OR_FIELD", help="a run, or a field of masks")
-    parser.add_argument("folder", help="a new or empty folder")
     parser.add_argument("--layout", default="diffusers", choices=tuple(TRAINING_LAYOUTS))
     parser.add_argument("--crop", default="none", choices=("none", "square", "box"))
     parser.add_argument(
@@ -238,9 +241,24 @@ def _add_dreambooth(subparsers: Any) -> None:
         action="store_true",
         help="also masks of a run that nobody has looked at",
     )
+
+
+def _exporter(
+    subparsers: Any,
+    name: str,
+    command: Callable[[argparse.Namespace], None],
+    text: str,
+    run: str = "a run's name",
+) -> argparse.ArgumentParser:
+    """A command that writes masks of a dataset into a folder."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=text)
+    parser.add_argument("dataset", help="a FiftyOne dataset")
+    parser.add_argument("run", help=run)
+    parser.add_argument("folder", help="a new or empty folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     _add_view(parser)
-    parser.set_defaults(command=commands.export_dreambooth)
+    parser.set_defaults(command=command)
+    return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,10 @@ _HOME = {
     "list_runs": "runs.loading",
     "load_run": "runs.loading",
     "make_editable": "review.editing",
+    "mark_mask": "segmentation.marking",
     "mark_reference": "segmentation.marking",
     "promote": "handover.promotion",
+    "propose": "segmentation.proposing",
     "rename_run": "lifecycle",
     "resume_run": "segmentation.segment",
     "review_counts": "review.table",
@@ -28,6 +30,7 @@ _HOME = {
     "review_view": "review.table",
     "segment": "segmentation.segment",
     "segment_again": "segmentation.again",
+    "segment_everything": "segmentation.proposing",
     "set_presence_threshold": "review.threshold",
     "set_review": "review.decisions",
     "stop_run": "runs.stopping",
@@ -46,8 +49,10 @@ __all__ = [
     "list_runs",
     "load_run",
     "make_editable",
+    "mark_mask",
     "mark_reference",
     "promote",
+    "propose",
     "rename_run",
     "resume_run",
     "review_counts",
@@ -55,6 +60,7 @@ __all__ = [
     "review_view",
     "segment",
     "segment_again",
+    "segment_everything",
     "set_presence_threshold",
     "set_review",
     "stop_run",
@@ -77,7 +83,8 @@ if TYPE_CHECKING:
     from .runs.loading import Run, list_runs, load_run
     from .runs.stopping import stop_run
     from .segmentation.again import segment_again
-    from .segmentation.marking import mark_reference
+    from .segmentation.marking import mark_mask, mark_reference
+    from .segmentation.proposing import propose, segment_everything
     from .segmentation.segment import resume_run, segment
     from .segmentation.suggestion import suggest_reference
 

@@ -48,7 +48,7 @@ def photos_of(samples: Any) -> Any:
         photos = samples
     else:
         check_shows_photos(samples)
-        photos = with_all_fields(samples)
+        photos = within_limits(with_all_fields(samples))
         if is_grouped_by_field(photos):
             photos = photos.flatten()
             if photos.media_type == "group" and photos.group_media_types is None:
@@ -115,6 +115,40 @@ def with_all_fields(view: Any) -> Any:
         return view.view()
     whole = fiftyone_api.own_dataset(view).view()
     return functools.reduce(lambda found, stage: found.add_stage(stage), kept, whole)
+
+
+def named_in(view: Any) -> int:
+    """How many samples the stages of a view name one by one."""
+    stages = [] if isinstance(view, fo.Dataset) else fiftyone_api.stages_of(view)
+    return sum(len(one.sample_ids) for one in stages if isinstance(one, (fo.Select, fo.Exclude)))
+
+
+def within_limits(view: Any) -> Any:
+    """The same photos as a view that names fewer of them, where it names too many for a query.
+
+    Those that are not there any more need no name, and of nearly all photos the others have one.
+    """
+    if named_in(view) <= PART:
+        return view
+    dataset = fiftyone_api.own_dataset(view)
+    present = set(dataset.values("id"))
+    found = dataset.view()
+    for stage in fiftyone_api.stages_of(view):
+        found = found.add_stage(_within_limits(stage, present))
+    return found
+
+
+def _within_limits(stage: Any, present: set[str]) -> Any:
+    if not isinstance(stage, (fo.Select, fo.Exclude)):
+        return stage
+    named = [str(i) for i in stage.sample_ids if str(i) in present]
+    chooses = isinstance(stage, fo.Select)
+    if chooses and stage.ordered:
+        return fo.Select(named, ordered=True)
+    others = present.difference(named)
+    if len(others) < len(named):
+        return fo.Exclude(others) if chooses else fo.Select(others)
+    return type(stage)(named)
 
 
 def in_parts(ids: Iterable[str], size: int = PART) -> Iterator[list[str]]:
@@ -241,7 +275,8 @@ def write_samples(
 
     Args:
         dataset: where to.
-        changes: sample id -> field -> value, as Python has it; samples that are gone are left out.
+        changes: sample id -> field -> value, as Python has it, or a document as the database has
+            it; samples that are gone are left out.
         journaled: whether to wait until it is on the disk.
     """
     if not changes:
@@ -250,7 +285,9 @@ def write_samples(
     ops = []
     for sample_id, values in changes.items():
         stored = {
-            name: None if value is None else dataset.get_field(name).to_mongo(value)
+            name: value
+            if value is None or isinstance(value, dict)
+            else dataset.get_field(name).to_mongo(value)
             for name, value in values.items()
         }
         ops.append(
@@ -258,6 +295,16 @@ def write_samples(
         )
     # A database that dies after it has acknowledged them would forget them, and nobody would know.
     fiftyone_api.bulk_write(dataset, ops, ids=changes, concern=JOURNALED if journaled else None)
+
+
+def set_samples(dataset: Any, ids: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Give some samples the same values, as the database has them. Fields must be there."""
+    changed = {**values, "last_modified_at": datetime.now(timezone.utc)}
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        chosen = {"_id": {"$in": [ObjectId(i) for i in chunk]}}
+        change = UpdateMany(chosen, {"$set": changed})
+        with_retries(lambda c=change, i=chunk: fiftyone_api.bulk_write(dataset, [c], ids=i))  # type: ignore[misc]
 
 
 def clear_samples(dataset: Any, ids: Sequence[str], names: Sequence[str]) -> None:

@@ -42,10 +42,7 @@ class DiffusersLayout(Layout):
         self, folder: Path, name: str, photo: ConceptPhoto, caption: str
     ) -> dict[str, str]:
         """See :class:`Layout`; the caption is in ``metadata.jsonl`` alone."""
-        return {
-            "file_name": _write_png(folder, f"{IMAGES}/{name}.png", photo.image),
-            "mask_file_name": _write_png(folder, f"{MASKS}/{name}.png", photo.mask),
-        }
+        return _write_pair(folder, photo, f"{IMAGES}/{name}.png", f"{MASKS}/{name}.png")
 
 
 class KohyaLayout(Layout):
@@ -59,11 +56,8 @@ class KohyaLayout(Layout):
     ) -> dict[str, str]:
         """See :class:`Layout`."""
         _write_text(folder / IMAGES / f"{name}.txt", caption)
-        return {
-            "file_name": _write_png(folder, f"{IMAGES}/{name}.png", photo.image),
-            # kohya takes the red channel of what it reads.
-            "mask_file_name": _write_png(folder, f"{MASKS}/{name}.png", photo.mask),
-        }
+        # kohya takes the red channel of what it reads as the mask.
+        return _write_pair(folder, photo, f"{IMAGES}/{name}.png", f"{MASKS}/{name}.png")
 
     def write_index(self, folder: Path, final: Path, name: str, options: PhotoOptions) -> None:
         """``dataset.toml``, for ``--dataset_config``."""
@@ -81,10 +75,8 @@ class OneTrainerLayout(Layout):
     ) -> dict[str, str]:
         """See :class:`Layout`."""
         _write_text(folder / IMAGES / f"{name}.txt", caption)
-        return {
-            "file_name": _write_png(folder, f"{IMAGES}/{name}.png", photo.image),
-            "mask_file_name": _write_png(folder, f"{IMAGES}/{name}-masklabel.png", photo.mask),
-        }
+        mask = f"{IMAGES}/{name}-masklabel.png"
+        return _write_pair(folder, photo, f"{IMAGES}/{name}.png", mask)
 
     def write_index(self, folder: Path, final: Path, name: str, options: PhotoOptions) -> None:
         """``concepts.json``: what is not said there has OneTrainer's own default."""
@@ -199,6 +191,14 @@ class ConceptWriter:
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _write_pair(folder: Path, photo: ConceptPhoto, image: str, mask: str) -> dict[str, str]:
+    """Write a photo and its mask to these paths inside ``folder``."""
+    return {
+        "file_name": _write_png(folder, image, photo.image),
+        "mask_file_name": _write_png(folder, mask, photo.mask),
+    }
 
 
 def _write_png(folder: Path, name: str, pixels: Photo) -> str:

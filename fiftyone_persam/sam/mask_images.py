@@ -12,12 +12,13 @@ from PIL import Image
 
 from ..errors import PersamError
 from .deep_files import DeepImage, read_deep, read_tiff
-from .photo_files import upright, use_image
+from .photo_files import shown_size, upright, use_image
 
 Array = npt.NDArray[Any]
 
 FEW = 16
 """More colours, or ids of a palette, than this are not classes that a person painted."""
+_MIDDLE = 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,21 @@ class MaskImage:
     alpha: npt.NDArray[np.uint8] | None = None
     palette: npt.NDArray[np.uint8] | None = None
 
+    def first_channel(self) -> npt.NDArray[np.uint8] | None:
+        """(H, W) red of what the mask looks like as a picture; None for what is not a picture.
+
+        Numbers below the middle are ids, which no picture shows.
+        """
+        if self.colours is not None:
+            return self.colours[:, :, 0]
+        if self.values is None or self.values.dtype not in (np.uint8, np.bool_):
+            return None
+        if self.values.dtype == np.bool_:
+            return self.values.astype(np.uint8) * np.uint8(255)
+        if self.palette is not None:
+            return self.palette[self.values][:, :, 0]
+        return self.values if self.values.max(initial=0) > _MIDDLE else None
+
 
 def read_mask_file(path: Path) -> MaskImage:
     """Read a mask's file of any format that photos may have, turned as its EXIF says.
@@ -51,6 +67,23 @@ def read_mask_file(path: Path) -> MaskImage:
         return _of_deep(deep) if deep is not None else _of_image(image)
 
     return use_image(path, read, "mask")
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a mask's file as it is shown, from its header; raises like `read_mask_file`."""
+
+    def read(image: Image.Image | None, file: BinaryIO) -> tuple[int, int] | None:
+        if image is not None and image.format == "PNG" and "exif" not in image.info:
+            # Pillow would read all pixels to look for EXIF behind them, where nobody writes it.
+            return image.height, image.width
+        return None if image is None else shown_size(image)
+
+    if (size := use_image(path, read, "mask")) is not None:
+        return size
+    stored = read_mask_file(path)
+    pixels = stored.colours if stored.values is None else stored.values
+    height, width = np.asarray(pixels).shape[:2]
+    return height, width
 
 
 def mask_of_array(array: Array, where: str = "the mask") -> MaskImage:

@@ -157,7 +157,7 @@ def test_again_with_a_second_reference(app: App, photos):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("nothing selected", "Select the photo that shows your object"),
+        ("nothing selected", "Click the photo that shows your object"),
         ("no label", "has no label in"),
         ("empty mask", "is empty"),
         ("two instances", "choose one"),
@@ -195,19 +195,20 @@ def test_what_the_form_refuses(app: App, photos, fault, message):
 
 
 def test_an_object_is_marked_in_a_photo_without_labels(app: App, dataset, album):
-    """Photos and nothing else: the form takes a box, and the panel leads on."""
+    """Photos and nothing else: the form takes a box too, and the panel leads on."""
     files = sorted((album / "Images" / "cat").iterdir())
     photos = dataset([fo.Sample(str(path)) for path in files])
     app.open(photos.name)
     app.expect_drawn()
     app.select(0)
     form = app.start("Segment my object")
-    expect(form.get_by_text("mark the object here")).to_be_visible(timeout=SLOW)
-    expect(form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    expect(form.get_by_text("show your object here")).to_be_visible(timeout=SLOW)
+    form.get_by_role("radio", name="A box").click()
+    expect(form.get_by_alt_text("The photo and the box")).to_be_visible(timeout=SLOW)
     app.submit("Segment")
     panel = app.panel("review_masks")
     expect(panel.get_by_role("button", name="Accept", exact=True)).to_be_visible(timeout=SLOW)
     photos.reload()
-    (marked,) = photos.first()["reference"].detections
+    (marked,) = photos.first()["my_object_reference"].detections
     (run,) = fp.list_runs(photos)
     assert run.config.references[0]["label_id"] == marked.id

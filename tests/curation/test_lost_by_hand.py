@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -12,8 +15,11 @@ from bson import ObjectId
 
 import fiftyone_persam as fp
 from fiftyone_persam import curation
+from fiftyone_persam.errors import PersamError
 
 from .discs import Make, make_photos, tiny_sam
+
+STATES = ("todo", "accepted", "rejected", "absent")
 
 
 @pytest.fixture
@@ -49,17 +55,162 @@ def test_mask_files_that_are_gone_are_made_again(photos: fo.Dataset, folder: boo
     assert Path(photos.values("x.mask_path")[1]).read_bytes() == kept
 
 
-@pytest.mark.parametrize("suffix", ["", "_score", "_presence", "_agreement", "_error"])
-def test_a_field_deleted_by_hand(photos: fo.Dataset, suffix: str) -> None:
-    curation.set_review(photos, "x", "accepted", {photos.first().id})
-    photos.delete_sample_field(f"x{suffix}")
-    assert [run.name for run in fp.list_runs(photos)] == ["x"]
-    assert f"fields x{suffix}: " in fp.load_run(photos, "x").summary()
-    run = fp.resume_run(photos, "x", model=tiny_sam())
+# What still works, whatever is gone ---------------------------------------------------------------
+
+NO_MASKS = "run 'x' has no masks, because field 'x' was deleted: resume_run"
+GONE = "mask files of .*are gone.*resume_run"
+
+
+def make_runs(photos: fo.Dataset) -> fo.Dataset:
+    """Runs "x", which has every field there is, and "w"."""
+    every = {"label_type": "both", "similarity": True, "prompts": True}
+    for name, options in (("x", every), ("w", {})):
+        fp.segment(
+            photos,
+            photos.first(),
+            method="persam",
+            model=tiny_sam(),
+            out_field=name,
+            mask_storage="file",
+            presence_threshold=0,
+            **options,
+        )
+    return photos
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+    made = fo.Dataset()
+    made.add_samples(make_photos(tmp_path_factory.mktemp("photos"), 3))
+    yield make_runs(made)
+    made.delete()
+
+
+@pytest.fixture
+def rich(
+    original: fo.Dataset, dataset: Make, tmp_path: Path, request: pytest.FixtureRequest
+) -> fo.Dataset:
+    """One photo accepted, one absent. A clone is faster; whoever removes files has its own."""
+    if "folder" in request.node.callspec.params.values():
+        made = make_runs(dataset(make_photos(tmp_path, 3)))
+    else:
+        made = dataset(original.clone())
+    curation.set_review(made, "x", "accepted", [made.first().id])
+    second, third = sorted(made.skip(1).values("x_presence"))
+    curation.set_presence_threshold(made, "x", (second + third) / 2)
+    return made
+
+
+def export(photos: fo.Dataset) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        return curation.export_masks(photos, "x", folder, format="coco", states=STATES)
+
+
+# Name -> call, and what it says where the masks' field, instances, presences or files are gone.
+CALLS: dict[str, tuple[Callable[[fo.Dataset], Any], dict[str, str]]] = {
+    "review": (lambda d: curation.set_review(d, "x", "rejected"), {}),
+    "undo": (
+        lambda d: (curation.undo_review(d, "x"), curation.undo_review(d, "x")),
+        {"x_presence": "no threshold can be moved: segment", "folder": GONE},
+    ),
+    "threshold": (
+        lambda d: curation.set_presence_threshold(d, "x", 1),
+        {"x_presence": "no threshold can be moved: segment", "folder": GONE},
+    ),
+    "evaluate": (
+        lambda d: fp.evaluate(d, "x", "ground_truth"),
+        {"x": NO_MASKS, "folder": "none of 2 photos can be compared"},
+    ),
+    "compare": (
+        lambda d: curation.compare_runs(d, "x", "w"),
+        {"x": NO_MASKS, "folder": "none of 3 photos can be compared"},
+    ),
+    "edit": (lambda d: curation.make_editable(d, "x"), {"x": NO_MASKS}),
+    "promote": (
+        lambda d: curation.promote(d, "x", "mine", states=STATES),
+        {"x": NO_MASKS, "folder": GONE},
+    ),
+    "export": (export, {"x": NO_MASKS, "folder": GONE}),
+}
+
+FIELDS = ("score", "presence", "agreement", "error", "similarity", "prompts", "review")
+LOST = (
+    "x",
+    "x_instances",
+    "x_withheld",
+    "x_instances_withheld",
+    *(f"x_{suffix}" for suffix in FIELDS),
+    "folder",
+)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_is_left_works(rich: fo.Dataset, lost: str) -> None:
+    """Every call works on what is left, or says in one line what is gone and what brings it."""
+    if lost == "folder":
+        shutil.rmtree(fp.load_run(rich, "x").masks_dir)
+    else:
+        rich.delete_sample_field(lost)
+    absent = 0 if lost == "x" else 1
+    assert {run.name for run in fp.list_runs(rich)} == {"x", "w"}
+    run = fp.load_run(rich, "x")
+    assert run.counts["segmented"] == (0 if lost == "x" else 3)
+    assert run.counts["absent"] == absent
+    assert curation.review_counts(rich, "x").absent == absent
+    if lost != "x_review":  # nobody may ever have looked at a mask
+        assert any(line.startswith(("Deleted:", "Gone:")) for line in run.summary().splitlines())
+    for call, refusals in CALLS.values():
+        if lost not in refusals:
+            call(rich)
+            continue
+        before = rich.values("x_review") if rich.has_field("x_review") else None
+        with pytest.raises(PersamError, match=refusals[lost]) as caught:
+            call(rich)
+        assert "\n" not in str(caught.value)
+        assert rich.has_field("x_review") == (before is not None)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_comes_back(rich: fo.Dataset, lost: str) -> None:
+    """A resume makes masks again; a run that has lost anything is renamed and deleted whole."""
+    shown = {i: Path(path).read_bytes() for i, path in masks_of(rich, "x").items()}
+    kept = {i: Path(path).read_bytes() for i, path in masks_of(rich, "x_withheld").items()}
+    assert len(shown) == 3 and len(kept) == 1
+    decisions = rich.values("x_review")
+    folder = fp.load_run(rich, "x").masks_dir
+    if lost == "folder":
+        shutil.rmtree(folder)
+    else:
+        rich.delete_sample_field(lost)
+    run = fp.resume_run(rich, "x", model=tiny_sam())
     assert run.counts["segmented"] == 3
-    assert fp.rename_run(photos, "x", "y").counts["segmented"] == 3
-    fp.delete_run(photos, "y")
-    assert not [name for name in photos.get_field_schema() if name.startswith(("x", "y"))]
+    assert {i: Path(path).read_bytes() for i, path in masks_of(rich, "x").items()} == shown
+    assert {i: Path(path).read_bytes() for i, path in masks_of(rich, "x_withheld").items()} == kept
+    assert [d is not None for d in rich.values("x_instances")] == [True] * 3
+    if lost != "x_review":
+        assert rich.values("x_review") == decisions
+    made_again = ("x", "x_instances", "x_withheld", "x_instances_withheld", "x_review", "folder")
+    assert ("Deleted:" in run.summary()) == (lost not in made_again)
+    assert fp.rename_run(rich, "x", "y").counts["segmented"] == 3
+    fp.delete_run(rich, "y")
+    assert not [name for name in rich.get_field_schema() if name.startswith(("x", "y"))]
+    if lost == "folder":
+        assert not folder.exists()
+
+
+def masks_of(photos: fo.Dataset, field: str) -> dict[str, str]:
+    photos.reload()
+    ids, paths = photos.exists(field).values(["id", f"{field}.mask_path"])
+    return dict(zip(ids, paths, strict=True))
+
+
+@pytest.mark.parametrize("lost", ["all"])
+def test_every_field_deleted(rich: fo.Dataset, lost: str) -> None:
+    rich.delete_sample_fields([name for name in rich.get_field_schema() if name.startswith("x")])
+    assert fp.load_run(rich, "x").counts == {
+        "segmented": 0, "absent": 0, "failed": 0, "remaining": 3
+    }  # fmt: skip
+    assert fp.resume_run(rich, "x", model=tiny_sam()).counts["segmented"] == 3
 
 
 def test_ids_of_every_kind(photos: fo.Dataset) -> None:

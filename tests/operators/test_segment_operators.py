@@ -32,6 +32,23 @@ def picked(photos: fo.Dataset, name: str = SEGMENT, params=None, **request) -> F
 # Pick ------------------------------------------------------------------------------------------
 
 
+def test_the_two_methods_of_the_paper_come_first_and_the_others_on_demand(photos):
+    def offered(**params):
+        return [choice.value for choice in picked(photos, params=params)["method"].view.choices]
+
+    assert offered() == ["persam_f", "persam"]
+    assert offered(method="lora") == ["persam_f", "persam", "lora"]
+    assert {"lora", "adapter"} < set(offered(more=True))
+
+
+def test_references_without_a_label_lead_on(photos):
+    photos.delete_sample_field("ground_truth")
+    photos.set_values("role", ["reference"] + ["target"] * (len(photos) - 1))
+    (error,) = Form(photos, SEGMENT, {"scope": "groups"}).errors
+    assert "has no labels" in error and "'The photo I selected' above" in error
+    assert "will be segmented" not in Form(photos, SEGMENT, {"scope": "groups"}).texts()
+
+
 def test_the_form_can_be_executed_at_once(photos):
     form = picked(photos)
     assert form.errors == []
@@ -92,7 +109,7 @@ def test_a_reference_that_is_none(photos, fault, message):
     spoil(photos, fault)
     errors = picked(photos).errors
     # A form leads on where there is no label at all: the object can be marked in it.
-    assert fault == "no field" or any(message in error for error in errors), errors
+    assert fault in ("no field", "no label") or any(message in error for error in errors), errors
     with pytest.raises(ExecutionError, match=re.escape(message)):
         operator(SEGMENT)(
             photos, photos.first(), "boxes" if fault == "two instances" else "ground_truth"
@@ -107,7 +124,7 @@ def test_one_of_two_instances(photos):
 
 
 def test_nothing_selected(photos):
-    assert "Select the photo that shows your object" in Form(photos, SEGMENT).errors[0]
+    assert "Click the photo that shows your object" in Form(photos, SEGMENT).errors[0]
 
 
 def test_a_model_that_has_to_be_downloaded(photos):
@@ -291,24 +308,28 @@ def test_nothing_to_do_again(photos):
 @pytest.mark.parametrize("labels", ["no field", "no label"])
 def test_an_object_is_marked_in_the_form(photos, labels):
     spoil(photos, labels)
-    params = {"mark": {"left": 10, "top": 20, "right": 60, "bottom": 90}, "out_field": "mine"}
+    params = {
+        "way": "box",
+        "mark": {"left": 10, "top": 20, "right": 60, "bottom": 90},
+        "out_field": "mine",
+    }
     if labels == "no label":
         offered = picked(photos)
-        assert "Mark the object in this photo" in offered["mark_here"].view.label
-        params["mark_here"] = True
+        assert "Show the object in this photo" in offered["mark_here"].view.label
+        assert offered.params["mark_here"] is True  # nothing else can be meant
     form = picked(photos, params=params)
     assert form.errors == [] and "box_thumbnail" in form
-    assert not photos.has_field("reference")  # a form writes nothing
+    assert not photos.has_field("mine_reference")  # a form writes nothing
     result, _ = form.execute()
     assert result["run"] == "mine"
     photos.reload()
-    (marked,) = photos.first()["reference"].detections
+    (marked,) = photos.first()["mine_reference"].detections
     assert marked.bounding_box == pytest.approx([0.1, 0.2, 0.5, 0.7], abs=0.01)
     (recorded,) = fp.load_run(photos, "mine").config.references
-    assert recorded["label_id"] == marked.id and recorded["label_field"] == "reference"
+    assert recorded["label_id"] == marked.id and recorded["label_field"] == "mine_reference"
 
 
 def test_an_empty_box_is_refused(photos):
     spoil(photos, "no field")
-    form = picked(photos, params={"mark": {"left": 60, "right": 40}})
+    form = picked(photos, params={"way": "box", "mark": {"left": 60, "right": 40}})
     assert any("The box is empty" in error for error in form.errors)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import logging
 from typing import Any
 
 import fiftyone as fo
@@ -16,14 +17,17 @@ from ..database import photos_of, root
 from ..labels.masks import shown_mask
 from ..review.table import Collection
 from ..runs import schema
+from ..runs.losses import check_has_masks
 from ..runs.migration import comparison_in
 from ..runs.naming import owner_of, require
+
+logger = logging.getLogger(__name__)
 
 COMPARED = "persam_compared"
 """Under which a field's ``info`` names the two runs that it compares."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Two runs on the photos that both have segmented.
 
@@ -32,6 +36,7 @@ class Comparison:
         ids: N sample ids, strongest disagreement first
         agreement: (N,) IoU between the two runs' masks, in [0, 1]; 1 where both are empty
         gain: (N,) IoU with the ground truth of ``run_b`` minus that of ``run_a``, or None
+        skipped: sample id -> why a photo with a damaged label could not be compared
     """
 
     run_a: str
@@ -39,6 +44,7 @@ class Comparison:
     ids: list[str]
     agreement: npt.NDArray[np.float64]
     gain: npt.NDArray[np.float64] | None = None
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def view(self, collection: Collection, below: float = 1.0) -> Any:
         """The photos that agree at most ``below``, strongest disagreement first."""
@@ -59,6 +65,8 @@ class Comparison:
     def summary(self) -> dict[str, float]:
         """Numbers for a report: photos, mean IoU of the two, and how often either run is better."""
         out: dict[str, float] = {"photos": len(self.ids)}
+        if self.skipped:
+            out["left out"] = len(self.skipped)
         if self.ids:
             out["mean agreement"] = round(float(self.agreement.mean()), 3)
             out["IoU below 0.5"] = int((self.agreement < 0.5).sum())
@@ -95,6 +103,7 @@ def compare_runs(
     dataset = root(collection)
     for run in (run_a, run_b):
         require(dataset, run)
+        check_has_masks(dataset, run)
     if run_a == run_b:
         raise PersamError(f"run {run_a!r} cannot be compared with itself: choose two runs")
     if gt_field is not None:
@@ -107,23 +116,31 @@ def compare_runs(
     ids: list[str] = []
     agreement: list[float] = []
     gain: list[float] = []
+    skipped: dict[str, str] = {}
     both = photos_of(collection).exists(run_a).exists(run_b)
     for sample in both.select_fields(fields):
-        a, b = shown_mask(sample, run_a), shown_mask(sample, run_b)
+        try:
+            compared = _compare(sample, run_a, run_b, gt_field)
+        except PersamError as error:
+            skipped[sample.id] = str(error)
+            continue
         ids.append(sample.id)
-        agreement.append(float(iou(a, b)))
-        if gt_field:
-            if sample[gt_field] is None:
-                gain.append(np.nan)
-            else:
-                truth = shown_mask(sample, gt_field)
-                gain.append(float(iou(b, truth)) - float(iou(a, truth)))
+        agreement.append(compared[0])
+        gain.append(compared[1])
+    if skipped:
+        first = next(iter(skipped.values()))
+        if not ids:
+            raise PersamError(f"none of {len(skipped)} photos can be compared, the first: {first}")
+        logger.warning(
+            "%d of %d photos cannot be compared and are left out, the first: %s",
+            *(len(skipped), len(skipped) + len(ids), first),
+        )
     if out_field is not None and ids:
         if not dataset.has_field(out_field):
-            field = fo.FloatField(
+            made = fo.FloatField(
                 description=_description(run_a, run_b), info={COMPARED: [run_a, run_b]}
             )
-            schema.add_fields(dataset, {out_field: field})
+            schema.add_fields(dataset, {out_field: made})
         elif out_field in _comparisons(dataset):  # of other runs, which had other names
             _note(dataset, out_field, run_a, run_b)
         dataset.set_values(out_field, dict(zip(ids, agreement, strict=True)), key_field="id")
@@ -135,7 +152,18 @@ def compare_runs(
         [ids[i] for i in order],
         np.asarray(agreement, np.float64)[order],
         np.asarray(gain, np.float64)[order] if gt_field else None,
+        skipped,
     )
+
+
+def _compare(sample: Any, run_a: str, run_b: str, gt_field: str | None) -> tuple[float, float]:
+    """IoU of two runs' masks of a photo, and how much better the second is; NaN if not known."""
+    a, b = shown_mask(sample, run_a), shown_mask(sample, run_b)
+    agreement = float(iou(a, b))
+    if gt_field is None or sample[gt_field] is None:
+        return agreement, float("nan")
+    truth = shown_mask(sample, gt_field)
+    return agreement, float(iou(b, truth)) - float(iou(a, truth))
 
 
 def comparisons_of(dataset: Any, run: str) -> list[str]:

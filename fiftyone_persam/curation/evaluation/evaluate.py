@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone as fo
+from bson import ObjectId
 
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO
@@ -27,11 +28,16 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
-from ..fiftyone_api import rename_evaluation
+from ..fiftyone_api import (
+    delete_results,
+    put_results,
+    rename_evaluation,
+    results_id,
+    use_results,
+)
 from ..labels.pixels import plain_value
-from ..runs import journal, naming, schema
+from ..runs import journal, losses, naming, schema
 from ..runs.lease import Lease
-from ..runs.loading import done_ids
 from ..runs.record import read_record
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
 from .scores import evaluation_fields, forget_evaluation
@@ -83,6 +89,8 @@ def evaluate(
     """
     dataset = database.root(samples)
     journal.settle(dataset)
+    if pred_field in naming.run_names(dataset):
+        losses.check_has_masks(dataset, pred_field)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
         check_mask_field(dataset, argument, name)
     if group_by is not None:
@@ -105,6 +113,7 @@ def evaluate(
         check_eval_key(dataset, eval_key, overwrite)
         action = f"replacing evaluation {eval_key!r}"
         schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
+    _warn_of_lost_masks(dataset, pred_field)
     rows, skipped = database.with_retries(
         lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
     )
@@ -115,10 +124,14 @@ def evaluate(
         )
     if eval_key is None:
         return method.sum_up(view, None, rows, skipped)
-    return _store(dataset, eval_key, lambda key: _write(view, method, key, rows, skipped))
+    return _store(
+        dataset, eval_key, lambda key, made: _write(view, method, key, rows, skipped, made)
+    )
 
 
-def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> PerSegResults:
+def _store(
+    dataset: Any, key: str, write: Callable[[str, ObjectId], PerSegResults]
+) -> PerSegResults:
     """Store an evaluation; an earlier one of its name goes when the new one is complete.
 
     It is written under a key of its own, which takes the earlier one's place at the end. What a
@@ -127,10 +140,16 @@ def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> Per
     lease = f"*evaluation {key}*"
     with Lease(dataset, lease, what=f"evaluation {key!r}"):
         aside = _free_key(dataset, key) if dataset.has_evaluation(key) else key
-        details = {"key": key, "aside": aside, "whole": False}
+        details: dict[str, Any] = {
+            "key": key,
+            "aside": aside,
+            "whole": False,
+            "results": ObjectId(),
+            "earlier": results_id(dataset, "evaluations", key),
+        }
         journal.begin(dataset, key, "evaluate", details, [lease])
         try:
-            results = database.with_retries(lambda: write(aside))
+            results = database.with_retries(lambda: write(aside, details["results"]))
             details["whole"] = True
             journal.begin(dataset, key, "evaluate", details, [lease])
         finally:
@@ -141,14 +160,20 @@ def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> Per
 
 
 def _write(
-    view: Any, method: Any, key: str, rows: Sequence[PhotoRow], skipped: dict[str, str]
+    view: Any,
+    method: Any,
+    key: str,
+    rows: Sequence[PhotoRow],
+    skipped: dict[str, str],
+    identity: ObjectId,
 ) -> PerSegResults:
     dataset = database.root(view)
     forget_evaluation(dataset, key)  # what an attempt before this one has left
     method.register_run(view, key)
     method.register_samples(view, key)
     results: PerSegResults = method.sum_up(view, key, rows, skipped)
-    method.save_run_results(view, key, results)
+    put_results(results, identity)
+    use_results(dataset, "evaluations", key, identity, None)
     with schema.schema_lease(dataset):
         omitted = (method.config.pred_field, method.config.gt_field)
         method.add_fields_to_sidebar_group(view, key, omit_fields=omitted)
@@ -159,6 +184,7 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
     key, aside = details["key"], details["aside"]
     if not details["whole"]:
         forget_evaluation(dataset, aside)
+        delete_results([details["results"]])
     elif aside != key:
         if dataset.has_evaluation(aside) and dataset.has_evaluation(key):
             forget_evaluation(dataset, key)
@@ -166,6 +192,7 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
         schema.rename_fields(dataset, dict(renamed))
         with schema.schema_lease(dataset):
             rename_evaluation(dataset, aside, key)
+        delete_results([details["earlier"]])
 
 
 def _free_key(dataset: Any, key: str) -> str:
@@ -220,13 +247,24 @@ def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field:
     if run is None:
         return
     truth = view.exists(gt_field)
-    done = done_ids(dataset, run)
+    done = losses.done_ids(dataset, run)
     untouched = sum(i not in done for i in truth.values("id"))
     if untouched:
         logger.warning(
             "%d of %d photos were not segmented by run %r and count as empty masks: evaluate the "
             "view that was segmented",
             *(untouched, len(truth), run),
+        )
+
+
+def _warn_of_lost_masks(dataset: Any, pred_field: str) -> None:
+    run = naming.owner_of(dataset, pred_field)
+    lost = losses.lost_files(dataset, run) if run is not None else {}
+    if lost:
+        logger.warning(
+            "mask files of %d photos of run %r are gone, the first %s: put them back, or make "
+            "them again with resume_run(dataset, %r)",
+            *(len(lost), run, next(iter(lost.values())), run),
         )
 
 

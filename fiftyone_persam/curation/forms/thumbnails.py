@@ -65,7 +65,9 @@ def box_thumbnail(filepath: str, box: tuple[float, float, float, float], side: i
     return thumbnail(load_photo(filepath), _drawn(prompt, filepath), side)
 
 
-def mask_thumbnail(sample: Any, field: str, side: int = 220, colour: str | None = None) -> str:
+def mask_thumbnail(
+    sample: Any, field: str, side: int = 220, colour: str | None = None, cut_out: bool = True
+) -> str:
     """The same for whatever a run has written into a photo, however many instances that is.
 
     Args:
@@ -73,17 +75,18 @@ def mask_thumbnail(sample: Any, field: str, side: int = 220, colour: str | None 
         field: where its mask is
         side: length of the photo's longer side in the picture, in pixels
         colour: of the mask, "#rrggbb"; ours if None
+        cut_out: whether the object is beside it, cut out
 
     Raises:
         PersamError: the field holds no masks
         PhotoError: the photo or its mask cannot be read
     """
     tint = rgb(colour) or COLOUR
-    return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side, tint)
+    return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side, tint, cut_out)
 
 
 def run_reference_thumbnail(
-    dataset: Any, run: str, sample: Any = None, side: int = 220
+    dataset: Any, run: str, sample: Any = None, side: int = 220, cut_out: bool = True
 ) -> str | None:
     """A run's reference in the run's colour, drawn as :func:`reference_thumbnail` says.
 
@@ -92,6 +95,7 @@ def run_reference_thumbnail(
         run: its name
         sample: a photo of it, where each object has references of its own; default: the first one
         side: length of the photo's longer side in the picture, in pixels
+        cut_out: whether the object is beside it, cut out
 
     Returns:
         None where the reference's photo or its label is gone.
@@ -109,7 +113,7 @@ def run_reference_thumbnail(
                 prompt, _ = label_prompt(photo, one.label_field, one.label_id, one.mask_value)
                 drawn = _drawn(prompt, photo.filepath)
                 tint = rgb(colour_of(dataset, run)) or COLOUR
-                return thumbnail(load_photo(photo.filepath), drawn, side, tint)
+                return thumbnail(load_photo(photo.filepath), drawn, side, tint, cut_out)
     return None
 
 
@@ -118,18 +122,24 @@ def thumbnail(
     mask: npt.NDArray[np.bool_],
     side: int,
     colour: tuple[int, int, int] = COLOUR,
+    cut_out: bool = True,
 ) -> str:
-    """(H, W, 3) photo and (H, W) mask, drawn as :func:`reference_thumbnail` says."""
+    """(H, W, 3) photo and (H, W) mask, drawn as :func:`reference_thumbnail` says.
+
+    Without ``cut_out`` there is the photo alone, with its mask over it.
+    """
     whole = Image.fromarray(photo)
     scale = side / max(whole.size)
     size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
     small = whole.resize(size)
     inside = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size)
     tinted = Image.composite(Image.new("RGB", size, colour), small, inside.point(_half))
-    alone = Image.composite(small, Image.new("RGB", size, (24, 24, 24)), inside)
-    canvas = Image.new("RGB", (2 * size[0] + 8, size[1]), (38, 38, 38))
-    canvas.paste(tinted, (0, 0))
-    canvas.paste(alone, (size[0] + 8, 0))
+    canvas = tinted
+    if cut_out:
+        alone = Image.composite(small, Image.new("RGB", size, (24, 24, 24)), inside)
+        canvas = Image.new("RGB", (2 * size[0] + 8, size[1]), (38, 38, 38))
+        canvas.paste(tinted, (0, 0))
+        canvas.paste(alone, (size[0] + 8, 0))
     buffer = io.BytesIO()
     canvas.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

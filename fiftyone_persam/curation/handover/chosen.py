@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +9,11 @@ from typing import Any
 import fiftyone as fo
 
 from ...errors import PersamError
-from ..database import photo_ids, photos_of, refresh, root, with_retries
+from ..database import in_parts, photo_ids, photos_of, refresh, root, with_retries
 from ..review.editing import corrected_fields, latest_field
 from ..review.table import Collection, review_table
+from ..runs.losses import Files, check_has_masks
+from ..runs.naming import require
 
 CHUNK = 128
 _MOST_SELECTED = 10_000
@@ -58,6 +59,11 @@ class Chosen:
         done = set(photos_of(self.dataset).exists(self.run).values("id"))
         return replace(self, ids=[one for one in self.ids if one in done])
 
+    def value_of(self, sample: Any, name: str) -> Any:
+        """What a run has noted of a photo, such as "score"; None where that field was deleted."""
+        field = f"{self.run}_{name}"
+        return sample[field] if sample.has_field(field) else None
+
     def mask_paths(self) -> dict[str, str]:
         """Sample id -> the file of its mask, of photos whose mask is in a file of the run."""
         if self.dataset.get_field(self.run).document_type is not fo.Segmentation:
@@ -73,7 +79,17 @@ class Chosen:
 
     def check_mask_files(self) -> None:
         """Raise PersamError if files of masks are gone, naming them."""
-        gone = [path for path in self.mask_paths().values() if not os.path.isfile(path)]
+        gone: list[str] = []
+        files, left = Files(), set(self.ids)
+        for name in (*self.corrected, self.run):  # the first that has a label counts
+            whole = self.dataset.get_field(name).document_type is fo.Segmentation
+            path = f"{name}.mask_path" if whole else f"{name}.detections.mask_path"
+            for part in in_parts(left, _MOST_SELECTED):
+                view = photos_of(self.dataset).select(part).exists(name)
+                for i, value in zip(*view.values(["id", path]), strict=True):
+                    left.discard(i)
+                    named = value if isinstance(value, list) else [value]
+                    gone += [one for one in named if one and one not in files]
         if gone:
             more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
             raise PersamError(
@@ -95,6 +111,8 @@ def choose_photos(collection: Collection, run: str, states: Sequence[str]) -> Ch
     dataset = root(collection)
     ids = None if isinstance(collection, fo.Dataset) else photo_ids(collection)
     refresh(dataset)
+    require(dataset, run)
+    check_has_masks(dataset, run)
     photos = photos_of(dataset)
     if ids is not None and len(ids) <= _MOST_SELECTED:
         photos = photos.select(ids)

@@ -72,7 +72,7 @@ def _write_coco(export: Export) -> None:
             named = sample[group_by] if group_by else getattr(instance, "label", None)
             category = categories.setdefault(str(named or "object"), len(categories) + 1)
             annotation = coco_annotation(mask, export.count, len(annotations) + 1, category)
-            score = sample.get_field(f"{chosen.run}_score")
+            score = chosen.value_of(sample, "score")
             annotations.append(annotation if score is None else {**annotation, "score": score})
     content = {
         "info": {"description": f"masks of run {chosen.run}", "version": "1.0"},

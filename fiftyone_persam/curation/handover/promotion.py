@@ -286,8 +286,8 @@ class _Labels:
         run = self._chosen.run
         provenance = {
             "persam_run": run,
-            "persam_score": sample.get_field(f"{run}_score"),
-            "persam_presence": sample.get_field(f"{run}_presence"),
+            "persam_score": self._chosen.value_of(sample, "score"),
+            "persam_presence": self._chosen.value_of(sample, "presence"),
             "persam_review": self._chosen.states[sample.id],
         }
         source = self._chosen.label_of(sample)

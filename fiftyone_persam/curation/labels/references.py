@@ -13,7 +13,7 @@ import numpy as np
 from bson import ObjectId
 
 from ...errors import BadReferenceError, PersamError
-from ..database import is_grouped_by_field, with_all_fields
+from ..database import is_grouped_by_field, with_all_fields, within_limits
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
@@ -42,6 +42,7 @@ class SampleReference:
         filepath: the photo.
         name: what the label calls the object, or None.
         prompt: the label's shape.
+        stored: the shape as the dataset has it, where the view that was given shows another one.
         text: the phrase that found it, if one did.
     """
 
@@ -55,6 +56,7 @@ class SampleReference:
     filepath: str
     name: str | None
     prompt: LabelPrompt
+    stored: LabelPrompt | None = None
     text: str | None = None
 
     def load(self, contrast: Contrast | None = None) -> Reference:
@@ -66,7 +68,7 @@ class SampleReference:
         from ...personalize import Reference
 
         prompt = self.prompt
-        return Reference(
+        reference = Reference(
             self.filepath,
             mask=prompt.mask,
             box=prompt.box,
@@ -74,6 +76,9 @@ class SampleReference:
             labels=prompt.labels,
             contrast=contrast,
         )
+        if prompt.channel is not None:
+            reference.channel = prompt.channel
+        return reference
 
     def to_dict(self) -> dict[str, Any]:
         """What a run records about it: plain values, no pixels."""
@@ -89,7 +94,8 @@ class SampleReference:
             "filepath": self.filepath,
             "name": self.name,
             "kind": self.prompt.kind,
-            "fingerprint": self.prompt.fingerprint(),
+            "fingerprint": (self.stored or self.prompt).fingerprint(),
+            "shown": self.prompt.to_dict() if self.stored is not None else None,
             "text": self.text,
         }
 
@@ -223,7 +229,7 @@ def _labelled(samples: Any) -> Any:
     """The samples of a reference's view, with all fields; patches stay what they are."""
     if isinstance(samples, fo.Dataset):
         return samples
-    whole = with_all_fields(samples)
+    whole = within_limits(with_all_fields(samples))
     return whole.flatten() if is_grouped_by_field(whole) else whole
 
 
@@ -285,7 +291,25 @@ def _resolve(
         filepath=sample.filepath,
         name=_name_of(sample, label, label_field, mask_value),
         prompt=prompt,
+        stored=_stored_prompt(sample, label_field, label_id, prompt),
     )
+
+
+def _stored_prompt(
+    sample: Any, field: str, label_id: str | None, shown: LabelPrompt
+) -> LabelPrompt | None:
+    """A box or points as the dataset has them, where a view shows others; None where it does not.
+
+    `filter_keypoints` for one leaves points out of a label that stays.
+    """
+    if not isinstance(sample, fo.core.sample.SampleView) or shown.kind == "mask":
+        return None
+    whole = _by_id(dataset_of_sample(sample), sample.id)
+    try:
+        stored, _ = label_prompt(whole, field, label_id)
+    except BadReferenceError:  # it is of a view alone
+        return None
+    return None if stored.fingerprint() == shown.fingerprint() else stored
 
 
 def _out_of_patch(sample: Any, label_id: str | None, field: str) -> tuple[Any, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ...errors import BadReferenceError, PersamError, did_you_mean
 from ...sam.masks import fit_mask as fit_to_photo
+from ...sam.masks import object_in
 from ...sam.pasting import FARTHEST, paste_instance
 from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_of_sample
-from .pixels import found_object, targets_of
+from .pixels import found_object, mask_pixels, targets_of
 from .sizes import read_shown_size
 
 BoolMask = npt.NDArray[np.bool_]
@@ -39,6 +42,7 @@ class LabelPrompt:
         points: (n, 2) x, y.
         labels: (n,) 1 or 0, with ``points``.
         threshold: value above which a pixel of a soft ``mask`` counts; None if it was not soft.
+        channel: (H, W) uint8 first channel of a whole ``mask`` that is a picture; else None.
     """
 
     mask: BoolMask | None = None
@@ -46,16 +50,31 @@ class LabelPrompt:
     points: npt.NDArray[np.float64] | None = None
     labels: npt.NDArray[np.int64] | None = None
     threshold: float | None = None
+    channel: npt.NDArray[np.uint8] | None = None
 
     @property
     def kind(self) -> str:
         """Which one is given."""
         return "mask" if self.mask is not None else "box" if self.box is not None else "points"
 
+    def to_dict(self) -> dict[str, Any]:
+        """A box or points as plain values."""
+        parts = {"box": self.box, "points": self.points, "labels": self.labels}
+        return {k: np.asarray(v).tolist() for k, v in parts.items() if v is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LabelPrompt:
+        """What `to_dict` gave."""
+        if "box" in values:
+            x0, y0, x1, y1 = values["box"]
+            return cls(box=(x0, y0, x1, y1))
+        points, labels = np.array(values["points"], float), np.array(values["labels"], np.int64)
+        return cls(points=points, labels=labels)
+
     def fingerprint(self) -> str:
         """Changes when the label does."""
         digest = hashlib.sha256(self.kind.encode())
-        for part in (self.mask, self.box, self.points, self.labels):
+        for part in (self.mask, self.box, self.points, self.labels, self.channel):
             if part is not None:
                 array = np.asarray(part)
                 digest.update(repr(array.shape).encode())
@@ -198,15 +217,23 @@ def _segmentation_prompt(
     where: str,
     several: bool,
 ) -> LabelPrompt:
-    found = found_object(label, where, value, targets, several)
-    if found is None:
+    pixels = mask_pixels(label, where)
+    if pixels is None:
         raise BadReferenceError(f"{where} has no mask: draw one or choose another photo")
+    found = object_in(pixels, value, targets, where, several)
     if not found.mask.any():
         what = "is empty" if value is None else f"has no pixel of value {value!r}"
         if found.threshold is not None:
             what = f"has no pixel above {found.threshold:g}"
         raise BadReferenceError(f"{where} {what}: choose another label or photo")
-    return LabelPrompt(mask=fit_mask(found.mask, size, where), threshold=found.threshold)
+    mask = fit_mask(found.mask, size, where)
+    # One class among several is not a picture of its own, and neither is an array of bool.
+    whole = value is None and not several
+    drawn = label.mask_path or pixels.values is None or pixels.values.dtype != np.bool_
+    channel = pixels.first_channel() if whole and drawn else None
+    if channel is not None and channel.shape != size:
+        channel = np.asarray(Image.fromarray(channel).resize(size[::-1], Image.Resampling.NEAREST))
+    return LabelPrompt(mask=mask, threshold=found.threshold, channel=channel)
 
 
 def fit_mask(mask: BoolMask, size: tuple[int, int], where: str) -> BoolMask:

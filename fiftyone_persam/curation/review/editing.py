@@ -13,6 +13,7 @@ from ..fiftyone_api import new_field, root_dataset
 from ..labels.masks import shown_mask
 from ..runs import schema
 from ..runs.fields import read_fields
+from ..runs.losses import check_has_masks, done_ids
 from ..runs.naming import edit_field
 from .decisions import check_results
 from .table import Collection, review_table
@@ -39,7 +40,7 @@ def make_editable(
         the name of the field that can be edited
 
     Raises:
-        PersamError: if there is no such run
+        PersamError: if there is no such run, it has no masks, or the field is locked
     """
     table = review_table(collection, run)
     check_text("label", label)
@@ -47,9 +48,14 @@ def make_editable(
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
     dataset = root_dataset(collection)
-    field = read_fields(dataset, run).instances
-    if field is None:
+    fields = read_fields(dataset, run)
+    check_has_masks(dataset, run)
+    field = fields.instances or edit_field(run)
+    copied = fields.instances is None or not dataset.has_field(field)  # a resume makes it anew
+    if copied:
         field = edit_field(run)
+    schema.check_unlocked(dataset, [field], f"editing masks of run {run!r}")
+    if copied:
         _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
     with schema.schema_lease(dataset):
         made = dataset.generate_label_schemas(field)
@@ -84,8 +90,7 @@ def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> Non
     )
     schema.add_fields(dataset, {field: made})
     photos = photos_of(dataset)
-    missing = photos.select(ids).exists(field, bool=False).exists(run)
-    todo = missing.values("id")
+    todo = sorted((done_ids(dataset, run) - done_ids(dataset, field)) & set(ids))
     for start in range(0, len(todo), CHUNK):
         copies = {}
         for sample in photos.select(todo[start : start + CHUNK]):

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from ...engine.job import INLINE
 from ...errors import PersamError
+from ..checks import as_plain
 from ..database import photos_of, root
 from ..fiftyone_api import root_dataset
-from ..runs import folders, journal, schema
-from ..runs.fields import WITHHELD, fields_of, paths_of
+from ..runs import folders, journal, losses, queries, schema
+from ..runs.fields import WITHHELD, fields_of, masks_of, read_fields
 from ..runs.lease import Lease
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record, update_record
 from ..runs.writing import withhold
 from .store import UNDO_STEPS, change_review
-from .table import ABSENT, TODO, Collection, review_table
+from .table import Collection
 
 
 def presence_changes(collection: Collection, run: str, threshold: float) -> int:
     """How many photos would change their state under another presence threshold."""
-    now = review_table(collection, run).states
-    return int((now != review_table(collection, run, threshold).states).sum())
+    require(root(collection), run)
+    return _between(collection, run, presence_threshold(collection, run), float(threshold))
+
+
+def _between(collection: Collection, run: str, one: float, other: float) -> int:
+    """How many photos that nobody has decided about are absent at one threshold only."""
+    low, high = sorted((one, other))
+    crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
+    return queries.count(photos_of(collection), queries.open_to_threshold(run), crossed)
 
 
 def set_presence_threshold(collection: Collection, run: str, threshold: float) -> int:
@@ -37,6 +46,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         how many photos changed their state
     """
     require(root(collection), run)
+    threshold = as_plain(threshold)
     number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if not number or not 0 <= threshold <= 1:
         raise PersamError(
@@ -70,47 +80,88 @@ def move_threshold(
         record = read_record(dataset, run)
         fields = fields_of(run, record)
         schema.check_unlocked(dataset, fields.types(), f"moving the threshold of run {run!r}")
+        previous = presence_threshold(dataset, run)
+        moved = _moved(dataset, run, previous, threshold)
+        _check_possible(dataset, run, moved)
         folder, run_id = folders.own_folder(dataset, run, record.folder, record.run_id)
         details = {
             "run": run,
-            "previous": presence_threshold(dataset, run),
+            "previous": previous,
             "threshold": threshold,
             "undo": undo,
             "masks_dir": str(folder),
             "run_id": run_id,
             "tag": folders.new_tag(),
         }
-        count: int = journal.carry_out(dataset, run, "threshold", details)
-        return count
+        journal.begin(dataset, run, "threshold", details)
+        _move(dataset, details, moved)
+        journal.end(dataset, run, "threshold")
+        return moved.count
 
 
-def _finish(dataset: Any, details: dict[str, Any]) -> int:
-    run, previous, threshold = details["run"], details["previous"], details["threshold"]
-    before = review_table(dataset, run, previous)
-    after = review_table(dataset, run, threshold).states
+def _check_possible(dataset: Any, run: str, moved: _Moved) -> None:
+    """Raise PersamError if what the change needs has been deleted by hand."""
+    presence = f"{run}_presence"
+    if dataset.has_field(run) and not dataset.has_field(presence):
+        raise PersamError(
+            f"field {presence!r} was deleted, so no threshold can be moved: "
+            "segment(..., overwrite=True) makes its values again"
+        )
+    if lost := losses.lost_files(dataset, run, [*moved.gone, *moved.back]):
+        raise PersamError(
+            f"mask files of {len(lost)} photos of run {run!r} are gone, the first "
+            f"{next(iter(lost.values()))}: put them back, or make them again with "
+            f"resume_run(dataset, {run!r})"
+        )
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What another threshold does: photos whose mask goes or comes back, and how many states."""
+
+    gone: list[str]
+    back: list[str]
+    count: int
+
+
+def _moved(dataset: Any, run: str, previous: float, threshold: float) -> _Moved:
+    fields, photos = read_fields(dataset, run), photos_of(dataset)
+    open_, below = queries.open_to_threshold(run), queries.below(run, threshold)
+    kept = f"{fields.masks or fields.instances}{WITHHELD}._cls"
+    return _Moved(
+        gone=queries.ids(photos, open_, below, {kept: None}),
+        back=queries.ids(photos, open_, {"$nor": [below]}, {kept: queries.TEXT}),
+        count=_between(dataset, run, previous, threshold),
+    )
+
+
+def _finish(dataset: Any, details: dict[str, Any]) -> None:
+    moved = _moved(dataset, details["run"], details["previous"], details["threshold"])
+    _move(dataset, details, moved)
+
+
+def _move(dataset: Any, details: dict[str, Any], moved: _Moved) -> None:
+    run = details["run"]
     record = read_record(dataset, run)
-    fields = fields_of(run, record)
-    name = f"{fields.masks or fields.instances}{WITHHELD}"
-    known = dataset.has_field(name)
-    held = set(photos_of(dataset).exists(name).values("id")) if known else set()
-    gone, back, count = [], [], 0
-    for i, old, new in zip(before.ids, before.states, after, strict=True):
-        count += (old == ABSENT) != (new == ABSENT)
-        if new == ABSENT and i not in held:
-            gone.append(i)
-        elif i in held and (new == TODO or (old == ABSENT and new != ABSENT)):
-            back.append(i)
+    fields, photos = fields_of(run, record), photos_of(dataset)
     folder, run_id = Path(details["masks_dir"]), details["run_id"]
-    if gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
+    changes: dict[str, Any] = {"reviewed_threshold": details["threshold"]}
+    if moved.gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
         # The folder of a clone's original is not written into.
         folders.claim_folder(folder, dataset, run, run_id)
-        update_record(dataset, run, masks_dir=str(folder), run_id=run_id)
-    withhold(dataset, fields, folder, gone, absent=True, tag=details["tag"])
-    withhold(dataset, fields, folder, back, absent=False)
+        changes |= {"masks_dir": str(folder), "run_id": run_id}
+    update_record(dataset, run, **changes)
+    emptied = masks_of(dataset, fields, moved.back)
+    withhold(dataset, fields, folder, moved.gone, absent=True, tag=details["tag"])
+    withhold(dataset, fields, folder, moved.back, absent=False)
     change_review(dataset, run, lambda record: _noted(record, details))
-    if gone or back:
-        folders.sweep(folder, dataset, run_id, paths_of(dataset, fields))
-    return count
+    # An attempt before this one may have written a file for a photo that stays as it is now.
+    written = folders.tagged(folder, details["tag"])
+    unneeded = {*emptied, *written} - masks_of(dataset, fields, moved.gone)
+    if unneeded:
+        below = queries.below(run, details["threshold"])
+        unneeded -= masks_of(dataset, fields, queries.ids(photos, queries.done(run), below))
+        folders.remove_files(folder, dataset, run_id, unneeded)
 
 
 def _noted(record: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:

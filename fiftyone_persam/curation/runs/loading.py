@@ -7,7 +7,6 @@ its `RunRecord`, its results what came of it.
 from __future__ import annotations
 
 import datetime
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from typing import Any
 from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
-from .fields import WITHHELD, RunFields, fields_of, read_fields
+from . import queries
+from .fields import RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
+from .losses import lost_fields, lost_files, lost_withheld, low_presence
 from .naming import require, run_names
-from .presence import is_absent, presence_threshold
+from .presence import presence_threshold
 from .record import (
     Outcome,
     RunRecord,
@@ -135,13 +136,16 @@ class Run:
         if self.name not in run_names(self.dataset):
             return lines
         if fields := lost_fields(self.dataset, self.fields):
-            masks = {self.fields.masks, self.fields.instances} & set(fields)
-            cure = (
-                "resume_run makes them again"
-                if masks
-                else "only segment(..., overwrite=True) makes their values again"
-            )
+            made = {self.fields.masks, self.fields.instances} & set(fields)
+            cure = "resume_run makes them again"
+            if not made:
+                cure = "only segment(..., overwrite=True) makes their values again"
             lines.append(f"Deleted:    fields {', '.join(fields)}: {cure}")
+        if absent := lost_withheld(self.dataset, self.fields):
+            lines.append(
+                f"Deleted:    what was found in {len(absent)} photos without the object: "
+                "resume_run makes it again"
+            )
         if files := lost_files(self.dataset, self.name):
             first = next(iter(files.values()))
             lines.append(
@@ -204,15 +208,16 @@ def load(dataset: Any, name: str) -> Run:
     outcome = read_outcome(dataset, name)
     fields = fields_of(name, record)
     ids = ids_of(dataset, name, outcome)
+    errors = errors_of(dataset, fields)
     return Run(
         dataset=dataset,
         name=name,
         record=record,
         config=record.to_config(info.config),
         started=info.timestamp,
-        counts=count(dataset, fields, ids, presence_threshold(dataset, name)),
+        counts=count(dataset, fields, ids, presence_threshold(dataset, name), len(errors)),
         timings=outcome.timings,
-        errors=errors_of(dataset, fields),
+        errors=errors,
     )
 
 
@@ -223,93 +228,33 @@ def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
     return list(dataset.load_run_view(name).values("id"))
 
 
-def done_ids(dataset: Any, name: str) -> set[str]:
-    """The photos that have a mask of a run."""
-    if not dataset.has_field(name):
-        return set()
-    return set(database.photos_of(dataset).exists(name).values("id"))
-
-
-def kept_ids(dataset: Any, name: str) -> set[str]:
-    """The photos that have a mask of a run which can be read: its file, if it has one, is there.
-
-    Reads folders, not files: a hundred thousand masks cost a second.
-    """
-    done = done_ids(dataset, name)
-    return done - lost_files(dataset, name).keys() if done else done
-
-
-def lost_files(dataset: Any, name: str) -> dict[str, str]:
-    """Sample id -> the first file of a run's masks, shown or withheld, that is not there."""
-    fields, photos = read_fields(dataset, name), database.photos_of(dataset)
-    paths: list[str] = []
-    for field in (fields.masks, fields.instances):
-        suffix = "mask_path" if field == fields.masks else "detections.mask_path"
-        for label in (field, f"{field}{WITHHELD}"):
-            if field is not None and dataset.has_field(label):
-                paths.append(f"{label}.{suffix}")
-    if not paths:
-        return {}
-    ids, *columns = photos.values(["id", *paths])
-    files = _Files()
-    lost: dict[str, str] = {}
-    for column in columns:
-        for sample_id, value in zip(ids, column, strict=True):
-            named = value if isinstance(value, list) else [value]
-            gone = next((one for one in named if one and one not in files), None)
-            if gone is not None:
-                lost.setdefault(sample_id, gone)
-    return lost
-
-
-class _Files:
-    """Which files there are, by a look into each folder rather than at each file."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, set[str]] = {}
-
-    def __contains__(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in self._folders:
-            try:
-                self._folders[folder] = {e.name for e in os.scandir(folder) if e.is_file()}
-            except OSError:
-                self._folders[folder] = set()
-        return name in self._folders[folder]
-
-
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
     name = f"{fields.run}_error"
-    if not dataset.has_field(name):
-        return {}
-    ids, reasons = database.photos_of(dataset).exists(name).values(["id", name])
-    return dict(zip(ids, reasons, strict=True))
+    rows = queries.rows(database.photos_of(dataset), [name], queries.failed(fields.run))
+    return {sample_id: reason for sample_id, (reason,) in rows.items()}
 
 
-def count(dataset: Any, fields: RunFields, ids: list[str], threshold: float) -> dict[str, int]:
-    """How many photos are in which state; see `Run.counts`."""
-    if not dataset.has_field(fields.run):
-        return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
-    # Anybody may have deleted one of the fields by hand: the others still tell what they know.
-    done = done_ids(dataset, fields.run)
-    failed = set(errors_of(dataset, fields))
-    presence: list[Any] = []
-    if dataset.has_field(f"{fields.run}_presence"):
-        segmented = database.photos_of(dataset).exists(fields.run)
-        presence = segmented.values(f"{fields.run}_presence")
+def count(
+    dataset: Any, fields: RunFields, ids: list[str], threshold: float, failed: int
+) -> dict[str, int]:
+    """How many photos are in which state; see `Run.counts`.
+
+    Args:
+        dataset: the run's.
+        fields: what it writes.
+        ids: the photos of its last call.
+        threshold: the presence below which the object counts as absent.
+        failed: how many have an error.
+    """
+    photos, run = database.photos_of(dataset), fields.run
+    done, untouched = queries.done(run), queries.untouched(run)
+    left = 0
+    if ids and queries.count(photos, untouched):
+        left = len(set(ids).intersection(queries.ids(photos, untouched)))
     return {
-        "segmented": len(done),
-        "absent": sum(is_absent(p, threshold) for p in presence),
-        "failed": len(failed),
-        "remaining": len(database.living(dataset, set(ids) - done - failed)),
+        "segmented": queries.count(photos, done),
+        "absent": queries.count(photos, done, low_presence(dataset, run, threshold)),
+        "failed": failed,
+        "remaining": left,
     }
-
-
-def lost_fields(dataset: Any, fields: RunFields) -> list[str]:
-    """The fields of a run that somebody has deleted; withheld masks may never have been needed."""
-    return [
-        name
-        for name in fields.types()
-        if not name.endswith(WITHHELD) and not dataset.has_field(name)
-    ]

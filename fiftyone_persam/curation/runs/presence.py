@@ -22,8 +22,11 @@ __all__ = ["REVIEW_STORE", "chosen_threshold", "is_absent", "presence_threshold"
 
 def chosen_threshold(samples: Any, run: str) -> float | None:
     """The threshold that the reviewer of a run has chosen; None where nobody has."""
-    store = ExecutionStore.create(REVIEW_STORE, dataset_id(root_dataset(samples)))
-    chosen = (store.get(run) or {}).get("threshold")
+    dataset = root_dataset(samples)
+    stored = ExecutionStore.create(REVIEW_STORE, dataset_id(dataset)).get(run) or {}
+    chosen = stored.get("threshold")
+    if chosen is None and dataset.has_run(run):  # a clone of a dataset has its runs alone
+        chosen = read_record(dataset, run).reviewed_threshold
     return None if chosen is None else float(chosen)
 
 

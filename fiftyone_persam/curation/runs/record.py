@@ -73,6 +73,7 @@ class ReferenceRecord:
         kind: which prompt the label was: "mask", "box" or "points"; "text" for a phrase that has
             neither photo nor label.
         fingerprint: tells whether the label has changed since.
+        shown: box or points that the view which was given showed in place of the label's own.
         text: the phrase; that which found the label, if one did.
     """
 
@@ -88,6 +89,7 @@ class ReferenceRecord:
     name: str | None = None
     kind: str | None = None
     fingerprint: str | None = None
+    shown: dict[str, Any] | None = None
     text: str | None = None
 
 
@@ -126,6 +128,8 @@ class RunRecord:
         device, dtype, backend: where and how the last call computed.
         versions: of this package and of those that results depend on.
         earlier: how masks of earlier calls were made, where it differs.
+        reviewed_threshold: the presence threshold that the run's reviewer has chosen, for clones
+            and exports of the dataset, which lack what a review stores; see `presence`.
     """
 
     method: str
@@ -143,6 +147,7 @@ class RunRecord:
     backend: str = "local"
     versions: dict[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierCall, ...] = ()
+    reviewed_threshold: float | None = None
 
     @classmethod
     def from_config(cls, config: Any, name: str = "") -> RunRecord:

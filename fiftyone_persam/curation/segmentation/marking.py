@@ -66,7 +66,7 @@ def mark_mask(
     """Mark an object in a photo by a mask, so that `segment` can learn it from there.
 
     The mask becomes a `fo.Detection` with an instance mask in a field of its own, as in
-    `mark_reference`.
+    `mark_reference`. A mask that is there already is not written again.
 
     Args:
         sample: a photo of a dataset.
@@ -80,12 +80,18 @@ def mark_mask(
         The label's id.
 
     Raises:
-        BadReferenceError: the mask is empty.
+        BadReferenceError: the mask is empty, or of another size than the photo.
         PersamError: the field has labels of another type, belongs to a run, or is locked.
+        PhotoError: the photo cannot be read.
     """
     dataset = dataset_of_sample(sample)
     check_text("label", label)
     check_field_name("field", field)
+    if mask.shape != (size := read_shown_size(sample.filepath)):
+        raise BadReferenceError(
+            f"a mask of shape {mask.shape} does not fit a photo of {size[1]} x {size[0]} pixels: "
+            f"give {size}, the photo as it is shown"
+        )
     detection = masked_detection(mask, label)
     check_markable(dataset, field)
     marked = _marked(sample, field)
@@ -93,7 +99,18 @@ def mark_mask(
         if any(known.id == label_id for known in marked):
             return label_id
         detection.id = label_id
+    else:
+        for known in marked:
+            if _is_same(known, detection):
+                return str(known.id)
     return _add(sample, field, marked, detection)
+
+
+def _is_same(known: Any, other: Any) -> bool:
+    same_box = np.allclose(known.bounding_box, other.bounding_box, atol=1e-6)
+    if not (same_box and known.label == other.label and known.mask is not None):
+        return False
+    return np.array_equal(known.mask.astype(np.bool_), other.mask)
 
 
 def masked_detection(mask: npt.NDArray[np.bool_], label: str) -> Any:

@@ -13,10 +13,11 @@ from bson import ObjectId
 from ...errors import BadReferenceError, CheckpointError, PersamError
 from ...personalize.reference import TEXT, TextReference
 from ...personalize.registries import method_info
+from ..checks import check_field_name
 from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.references import PhraseReference, SampleReference, resolve_photos
 from ..labels.shapes import LabelPrompt
-from .marking import check_markable, mark_mask, masked_detection, reference_field
+from .marking import FIELD, check_markable, mark_mask, masked_detection, reference_field
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -137,7 +138,8 @@ def find_phrases(
         return reference, []
     if TEXT in method_info(method).references:
         return [_worded(dataset, one) for one in pieces], []
-    finder = _Finder(dataset, out_field, text_model(model), device, dtype, cache)
+    field = reference_field(out_field)
+    finder = _Finder(dataset, field, text_model(model), device, dtype, cache)
     found: list[Any] = []
     marks: list[Mark] = []
     for one in pieces:
@@ -152,7 +154,44 @@ def find_phrases(
     return found, marks
 
 
+def mark_phrase(sample: Any, phrase: str, field: str = FIELD, model: Any = None) -> str:
+    """Mark in a photo what a phrase means, so that `segment` can learn it from there.
+
+    The mask becomes a label as in `mark_mask`, under the phrase as its name; one that is there
+    already is not written again.
+
+    Args:
+        sample: a photo of a dataset.
+        phrase: such as "the blue mug".
+        field: the field that takes the label; made if it is missing.
+        model: one that takes phrases; one that is on this machine if None.
+
+    Returns:
+        The label's id: ``segment(dataset, (sample, id), label_field=field)``.
+
+    Raises:
+        BadReferenceError: the phrase cannot be used, or finds nothing in the photo.
+        CheckpointError: no model that takes phrases is on this machine.
+        PersamError: the field has labels of another type, belongs to a run, or is locked.
+        PhotoError: the photo cannot be read.
+    """
+    text = TextReference(phrase)
+    check_field_name("field", field)
+    dataset = dataset_of_sample(sample)
+    check_markable(dataset, field)
+    finder = _Finder(dataset, field, text_model(model))
+    reference, mark = finder.find(text.text, sample, ())
+    mark.write()
+    sample.reload()
+    return str(reference.label_id)
+
+
 # ----------------------------------------------------------------------------------------------
+
+
+def _spread(many: Sequence[Any]) -> list[Any]:
+    """As many as are looked at, from all over a sequence."""
+    return list(many[:: max(1, -(-len(many) // LOOKED_AT))])
 
 
 def _listed(reference: Any) -> list[Any]:
@@ -188,16 +227,16 @@ class _Finder:
     def __init__(
         self,
         dataset: Any,
-        out_field: str,
+        field: str,
         model: Any,
-        device: Any,
-        dtype: Any,
-        cache: EmbeddingCache | None,
+        device: Any = "auto",
+        dtype: Any = "auto",
+        cache: EmbeddingCache | None = None,
     ) -> None:
         from ...sam import load_sam
 
         self._dataset = dataset
-        self._field = reference_field(out_field)
+        self._field = field
         self._cache = cache
         try:
             self._sam = load_sam(model, device, dtype, download=False)
@@ -240,10 +279,8 @@ class _Finder:
 
     def _photos(self, where: Any, tasks: Sequence[PhotoTask]) -> list[Any]:
         if where is not None:
-            photos: list[Any] = resolve_photos(self._dataset, where)
-            return photos
-        step = max(1, -(-len(tasks) // LOOKED_AT))
-        return [self._dataset[task.id] for task in tasks[::step]]
+            return _spread(resolve_photos(self._dataset, where))
+        return [self._dataset[task.id] for task in _spread(tasks)]
 
     def _encode(self, path: str) -> Any:
         from ...engine import encode_files

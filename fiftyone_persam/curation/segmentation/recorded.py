@@ -13,6 +13,7 @@ from ...errors import BadReferenceError, problem_of
 from ...personalize.reference import TEXT
 from ..fiftyone_api import dataset_name
 from ..labels.references import AnyReference, PhraseReference, resolve_references
+from ..labels.shapes import LabelPrompt
 from ..runs.record import ReferenceRecord
 
 RESUMED = "start the run again with overwrite=True and another reference"
@@ -62,6 +63,8 @@ def _find(dataset: Any, record: ReferenceRecord, otherwise: str, unchanged: bool
             f"the label of reference {name} has changed since the run began: start it again "
             "with overwrite=True, or put the label back"
         )
+    if record.shown is not None:
+        one = replace(one, prompt=LabelPrompt.from_dict(record.shown), stored=one.prompt)
     return replace(one, group=record.group, text=record.text)
 
 

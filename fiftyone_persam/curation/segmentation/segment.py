@@ -12,7 +12,7 @@ from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks
 from ..fiftyone_api import root_dataset
 from ..progress import Progress
-from ..runs import loading, presence, stopping
+from ..runs import loading, losses, presence, stopping
 from ..runs.fields import RunFields
 from ..runs.record import RunRecord, RunState
 from . import phrases
@@ -169,7 +169,7 @@ def segment(
     planning.check_kinds(method, references)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = loading.kept_ids(dataset, out_field)
+        done = losses.kept_ids(dataset, out_field)
         tasks = [task for task in tasks if task.id not in done]
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
@@ -252,7 +252,7 @@ def resume_run(
     ids = run.ids()
     photos = run.view()
     tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = loading.kept_ids(dataset, name)
+    done = losses.kept_ids(dataset, name)
     tasks = [task for task in tasks if task.id not in done]
     if not tasks and record.state == RunState.DONE:
         return run

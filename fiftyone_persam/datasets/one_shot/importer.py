@@ -171,7 +171,8 @@ def _whole_mask(example: Example) -> np.ndarray:
     if example.crop is None:
         return load_mask(example)
     x0, y0, x1, y1 = example.crop
-    assert example.size is not None  # cropped examples state it
+    if example.size is None:
+        raise DatasetLayoutError(f"the annotation of {example.photo} does not say its photo's size")
     whole = np.zeros(example.size, np.bool_)
     whole[y0:y1, x0:x1] = load_mask(example)
     return whole

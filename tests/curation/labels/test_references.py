@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fiftyone_persam as fp
 from fiftyone_persam.curation.labels.references import resolve_references
 from fiftyone_persam.curation.labels.shapes import fit_mask, label_mask, label_prompt
 from fiftyone_persam.errors import BadReferenceError, PersamError, PhotoError
 
-from ..discs import SIZE, Make, disc, make_photos
+from ..discs import SIZE, Make, disc, make_photos, tiny_sam
 
 H, W = SIZE
 MASK = disc(30, 20)
@@ -71,6 +72,56 @@ def test_labels_with_an_area_become_masks(
         assert inside.all() and prompt.mask.sum() < 0.35 * H * W
     else:  # a mask of half the size
         assert (prompt.mask & MASK).sum() > 0.9 * (prompt.mask | MASK).sum()
+
+
+SOFT = np.repeat(np.linspace(0, 255, W, dtype=np.uint8)[None], H, axis=0)
+GREEN = np.stack([MASK * 0, MASK * 255, MASK * 0], axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "channel"),
+    [
+        (MASK.astype(np.uint8), MASK * 128),  # an id, which no picture shows: as PerSeg has it
+        (MASK, MASK * 128),
+        (MASK.astype(np.uint8) * 255, MASK * 255),
+        (np.stack([MASK * 128, MASK * 0, MASK * 0], axis=2).astype(np.uint8), MASK * 128),
+        (SOFT, SOFT),
+        (np.stack([SOFT, SOFT, SOFT], axis=2), SOFT),
+        (GREEN, MASK * 0),
+    ],
+    ids=["id", "bool", "grey", "PerSeg", "soft", "soft colours", "green"],
+)
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_reference_mode_gets_the_first_channel_as_it_is(
+    dataset: Make, tmp_path: Path, pixels: np.ndarray, channel: np.ndarray, in_a_file: bool
+) -> None:
+    label = fo.Segmentation(mask=pixels)
+    if in_a_file:
+        Image.fromarray(pixels).save(tmp_path / "mask.png")
+        label = fo.Segmentation(mask_path=str(tmp_path / "mask.png"))
+    sample = sample_with(label, tmp_path, dataset)
+    (found,) = resolve_references(sample._dataset, sample, "label")
+    if in_a_file and pixels.dtype == np.bool_:
+        channel = channel * 0 + MASK * 255  # PNG's two values are black and white
+    np.testing.assert_array_equal(found.load().channel, channel)
+
+
+def test_a_chosen_class_stands_for_itself_in_reference_mode(dataset: Make, tmp_path: Path) -> None:
+    sample = sample_with(fo.Segmentation(mask=colours()), tmp_path, dataset)
+    (found,) = resolve_references(sample._dataset, sample, "label", mask_value="#008040")
+    np.testing.assert_array_equal(found.load().channel, (colours()[..., 1] == 128) * 128)
+
+
+def test_what_the_released_code_crashes_on_is_one_line_in_a_run(
+    dataset: Make, tmp_path: Path
+) -> None:
+    sample = sample_with(fo.Segmentation(mask=GREEN), tmp_path, dataset)
+    options = {"reference": sample, "label_field": "label", "model": tiny_sam(), "out_field": "x"}
+    with pytest.raises(BadReferenceError, match="first channel, whose largest value is 0") as error:
+        fp.segment(sample._dataset, mode="reference", **options)
+    assert "\n" not in str(error.value)
+    assert not sample._dataset.has_field("x") and not fp.list_runs(sample._dataset)
+    assert fp.segment(sample._dataset, **options).counts["segmented"] == 1
 
 
 def test_mask_files_of_segmentations_and_detections(dataset: Make, tmp_path: Path) -> None:

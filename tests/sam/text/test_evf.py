@@ -127,7 +127,7 @@ def test_every_embedding_carries_its_overview(
         assert torch.equal(embedding.overview, overview_of(photos[0], CONFIG.image_size))
     bare = PromptableSam(small_evf().visual_model).encode(photos[:1])[0]
     assert bare.overview is None and torch.equal(bare.features, embedding.features)
-    with pytest.raises(PersamError, match="has no overview of its photo"):
+    with pytest.raises(PersamError, match="lacks the overview of its photo"):
         model.phrase_tokens(PHRASES[0], [bare])
     assert torch.equal(model.complete(bare, str(path)).overview, embedding.overview)
 

@@ -1,0 +1,499 @@
+"""Every screen, to be looked at: ``python -m tests.app.gallery FOLDER [--only form review ...]``.
+
+Takes each screen in two sizes and both themes, with few photos and with many, from the real App.
+What sticks out of its box or scrolls sideways is printed as well; whether a screen reads well,
+somebody has to see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# First of all: it sets where FiftyOne keeps its things, which FiftyOne reads while it is imported.
+from .. import conftest  # noqa: F401  isort: skip
+
+import fiftyone as fo
+from playwright.sync_api import expect
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.curation.review.table import review_queue
+from fiftyone_persam.datasets import build_album
+
+from ..operators.context import link_plugin
+from . import stage
+from .driver import SLOW, App
+
+SIZES = ("1280x800", "1920x1080")
+THEMES = ("dark", "light")
+COUNTS = (4, 400)
+OBJECTS = ("cat", "cup")
+PANEL = "review_masks"
+# Elements of our own parts that are wider than what they are in, or whose text is cut off.
+STICKS_OUT = """() => {
+  const found = new Set();
+  const roots = document.querySelectorAll(
+    "[data-cy=operators-prompt-modal], [data-cy='panel-content-review_masks']");
+  const words = e => (e.innerText || e.tagName).trim().replace(/\\s+/g, " ").slice(0, 60);
+  for (const root of roots) for (const e of [root, ...root.querySelectorAll("*")]) {
+    const style = getComputedStyle(e);
+    const wide = e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0;
+    if (wide && ["auto", "scroll"].includes(style.overflowX)) found.add("scrolls: " + words(e));
+    if (wide && style.textOverflow === "ellipsis") found.add("cut off: " + words(e));
+  }
+  return [...found];
+}"""
+
+Scene = Callable[[App, "World"], None]
+SCENES: dict[str, Scene] = {}
+
+
+def scene(take: Scene) -> Scene:
+    """A screen, under its function's name."""
+    SCENES[take.__name__] = take
+    return take
+
+
+class World:
+    """The datasets that the screens are about.
+
+    Attributes:
+        album: photos of two objects with two runs, one evaluated twice, one photo that failed.
+        bare: the same photos without labels and runs.
+    """
+
+    def __init__(self, folder: Path, source: Path, count: int) -> None:
+        files = [
+            (name, path, source / "Annotations" / name / f"{path.stem}.png")
+            for name in OBJECTS
+            for path in sorted((source / "Images" / name).iterdir())[: count // 2]
+        ]
+        files = list(itertools.islice(itertools.cycle(files), count - 1))
+        self.count = count
+        self.album = fo.Dataset(f"my-album-{count}", persistent=True)
+        samples = [
+            fo.Sample(str(path), object=name, ground_truth=fo.Segmentation(mask_path=str(mask)))
+            for name, path, mask in files
+        ]
+        samples[0]["role"] = "reference"
+        next(s for s in samples if s["object"] == OBJECTS[1])["role"] = "reference"
+        broken = folder / f"IMG_0{count}.jpg"
+        broken.write_bytes(files[0][1].read_bytes()[:3000])
+        samples.append(fo.Sample(str(broken), object=OBJECTS[0]))
+        self.album.add_samples(samples)
+        self.album.default_mask_targets = {255: "object"}
+        references = self.album.match(fo.ViewField("role") == "reference")
+        for method in ("persam_f", "persam"):
+            fp.segment(
+                self.album,
+                reference=references,
+                group_by="object",
+                method=method,
+                out_field=method,
+                masks_dir=str(folder / f"{method}-{count}"),
+                cache=True,
+            )
+            fp.evaluate(
+                self.album.exists("ground_truth"),
+                method,
+                eval_key=f"{method}_eval",
+                group_by="object",
+            )
+        done = review_queue(self.album, "persam").values("id")
+        set_review(self.album, "persam", "accepted", done[-(count // 4) :])
+        self.bare = fo.Dataset(f"holiday-{count}", persistent=True)
+        self.bare.add_samples([fo.Sample(str(path), place="beach") for _, path, _ in files])
+
+    def delete(self) -> None:
+        self.album.delete()
+        self.bare.delete()
+
+
+# The form ----------------------------------------------------------------------------------------
+
+
+@scene
+def form(app: App, world: World) -> None:
+    """A labelled photo is selected."""
+    _open_form(app, world.album, 1)
+    expect(app.form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    expect(app.button("Segment")).to_be_enabled(timeout=SLOW)
+
+
+@scene
+def form_bottom(app: App, world: World) -> None:
+    """The same form, its end, with more options."""
+    form(app, world)
+    app.form.get_by_text("More options").click()
+    expect(app.form.get_by_text("Similarity maps").first).to_be_visible(timeout=SLOW)
+    _end_of_form(app)
+
+
+@scene
+def form_options(app: App, world: World) -> None:
+    """The middle of the form with more options."""
+    form_bottom(app, world)
+    app.form.get_by_text("Prompt points").scroll_into_view_if_needed()
+
+
+@scene
+def form_groups(app: App, world: World) -> None:
+    """Nothing is selected: each object's own reference."""
+    app.open(world.album.name)
+    app.start("Segment my object")
+    expect(app.form.get_by_text("will be segmented")).to_be_visible(timeout=SLOW)
+
+
+@scene
+def form_existing(app: App, world: World) -> None:
+    """A run of that name is there, and is to be replaced."""
+    form(app, world)
+    name = app.form.get_by_role("textbox").last
+    name.fill("persam")
+    name.press("Tab")
+    toggle = app.form.get_by_text("Only photos that have no mask of this run yet")
+    expect(toggle).to_be_visible()
+    toggle.click()
+    expect(app.form.get_by_text("This replaces")).to_be_visible()
+    app.form.get_by_text("This replaces").scroll_into_view_if_needed()
+
+
+@scene
+def form_nothing(app: App, world: World) -> None:
+    """No labels, nothing selected."""
+    app.open(world.bare.name)
+    app.start("Segment my object")
+    app.expect_drawn()
+
+
+@scene
+def form_marking(app: App, world: World) -> None:
+    """No labels: the object is marked in the form."""
+    app.open(world.bare.name)
+    app.expect_drawn()
+    app.select(0)
+    app.start("Segment my object")
+    expect(app.form.locator("img[src^='data:image']").first).to_be_visible(timeout=SLOW)
+
+
+@scene
+def form_groups_unlabelled(app: App, world: World) -> None:
+    """References without labels."""
+    world.bare.set_values("role", ["reference"] + ["target"] * (len(world.bare) - 1))
+    try:
+        app.open(world.bare.name)
+        app.start("Segment my object")
+        app.expect_drawn()
+    finally:
+        world.bare.delete_sample_field("role")
+
+
+@scene
+def form_download(app: App, world: World) -> None:
+    """A model that has to be downloaded."""
+    form(app, world)
+    app.choose("sam_lite", "mobile_sam")
+    download = app.form.get_by_text("Download mobile_sam").first
+    expect(download).to_be_visible()
+    download.scroll_into_view_if_needed()
+
+
+# Grid and panel ----------------------------------------------------------------------------------
+
+
+@scene
+def grid(app: App, world: World) -> None:
+    """A run in the grid."""
+    app.open(world.album.name)
+    app.expect_drawn()
+    app.page.locator("[data-cy=checkbox-persam]").click()
+
+
+@scene
+def panel_empty(app: App, world: World) -> None:
+    """No run yet."""
+    app.open(world.bare.name)
+    app.open_panel(PANEL)
+
+
+@scene
+def review_bottom(app: App, world: World) -> None:
+    """The end of the panel, with a threshold that was moved."""
+    app.open(world.album.name)
+    panel = app.open_panel(PANEL)
+    expect(panel.locator(".plotly .bars .point path")).not_to_have_count(0)
+    panel.get_by_role("slider").fill("0.8")
+    expect(panel.get_by_role("button", name="Apply 0.80")).to_be_enabled()
+    panel.get_by_role("button", name="Delete run").scroll_into_view_if_needed()
+
+
+@scene
+def opened(app: App, world: World) -> None:
+    """The panel beside an opened photo."""
+    app.open(world.album.name)
+    app.page.locator("[data-cy=checkbox-persam]").click()
+    app.open_panel(PANEL)
+    app.panel(PANEL).get_by_role("button", name="Open", exact=True).click()
+    modal = app.page.locator("[data-cy=modal]")
+    modal.locator(f"[data-cy=panel-tab-{PANEL}]").click()
+    expect(modal.get_by_role("button", name="Accept")).to_be_visible()
+
+
+@scene
+def failures(app: App, world: World) -> None:
+    """The photos that failed, with reasons."""
+    app.open(world.album.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Failures").click()
+    app.submit("Execute")
+    expect(app.form.get_by_role("cell", name="IMG_0").first).to_be_visible()
+
+
+@scene
+def evaluation(app: App, world: World) -> None:
+    """Numbers per object."""
+    app.open(world.album.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Evaluation").click()
+    expect(panel.get_by_role("cell", name="mean").first).to_be_visible()
+
+
+@scene
+def methods(app: App, world: World) -> None:
+    """Two methods in FiftyOne's Model Evaluation panel."""
+    app.open(world.album.name)
+    app.page.locator("[data-cy=checkbox-persam]").click()
+    app.open_panel("model_evaluation_panel_builtin")
+    app.compare_evaluations("persam_f_eval", "persam_eval")
+
+
+@scene
+def review(app: App, world: World) -> None:
+    """The panel, with thumbs in the grid."""
+    app.open(world.album.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Start reviewing").click()
+    expect(panel.locator(".plotly .bars .point path")).not_to_have_count(0)
+    app.expect_drawn()
+    app.select(0, down=True)
+    app.expect_drawn()
+    app.select(1)
+    expect(panel.get_by_role("button", name="Save 1 accepted, 1 rejected")).to_be_enabled()
+
+
+# Other forms -------------------------------------------------------------------------------------
+
+
+@scene
+def compare(app: App, world: World) -> None:
+    """The form to compare two runs."""
+    app.open(world.album.name)
+    app.start("Compare two runs")
+    expect(app.button("Compare")).to_be_enabled(timeout=SLOW)
+
+
+@scene
+def compared(app: App, world: World) -> None:
+    """What it says."""
+    compare(app, world)
+    app.submit("Compare")
+    expect(app.form.get_by_text("mean agreement")).to_be_visible(timeout=SLOW)
+
+
+@scene
+def compared_grid(app: App, world: World) -> None:
+    """And the grid behind it."""
+    compared(app, world)
+    app.close_form()
+
+
+@scene
+def evaluate(app: App, world: World) -> None:
+    """The form to evaluate a run."""
+    _form_of(app, world, "Evaluate my masks", "Evaluate")
+
+
+@scene
+def promote(app: App, world: World) -> None:
+    """Promote accepted masks."""
+    _form_of(app, world, "Promote accepted masks", "Promote")
+
+
+@scene
+def export(app: App, world: World) -> None:
+    """Export masks."""
+    _form_of(app, world, "Export masks", None)
+
+
+@scene
+def dreambooth(app: App, world: World) -> None:
+    """A training set."""
+    _form_of(app, world, "Export for DreamBooth", None)
+
+
+@scene
+def dreambooth_bottom(app: App, world: World) -> None:
+    """The end of that form."""
+    dreambooth(app, world)
+    _end_of_form(app)
+
+
+@scene
+def rename(app: App, world: World) -> None:
+    """Rename a run."""
+    _form_of(app, world, "Rename a run", None)
+
+
+@scene
+def delete(app: App, world: World) -> None:
+    """Delete a run."""
+    _form_of(app, world, "Delete a run", "Delete")
+
+
+@scene
+def again(app: App, world: World) -> None:
+    """Another reference."""
+    app.open(world.album.name)
+    app.select(1)
+    app.start("Run again with another reference")
+    expect(app.button("Run again")).to_be_enabled(timeout=SLOW)
+
+
+@scene
+def threshold(app: App, world: World) -> None:
+    """The presence threshold's form."""
+    _form_of(app, world, "Set the presence threshold", None)
+
+
+@scene
+def edit(app: App, world: World) -> None:
+    """Masks for the App's own tools."""
+    app.open(world.album.name)
+    app.select(1)
+    app.start("Edit masks by hand")
+    app.expect_drawn()
+
+
+@scene
+def runs(app: App, world: World) -> None:
+    """The table of runs."""
+    app.open(world.album.name)
+    app.start("List runs")
+    app.submit("Execute")
+    expect(app.form.get_by_role("cell", name="persam_f").first).to_be_visible(timeout=SLOW)
+
+
+@scene
+def importing(app: App, world: World) -> None:
+    """An album in PerSeg's layout."""
+    _form_of(app, world, "Import a PerSeg folder", None)
+
+
+@scene
+def doctor(app: App, world: World) -> None:
+    """The doctor's report."""
+    app.open(world.album.name)
+    app.start("Check the personal masks plugin")
+    app.submit("Execute")
+    app.expect_drawn()
+
+
+def _open_form(app: App, dataset: Any, index: int) -> None:
+    app.open(dataset.name)
+    app.expect_drawn()
+    app.select(index)
+    app.start("Segment my object")
+
+
+def _form_of(app: App, world: World, label: str, button: str | None) -> None:
+    app.open(world.album.name)
+    app.start(label)
+    if button:
+        expect(app.button(button)).to_be_enabled(timeout=SLOW)
+
+
+def _end_of_form(app: App) -> None:
+    app.form.locator("> *").last.hover()
+    app.page.evaluate(
+        """() => { for (const e of document.querySelectorAll(
+        "[data-cy=operators-prompt-modal], [data-cy=operators-prompt-modal] *"))
+        if (e.scrollHeight > e.clientHeight + 1) e.scrollTop = e.scrollHeight; }"""
+    )
+
+
+# Taking them -------------------------------------------------------------------------------------
+
+
+def take(app: App, folder: Path, name: str, sizes: list[str], themes: list[str]) -> None:
+    """The screen that is open, in each size and theme."""
+    for theme in themes:
+        _set_theme(app, theme)
+        for size in sizes:
+            width, height = map(int, size.split("x"))
+            app.page.set_viewport_size({"width": width, "height": height})
+            app.page.mouse.move(2, height // 2)
+            app.expect_drawn()
+            if "_bottom" in name and app.form.is_visible():
+                _end_of_form(app)
+                app.expect_drawn()
+            app.page.screenshot(path=folder / f"{name}-{size}-{theme}.png")
+            for words in app.page.evaluate(STICKS_OUT):
+                print(f"{name} {size} {theme}: {words}", flush=True)
+
+
+def _set_theme(app: App, theme: str) -> None:
+    """Press the App's own switch, also where a form lies over it."""
+    switch = app.page.locator(f"[title='{theme.capitalize()} mode']")
+    if switch.count():
+        switch.first.dispatch_event("click")
+        expect(switch).to_have_count(0)
+
+
+def main(given: list[str] | None = None) -> int:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="*", choices=list(SCENES), default=list(SCENES))
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES))
+    parser.add_argument("--themes", nargs="*", choices=THEMES, default=list(THEMES))
+    parser.add_argument("--photos", nargs="*", type=int, default=list(COUNTS))
+    options = parser.parse_args(given)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    link_plugin()
+    lost = []
+    with tempfile.TemporaryDirectory() as scratch:
+        source = build_album(Path(scratch) / "album", objects=OBJECTS, photos=5)
+        with stage.open_browser() as browser, stage.open_server() as session:
+            for count in options.photos:
+                world = World(Path(scratch), source, count)
+                for name in options.only:
+                    width, height = map(int, options.sizes[0].split("x"))
+                    with stage.open_tab(browser, session, width, height) as app:
+                        try:
+                            SCENES[name](app, world)
+                            take(
+                                app,
+                                options.folder,
+                                f"{name}-{count}",
+                                options.sizes,
+                                options.themes,
+                            )
+                        except Exception as error:  # the other screens are wanted all the same
+                            lost.append(f"{name}-{count}")
+                            app.page.screenshot(path=options.folder / f"{name}-{count}-lost.png")
+                            print(f"{name}-{count}: {str(error).splitlines()[0]}", flush=True)
+                world.delete()
+    print(f"not taken: {', '.join(lost) or 'none'}")
+    return bool(lost)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

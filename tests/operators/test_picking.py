@@ -1,0 +1,73 @@
+"""Picking the object in the form: photos to click, proposals, points, parts and wholes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation.forms import picking
+
+from .context import Form
+
+SEGMENT = "segment_from_reference"
+
+
+@pytest.fixture
+def unlabelled(dataset, album: Path) -> fo.Dataset:
+    files = sorted((album / "Images" / "cat").iterdir())
+    return dataset([fo.Sample(str(path)) for path in files])
+
+
+def pictures(form: Form, prefix: str = "picture_") -> dict[str, Any]:
+    """Every picture of the form by its alternative text, those of rows included."""
+    found = {}
+    todo = dict(form.inputs.type.properties)
+    while todo:
+        name, prop = todo.popitem()
+        if name.startswith(prefix):
+            found[prop.view._kwargs["alt"]] = prop.view._kwargs
+        todo.update(getattr(prop.type, "properties", {}))
+    return found
+
+
+def test_no_photo_is_selected(unlabelled) -> None:
+    form = Form(unlabelled, SEGMENT)
+    assert any("Click the photo that shows your object" in error for error in form.errors)
+    names = [Path(path).name for path in unlabelled.values("filepath")]
+    offered = pictures(form)
+    assert set(offered) == {f"Choose {name}" for name in names}
+    clicked = offered[f"Choose {names[1]}"]
+    assert clicked["operator"] == f"@fiftyone-persam/persam/{SEGMENT}" and clicked["prompt"]
+    assert clicked["params"]["reference"] == unlabelled.values("id")[1]
+
+
+def test_a_proposal_that_is_clicked_becomes_the_label(unlabelled) -> None:
+    form = Form(unlabelled, SEGMENT, selected=[unlabelled.first().id])
+    assert any("Click your object" in error for error in form.errors)
+    clicked = pictures(form)["Pick 1"]["params"]
+    assert clicked["pick"] == "1" and not any("data:" in str(v) for v in clicked.values())
+    form = Form(unlabelled, SEGMENT, params={**clicked, "out_field": "mine"})
+    assert form.errors == []
+    parts = pictures(form)
+    assert "Your object in the photo" in parts and "As proposed" in parts and "Whole" in parts
+    assert not unlabelled.has_field("mine_reference")  # a form writes nothing
+    result, _ = form.execute()
+    assert result["run"] == "mine" and result["counts"]["segmented"] == len(unlabelled)
+    unlabelled.reload()
+    (marked,) = unlabelled.first()["mine_reference"].detections
+    (recorded,) = fp.load_run(unlabelled, "mine").config.references
+    assert recorded["label_id"] == marked.id and recorded["label_field"] == "mine_reference"
+    chosen = fp.propose(unlabelled.first(), max_proposals=picking.OFFERED)[0]
+    assert np.array_equal(marked.mask, chosen.crop)
+    assert all(unlabelled.values("mine"))
+
+
+def test_one_photo_is_chosen_without_asking(unlabelled) -> None:
+    form = Form(unlabelled.limit(1), SEGMENT)
+    assert form.params["reference"] == unlabelled.first().id
+    assert "Pick 1" in pictures(form)
