@@ -11,6 +11,7 @@ from .phrase import can_say
 
 # Scopes of the form that segments; see there.
 SAID, GROUPED = "said", "groups"
+_SPELT_OUT = {"lr": "learning rate"}
 FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
@@ -98,7 +99,8 @@ def _needs_text(method: str) -> bool:
 def option_inputs(ctx: Context, inputs: Any) -> None:
     """What the chosen method can be told; nothing of other methods."""
     for option in _options(ctx):
-        name, label = OPTION + option.name, sentence(option.name.replace("_", " "))
+        name = OPTION + option.name
+        label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
         about = {"label": label, "description": sentence(option.help), "default": option.default}
         if option.choices:
             choose(
