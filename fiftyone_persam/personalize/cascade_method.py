@@ -40,7 +40,7 @@ from .checks import check_embeddings, several_references_of
 from .instances import find_instances
 from .learning import Learner
 from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
-from .method import Method
+from .method import Effort, Method
 from .prediction import Prediction
 from .reference import Reference
 from .registries import LOCATION_PRIORS
@@ -172,6 +172,16 @@ class CascadeMethod(Method):
         """Which values of photos of more than 8 bits become black and white: the reference's."""
         window = None if self._state is None else self._state.more.get(CONTRAST)
         return None if window is None else Contrast(*window.tolist())
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers fitting tunes."""
+        return 0
+
+    @classmethod
+    def effort(cls) -> Effort:
+        """See `Method.effort`: nothing, unless a kin tunes."""
+        return Effort()
 
     # What kin do otherwise. -----------------------------------------------------------------------
 
