@@ -243,7 +243,7 @@ def narrow_table() -> Any:
     table = {
         "minWidth": 0,
         "& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"},
-        "& td.MuiTableCell-root": {"overflowWrap": "anywhere"},
+        "& td.MuiTableCell-root:not(:first-of-type)": {"overflowWrap": "anywhere"},
     }
     return types.TableView(componentsProps={"table": {"sx": table}})
 
