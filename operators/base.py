@@ -20,6 +20,7 @@ from .streaming import DETACHED, Progress, ProgressStore, stream
 
 PLUGIN = "@fiftyone-persam/persam"
 ICON = "center_focus_strong"
+LONG = 36  # letters of a choice that gets a line of its own
 
 # Import name -> what to install. Looked up, not imported: a form must open in a blink.
 NEEDED = {
@@ -260,7 +261,9 @@ def choose(
 ) -> None:
     """A drop-down (or radio buttons) of values with their labels."""
     labelled = choices if isinstance(choices, dict) else {value: value for value in choices}
-    view = types.RadioGroup() if radio else types.DropdownView()
+    # Long texts beside each other would begin anywhere in a line.
+    aligned = "vertical" if any(len(text) > LONG for text in labelled.values()) else "horizontal"
+    view = types.RadioGroup(orientation=aligned) if radio else types.DropdownView()
     for value, text in labelled.items():
         view.add_choice(value, label=text, description=details(value))
     inputs.enum(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from . import panel_evaluation, panel_picking, panel_thumbs
+from . import panel_current, panel_evaluation, panel_forms, panel_picking, panel_thumbs
 from . import panel_parts as parts
-from .base import ICON, PLUGIN, Context, missing_packages, show_fields
+from .base import ICON, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
 from .runs import run_names
 
 NAME = "review_masks"
 TODO = "todo"
+SHOWN = 2000
+"""Photos that are shown in the queue's order at once: the App sends the view with each request."""
 # Events that look for themselves which runs there are, or need none.
 CHOOSING = (
     None,
@@ -37,7 +38,6 @@ CHOOSING = (
     "stop",
     "tick",
 )
-EXPECT = 120.0  # seconds in which a form that was opened will probably be executed
 
 HELP = """
 **Personal masks** leads through the masks of a run.
@@ -52,7 +52,9 @@ tomorrow. The thumbs given until *Save* are one step.
 """
 
 
-class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, foo.Panel):
+class ReviewPanel(
+    panel_evaluation.EvaluationPage, panel_picking.PickingPage, panel_forms.PanelForms, foo.Panel
+):
     """Counts, queue, histograms, decisions and hand-over of one run."""
 
     @property
@@ -92,13 +94,13 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
 
     def on_change_current_sample(self, ctx: Context) -> None:
         """Another photo was opened."""
-        self._read(ctx)
+        self._read_decided(ctx)
 
     def on_change_selected(self, ctx: Context) -> None:
         """Thumbs were given in the grid, or taken away by what another event has changed."""
         if ctx.panel.state.run and not ctx.current_sample:
             self._try(ctx, lambda: panel_thumbs.store(ctx))
-        self._read(ctx)
+        self._read_decided(ctx)
 
     def on_unload(self, ctx: Context) -> None:
         """Thumbs become ticks again."""
@@ -139,13 +141,13 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
 
     def start(self, ctx: Context) -> None:
         """Sort the grid, most doubtful first, and turn ticks into thumbs."""
-        from fiftyone_persam.curation.review.table import review_queue
+        from fiftyone_persam.curation.review.table import review_counts, review_queue
 
         run = ctx.panel.state.run
-        queue = review_queue(ctx.dataset, run)
-        if not len(queue):
+        if not review_counts(ctx.dataset, run).todo:
             ctx.ops.notify("Nothing is left to review in this run.", variant="success")
             return
+        queue = review_queue(ctx.dataset, run, limit=SHOWN)
         ctx.panel.state.shown = TODO
         panel_thumbs.begin(ctx)
         ctx.ops.clear_selected_samples()
@@ -160,7 +162,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
             return
         if not self._try(ctx, lambda: panel_thumbs.store(ctx)):
             return
-        self._changed(ctx)
+        self._decided(ctx)
         self._end_sitting(ctx)
 
     def accept(self, ctx: Context) -> None:
@@ -184,7 +186,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
         passed = [*(ctx.panel.state.passed or []), ctx.panel.state.current]
         left = ctx.panel.state.current_left or 0
         ctx.panel.set_state("passed", passed if len(passed) < left else [])
-        self._read(ctx)
+        self._read_decided(ctx)
 
     def open_current(self, ctx: Context) -> None:
         """Open the photo that the panel shows."""
@@ -203,15 +205,11 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
 
     def next_photo(self, ctx: Context) -> None:
         """Open the most doubtful photo that nobody has looked at."""
-        from fiftyone_persam.curation.review.table import review_queue
-
-        ids = review_queue(ctx.dataset, ctx.panel.state.run).values("id")
-        others = [i for i in ids if i != ctx.current_sample]
-        if not others:
+        following = panel_current.following(ctx, ctx.panel.state.run, ctx.current_sample)
+        if following is None:
             ctx.ops.notify("Nothing else is left to review in this run.", variant="success")
             return
-        later = ids.index(ctx.current_sample) + 1 if ctx.current_sample in ids else 0
-        ctx.ops.open_sample(id=ids[later] if later < len(ids) else others[0])
+        ctx.ops.open_sample(id=following)
 
     # Looking -----------------------------------------------------------------------------------
 
@@ -221,7 +219,10 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
 
         state = ctx.params["state"]
         ctx.panel.state.shown = state
-        ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run, states=[state]))
+        run, counts = ctx.panel.state.run, ctx.panel.state.counts or {}
+        ctx.ops.set_view(review_queue(ctx.dataset, run, states=[state], limit=SHOWN))
+        if counts.get(state, 0) > SHOWN:
+            ctx.ops.notify(f"These are the {SHOWN:,} most doubtful ones.", variant="info")
 
     def show_all(self, ctx: Context) -> None:
         """Show the whole dataset again."""
@@ -255,70 +256,6 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
         self._try(ctx, lambda: set_presence_threshold(ctx.dataset, ctx.panel.state.run, value))
         self._changed(ctx)
 
-    # Going on ----------------------------------------------------------------------------------
-
-    def another_reference(self, ctx: Context) -> None:
-        """Segment what is not accepted again, with one more reference."""
-        ids = [ctx.current_sample] if ctx.current_sample else list(ctx.selected or [])
-        params = {"run": ctx.panel.state.run, **({"reference": ids[0]} if ids else {})}
-        self._expect_run(ctx)
-        ctx.prompt(f"{PLUGIN}/segment_again", params=params, on_success=self.refresh)
-
-    def edit(self, ctx: Context) -> None:
-        """Correct masks by hand."""
-        self._prompt(ctx, "edit_masks")
-
-    def edit_this(self, ctx: Context) -> None:
-        """Correct the opened photo's mask by hand."""
-        from fiftyone_persam.curation.review.editing import make_editable
-
-        run, sample_id = ctx.panel.state.run, ctx.current_sample
-        fields: list[str] = []
-        if self._try(ctx, lambda: fields.append(make_editable(ctx.dataset, run, [sample_id]))):
-            ctx.ops.reload_dataset()
-            show_fields(ctx, *fields)
-            # The App keeps a photo that it has opened, without the new label: only a fresh page
-            # reads it again. The page comes back with this photo open.
-            ctx.ops.notify(
-                "Reload the page, choose Sample and Annotate, and click the mask.", variant="info"
-            )
-
-    def promote(self, ctx: Context) -> None:
-        """Copy accepted masks into a label field."""
-        self._prompt(ctx, "promote_masks")
-
-    def export(self, ctx: Context) -> None:
-        """Export accepted masks."""
-        self._prompt(ctx, "export_masks")
-
-    def failures(self, ctx: Context) -> None:
-        """The failed photos with reasons."""
-        self._prompt(ctx, "show_failures")
-
-    def resume(self, ctx: Context) -> None:
-        """Go on with the run."""
-        self._expect_run(ctx)
-        self._prompt(ctx, "resume_run")
-
-    def rename(self, ctx: Context) -> None:
-        """Give the run another name."""
-        self._prompt(ctx, "rename_run", self.renamed)
-
-    def renamed(self, ctx: Context) -> None:
-        """Stay with the run under its new name."""
-        known = ctx.panel.state.runs or []
-        new = [name for name in run_names(ctx.dataset) if name not in known]
-        self._select_run(ctx, new[-1] if new else ctx.panel.state.run)
-
-    def delete(self, ctx: Context) -> None:
-        """Delete the run."""
-        self._prompt(ctx, "delete_run")
-
-    def segment(self, ctx: Context) -> None:
-        """Begin a new run."""
-        self._expect_run(ctx)
-        ctx.prompt(f"{PLUGIN}/segment_from_reference", on_success=self.refresh)
-
     def render(self, ctx: Context) -> Any:
         """What the panel shows now."""
         panel = types.Object()
@@ -338,15 +275,15 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
             align_x="left",
             orientation="vertical",
             gap=2,
-            componentsProps={"container": {"sx": {"padding": "12px"}}},
+            componentsProps={
+                "container": {"sx": {"padding": "12px"}},
+                # As wide as the panel, neither as its widest row nor wider than there is room.
+                "grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)"}},
+            },
         )
         return types.Property(panel, view=view)
 
     # -------------------------------------------------------------------------------------------
-
-    def _expect_run(self, ctx: Context) -> None:
-        # The panel is not told when a form begins to run: it looks by itself, for so long.
-        ctx.panel.state.expecting = time.time() + EXPECT
 
     def _select_run(self, ctx: Context, wanted: str | None) -> None:
         names = run_names(ctx.dataset) if ctx.dataset is not None and not missing_packages() else []
@@ -369,9 +306,22 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
             for key, value in found.items():
                 ctx.panel.set_state(key, value)
 
+    def _read_decided(self, ctx: Context) -> None:
+        state = ctx.panel.state
+        if state.page == parts.EVALUATION or not (state.run and state.counts and state.upcoming):
+            self._read(ctx)
+            return
+        ctx.panel.set_state("running", parts.running(ctx))
+        for key, value in parts.read_decided(ctx, state.run).items():
+            ctx.panel.set_state(key, value)
+
     def _changed(self, ctx: Context) -> None:
         ctx.ops.reload_samples()
         self._read(ctx)
+
+    def _decided(self, ctx: Context) -> None:
+        ctx.ops.reload_samples()
+        self._read_decided(ctx)
 
     def _end_sitting(self, ctx: Context) -> None:
         from fiftyone_persam.curation.review.table import review_queue
@@ -379,7 +329,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
         panel_thumbs.begin(ctx)
         ctx.panel.state.up = ctx.panel.state.down = 0
         if ctx.panel.state.shown == TODO:
-            ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run))
+            ctx.ops.set_view(review_queue(ctx.dataset, ctx.panel.state.run, limit=SHOWN))
         ctx.ops.clear_selected_samples()
 
     def _decide(self, ctx: Context, decision: str) -> None:
@@ -388,7 +338,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
         run, sample_id = ctx.panel.state.run, ctx.current_sample
         if not self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [sample_id])):
             return
-        self._changed(ctx)
+        self._decided(ctx)
         self.next_photo(ctx)
 
     def _decide_current(self, ctx: Context, decision: str) -> None:
@@ -396,7 +346,7 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
 
         run, current = ctx.panel.state.run, ctx.panel.state.current
         if current and self._try(ctx, lambda: set_review(ctx.dataset, run, decision, [current])):
-            self._changed(ctx)
+            self._decided(ctx)
 
     def _show_bar(self, ctx: Context, what: str, prefix: str) -> None:
         from fiftyone_persam.curation.evaluation.histograms import between
@@ -408,10 +358,6 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_picking.PickingPage, fo
         last = index + 2 == len(edges)
         view = between(ctx.dataset, f"{prefix}_{what}", edges[index], edges[index + 1], last=last)
         ctx.ops.set_view(view)
-
-    def _prompt(self, ctx: Context, operator: str, then: Any = None) -> None:
-        params = {"run": ctx.panel.state.run}
-        ctx.prompt(f"{PLUGIN}/{operator}", params=params, on_success=then or self.refresh)
 
     def _try(self, ctx: Context, action: Any) -> bool:
         from fiftyone_persam.errors import PersamError

@@ -10,32 +10,80 @@ from .base import Context, counted
 from .panel_layout import HALVES, flowing_row
 
 SIDE = 420
+AHEAD = 100
+"""Photos of the queue that the panel keeps."""
 
 
-def read(ctx: Context, run: str, table: Any) -> dict[str, Any]:
+def read(ctx: Context, run: str, counts: Any) -> dict[str, Any]:
     """The most doubtful photo that nobody has looked at and that was not passed over.
 
     Args:
         ctx: the panel's
         run: the run
-        table: its `ReviewTable`
+        counts: its `ReviewCounts`
     """
-    import numpy as np
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.runs import queries
 
-    order = np.argsort(-table.doubt(), kind="stable")
-    queue = [table.ids[i] for i in order if table.states[i] == "todo"]
-    passed = set(ctx.panel.state.passed or [])
-    left = [i for i in queue if i not in passed]
-    current = next(iter(left or queue), None)  # those passed over come again in the end
-    row = table.ids.index(current) if current else None
+    current = following(ctx, run)
+    names = [f"{run}_score", f"{run}_presence"]
+    chosen = queries.some([current] if current else [])
+    facts = queries.columns(photos_of(ctx.dataset), names, chosen)
+    score, presence = (_number(value[0]) if len(value) else None for value in facts.values.values())
     return {
         "current": current,
-        "current_left": len(queue),
-        "current_score": None if row is None else _number(table.score[row]),
-        "current_presence": None if row is None else _number(table.presence[row]),
+        "current_left": counts.todo,
+        "current_score": score,
+        "current_presence": presence,
         "review_now.current_preview": preview(ctx, run, current, False) if current else None,
         "review_now.reference_preview": _reference(ctx, run, current) if current else None,
     }
+
+
+def following(ctx: Context, run: str, after: str | None = None) -> str | None:
+    """The most doubtful photo to do, without those passed over; they come again in the end.
+
+    The next photos are kept with the panel: only when they are through, or decided about by
+    somebody else, the whole run is looked at again.
+
+    Args:
+        ctx: the panel's
+        run: the run
+        after: a photo that the next one follows, where there is one; it is never the next itself
+    """
+    from fiftyone_persam.curation.review.table import states_of
+
+    passed = set(ctx.panel.state.passed or [])
+    for again in (False, True):
+        upcoming = queue_ahead(ctx, run) if again else list(ctx.panel.state.upcoming or [])
+        states = states_of(ctx.dataset, run, upcoming)
+        todo = [i for i in upcoming if states.get(i) == "todo"]
+        place = upcoming.index(after) + 1 if after is not None and after in upcoming else 0
+        later = [i for i in upcoming[place:] if i in set(todo)]
+        for photos in (later, todo):
+            left = [i for i in photos if i != after and i not in passed]
+            if left:
+                return left[0]
+    return next((i for i in todo if i != after), None)
+
+
+def queue_ahead(ctx: Context, run: str, table: Any = None) -> list[str]:
+    """Look at a whole run, and keep its next photos with the panel.
+
+    Args:
+        ctx: the panel's
+        run: the run
+        table: its `ReviewTable` if that is read already
+    """
+    from fiftyone_persam.curation.review.table import review_table
+
+    table = review_table(ctx.dataset, run) if table is None else table
+    passed = set(ctx.panel.state.passed or [])
+    queue = table.queue("todo")
+    # Those that were passed over come last, and there must be others before them.
+    upcoming = [i for i in queue if i not in passed][:AHEAD] or queue[:AHEAD]
+    ctx.panel.set_state("upcoming", upcoming)
+    return upcoming
 
 
 def current(panel: Any, owner: Any, state: Any) -> None:

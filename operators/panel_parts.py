@@ -9,7 +9,7 @@ import fiftyone.operators.types as types
 
 from . import panel_current
 from .base import Context, counted
-from .panel_layout import flowing_row, histogram_state, histograms, share_slider
+from .panel_layout import flowing_row, histogram_state, histograms, threshold_slider
 from .reviewing import decisions_from_thumbs
 from .streaming import ProgressStore
 
@@ -26,35 +26,50 @@ EVALUATION = "evaluation"
 def read(ctx: Context, run: str) -> dict[str, Any]:
     """The panel's state for a run."""
     from fiftyone_persam.curation.evaluation.histograms import histogram_of
-    from fiftyone_persam.curation.review.decisions import undo_steps
     from fiftyone_persam.curation.review.table import review_table
     from fiftyone_persam.curation.runs.colours import colour_of
     from fiftyone_persam.curation.runs.presence import presence_threshold
 
     table = review_table(ctx.dataset, run)
-    counts = table.counts()
     threshold = presence_threshold(ctx.dataset, run)
+    state: dict[str, Any] = {
+        "threshold": threshold,
+        "saved_threshold": threshold,
+        "changes": 0,
+        "colour": colour_of(ctx.dataset, run),
+    }
+    for what, values in (("score", table.score), ("presence", table.presence)):
+        histogram = histogram_of(values)
+        state |= histogram_state("plots", what, histogram, state["colour"])
+    state["header.run_choice"] = run
+    panel_current.queue_ahead(ctx, run, table)
+    return {**state, **_decided(ctx, run, table.counts())}
+
+
+def read_decided(ctx: Context, run: str) -> dict[str, Any]:
+    """What a decision changes, or another photo that is opened: the whole run is not looked at."""
+    from fiftyone_persam.curation.review.table import ReviewCounts, recount
+
+    before = ReviewCounts(**ctx.panel.state.counts)
+    return _decided(ctx, run, recount(ctx.dataset, run, before))
+
+
+def _decided(ctx: Context, run: str, counts: Any) -> dict[str, Any]:
+    from fiftyone_persam.curation.review.decisions import undo_steps
+
     thumbs = decisions_from_thumbs(ctx)
     state: dict[str, Any] = {
         "counts": {s: getattr(counts, s) for s in STATES},
         "total": counts.total,
         "undo": undo_steps(ctx.dataset, run),
-        "threshold": threshold,
-        "saved_threshold": threshold,
-        "changes": 0,
         "up": len(thumbs["accepted"]),
         "down": len(thumbs["rejected"]),
-        "photo": _photo(ctx, run, table),
-        "colour": colour_of(ctx.dataset, run),
+        "photo": _photo(ctx, run),
     }
     if ctx.current_sample and state["photo"]:
         state["preview"] = panel_current.preview(ctx, run, ctx.current_sample)
     if not ctx.current_sample:
-        state |= panel_current.read(ctx, run, table)
-    for what, values in (("score", table.score), ("presence", table.presence)):
-        histogram = histogram_of(values)
-        state |= histogram_state("plots", what, histogram, state["colour"])
-    state["header.run_choice"] = run
+        state |= panel_current.read(ctx, run, counts)
     return state
 
 
@@ -242,8 +257,8 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         default=state.saved_threshold,
         min=low,
         max=high,
-        label="Absent below this presence, a probability (0 keeps every mask)",
-        view=share_slider(low, high),
+        label="Absent below this presence (probability)",
+        view=threshold_slider(low, high),
         on_change=owner.move_threshold,
     )
     changed = state.threshold != state.saved_threshold
@@ -290,21 +305,24 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
         row.btn("failures", label="Failures", icon="report_problem", on_click=owner.failures)
 
 
-def _photo(ctx: Context, run: str, table: Any) -> dict[str, Any] | None:
-    if ctx.current_sample is None or ctx.current_sample not in table.ids:
+def _photo(ctx: Context, run: str) -> dict[str, Any] | None:
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.review.table import states_of
+    from fiftyone_persam.curation.runs import queries
+
+    if ctx.current_sample is None:
         return None
-    row = table.ids.index(ctx.current_sample)
-    score, presence = float(table.score[row]), float(table.presence[row])
-    sample = ctx.dataset[ctx.current_sample]
+    state = states_of(ctx.dataset, run, [ctx.current_sample]).get(ctx.current_sample)
+    if state is None:
+        return None
+    names = [f"{run}._cls", f"{run}_error", f"{run}_score", f"{run}_presence"]
+    ((mask, error, score, presence),) = queries.rows(
+        photos_of(ctx.dataset), names, queries.some([ctx.current_sample])
+    ).values()
     return {
-        "state": str(table.states[row]),
+        "state": state,
         # Where somebody has drawn a mask by hand, the reason is out of date.
-        "error": None if _value(sample, run) is not None else _value(sample, f"{run}_error"),
+        "error": None if mask is not None else error,
         "score": score if score == score else None,  # NaN: there is none
         "presence": presence if presence == presence else None,
     }
-
-
-def _value(sample: Any, name: str) -> Any:
-    """What a field holds; None where somebody has deleted it."""
-    return sample[name] if sample.has_field(name) else None

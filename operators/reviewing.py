@@ -22,7 +22,7 @@ class _Decide(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run; what it is about is chosen in the grid."""
-        from fiftyone_persam.curation.review.table import FAILED, review_view
+        from fiftyone_persam.curation.review.table import masks_in
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -30,7 +30,9 @@ class _Decide(PersamOperator):
         ids = ctx.params.get("ids") or chosen_ids(ctx)
         if not ids:
             refuse(inputs, "Select photos in the grid, or open one, first.")
-        elif set(ids) <= set(review_view(ctx.dataset, run, FAILED).exists(run, False).values("id")):
+            return
+        touched = masks_in(ctx.dataset, run, ids)
+        if len(touched) == len(set(ids)) and not any(touched.values()):
             refuse(inputs, "The photos failed: there is no mask to be right or wrong.")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
@@ -126,7 +128,13 @@ class SetPresenceThreshold(PersamOperator):
             return
         now = presence_threshold(ctx.dataset, run)
         inputs.float(
-            "threshold", default=now, min=0, max=1, required=True, label="Presence threshold"
+            "threshold",
+            default=now,
+            min=0,
+            max=1,
+            required=True,
+            label="Presence threshold",
+            description="A probability, 0 to 1: the object counts as absent below it; 0 keeps all",
         )
         value = ctx.params.get("threshold")
         if isinstance(value, int | float) and 0 <= value <= 1:

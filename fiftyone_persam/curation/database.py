@@ -275,7 +275,8 @@ def write_samples(
 
     Args:
         dataset: where to.
-        changes: sample id -> field -> value, as Python has it; samples that are gone are left out.
+        changes: sample id -> field -> value, as Python has it, or a document as the database has
+            it; samples that are gone are left out.
         journaled: whether to wait until it is on the disk.
     """
     if not changes:
@@ -284,7 +285,9 @@ def write_samples(
     ops = []
     for sample_id, values in changes.items():
         stored = {
-            name: None if value is None else dataset.get_field(name).to_mongo(value)
+            name: value
+            if value is None or isinstance(value, dict)
+            else dataset.get_field(name).to_mongo(value)
             for name, value in values.items()
         }
         ops.append(
@@ -292,6 +295,16 @@ def write_samples(
         )
     # A database that dies after it has acknowledged them would forget them, and nobody would know.
     fiftyone_api.bulk_write(dataset, ops, ids=changes, concern=JOURNALED if journaled else None)
+
+
+def set_samples(dataset: Any, ids: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Give some samples the same values, as the database has them. Fields must be there."""
+    changed = {**values, "last_modified_at": datetime.now(timezone.utc)}
+    for start in range(0, len(ids), CHUNK):
+        chunk = ids[start : start + CHUNK]
+        chosen = {"_id": {"$in": [ObjectId(i) for i in chunk]}}
+        change = UpdateMany(chosen, {"$set": changed})
+        with_retries(lambda c=change, i=chunk: fiftyone_api.bulk_write(dataset, [c], ids=i))  # type: ignore[misc]
 
 
 def clear_samples(dataset: Any, ids: Sequence[str], names: Sequence[str]) -> None:

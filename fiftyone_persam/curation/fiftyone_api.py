@@ -13,6 +13,7 @@ import fiftyone as fo
 import fiftyone.core.odm as odm
 from bson import DBRef, ObjectId, json_util
 from fiftyone.core.evaluation import EvaluationResults
+from gridfs import GridFS
 
 # Whose attribute -> which, and what it is for. `missing` looks for them.
 USED: dict[str, dict[str, str]] = {
@@ -26,7 +27,8 @@ USED: dict[str, dict[str, str]] = {
         "_reload": "what other processes did to a dataset is seen",
         "_merge_sample_field_schema": "all fields of a run are declared at once",
         "_bulk_write": "all fields of many photos are written at once",
-        "_sample_collection": "decisions are awaited on the database's disk",
+        "_sample_collection": "decisions are awaited on the database's disk, runs have an index",
+        "_pipeline": "photos of a run are counted in the database",
         "_sample_collection_name": "decisions are awaited on the database's disk",
         "_rename_sidebar_group": "an evaluation takes the place of an earlier one",
         "_evaluation_cache": "evaluations are renamed",
@@ -40,6 +42,7 @@ USED: dict[str, dict[str, str]] = {
         "_is_clips": "clips are told from photos",
         "_stages": "photos of a view that leaves fields out are found with all their fields",
         "_is_dynamic_groups": "photos that are only grouped for looking at them are recognised",
+        "_pipeline": "photos of a run are counted in the database",
         "_serialize": "an operator that is called from Python gets the caller's view",
     },
     "sample view": {"_view": "the photo behind a patch is found"},
@@ -197,6 +200,28 @@ def bulk_write(
     fo.Sample._reload_docs(dataset._sample_collection_name, sample_ids=list(ids))
 
 
+def sample_collection(dataset: Any) -> Any:
+    """The database's collection of a dataset's samples, for questions that views cannot ask."""
+    # 1.22.1: `_sample_collection`. Without it runs have no index.
+    return dataset._sample_collection
+
+
+def aggregate(samples: Any, stages: Sequence[dict[str, Any]], raw: bool = False) -> Any:
+    """What the database makes of a dataset's or view's samples; documents, or BSON in batches.
+
+    Args:
+        samples: a dataset or view.
+        stages: of an aggregation, after those of the view.
+        raw: whether to yield batches of documents as bytes.
+    """
+    # 1.22.1: `_pipeline` and `_sample_collection`. Without them counts and columns of a large run
+    # are read through `values`, value by value: seconds instead of milliseconds.
+    collection = samples._dataset._sample_collection
+    pipeline = [*samples._pipeline(), *stages]
+    read = collection.aggregate_raw_batches if raw else collection.aggregate
+    return read(pipeline, allowDiskUse=True)
+
+
 def stored_document(dataset: Any, names: Sequence[str]) -> dict[str, Any]:
     """Some values of a dataset's own document, as the database has them now; {} if it is gone."""
     # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented. Without it a dataset must be
@@ -254,60 +279,62 @@ def run_documents(dataset: Any, kind: str) -> dict[str, Any]:
     return {key: getattr(document, "id", None) for key, document in present.items()}
 
 
-def replace_run_results(dataset: Any, run: str, results: Any) -> None:
-    """Store a run's results; the earlier ones go when the new ones are there.
+def put_results(results: Any, identity: ObjectId) -> None:
+    """Store results of a run or evaluation under an id of one's own; they are nobody's yet.
 
-    FiftyOne removes the old results before it writes the new ones: a process that dies in between
-    would leave a run that nobody can load. So the old ones are set aside first.
+    FiftyOne chooses the id itself, and removes the old results before it writes the new ones: a
+    process that dies in between leaves results of nobody, or a run without results.
     """
-    # 1.22.1: `_doc.runs[...].results`, a file in GridFS. Without it `save_run_results` is left, and
-    # a run can be lost in the moment of a crash.
-    stored = dataset._doc.runs[run].results
-    old, stored.grid_id, stored.gridout = stored.grid_id, None, None
-    try:
-        dataset.save_run_results(run, results, cache=False)
-    except BaseException:
-        stored.grid_id, stored.gridout = old, None
-        raise
-    if old is not None:
-        stored.fs.delete(old)
-
-
-def put_run_results(dataset: Any, run: str, results: Any, identity: ObjectId) -> None:
-    """Store results under an id that is known before, without making them a run's."""
-    # 1.22.1: `_doc.runs[...].results.fs`, the file store that `save_run_results` writes to as well.
+    # 1.22.1: results are JSON in GridFS, as `save_run_results` writes them.
     content = json_util.dumps(results.serialize()).encode()
-    files = dataset._doc.runs[run].results.fs
+    meta = {"results_meta": dict(results.get_meta() or {})}
+    files = _result_files()
     files.delete(identity)  # what an attempt before this one has left
-    files.put(content, _id=identity, content_type="application/json")
+    files.put(content, _id=identity, content_type="application/json", metadata=meta)
 
 
-def run_results_id(dataset: Any, run: str) -> ObjectId | None:
-    """The id of a run's stored results; None if it has none."""
-    # 1.22.1: as `put_run_results`.
-    found: ObjectId | None = dataset._doc.runs[run].results.grid_id
+def results_id(dataset: Any, kind: str, key: str) -> ObjectId | None:
+    """The id of the stored results of one of a dataset's "runs" or "evaluations", if there are."""
+    # 1.22.1: `_doc.runs[...].results`, a file in GridFS. Without it results are replaced in steps
+    # between which a crash loses them.
+    document = getattr(dataset._doc, kind).get(key)
+    found: ObjectId | None = None if document is None else document.results.grid_id
     return found
 
 
-def use_run_results(dataset: Any, run: str, identity: ObjectId, earlier: ObjectId | None) -> bool:
-    """Make stored results a run's, and remove its earlier ones; again does no harm.
+def use_results(
+    dataset: Any, kind: str, key: str, identity: ObjectId, earlier: ObjectId | None
+) -> bool:
+    """Make stored results those of a run or evaluation, and remove earlier ones; can be repeated.
 
     Returns:
         False if they are not there as a whole; what there is of them is gone then.
     """
-    # 1.22.1: as `put_run_results`. Without both an overwritten run keeps the photos of the call
-    # before it if the process dies.
-    document = dataset._doc.runs[run]
-    files = document.results.fs
-    if not files.exists(identity):
+    # 1.22.1: as `results_id`; `results_meta` is what `save_run_results` puts beside them.
+    document, files = getattr(dataset._doc, kind).get(key), _result_files()
+    if document is None or not files.exists(identity):
         files.delete(identity)
         return False
     if document.results.grid_id != identity:
-        odm.get_db_conn().runs.update_one({"_id": document.id}, {"$set": {"results": identity}})
+        values = {"results": identity, **(files.get(identity).metadata or {})}
+        odm.get_db_conn().runs.update_one({"_id": document.id}, {"$set": values})
         reload_document(dataset)
-    if earlier is not None:
+    if earlier is not None and earlier != identity:
         files.delete(earlier)
     return True
+
+
+def delete_results(identities: Iterable[ObjectId | None]) -> None:
+    """Remove stored results, or what a process that died has left of them."""
+    files = _result_files()
+    for identity in identities:
+        if identity is not None:
+            files.delete(identity)
+
+
+def _result_files() -> Any:
+    # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented.
+    return GridFS(odm.get_db_conn())
 
 
 def rename_evaluation(dataset: Any, key: str, new_key: str) -> None:

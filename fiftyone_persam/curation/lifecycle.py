@@ -14,9 +14,11 @@ from .evaluation.scores import (
     forget_evaluations,
     rename_evaluations,
 )
+from .fiftyone_api import delete_results, drop_unlisted_runs, results_id
 from .review.decisions import forget_review, rename_review
+from .review.store import review_lease, review_lease_name
 from .runs import fields as run_fields
-from .runs import folders, journal, schema
+from .runs import folders, journal, queries, schema
 from .runs.fields import RunFields, fields_of, read_fields
 from .runs.lease import Lease
 from .runs.loading import Run, load_run
@@ -38,7 +40,7 @@ def delete_run(samples: Any, name: str) -> None:
     dataset = root(samples)
     refresh(dataset)
     require(dataset, name)
-    with Lease(dataset, name):
+    with Lease(dataset, name), review_lease(dataset, name):
         refresh(dataset)
         require(dataset, name)  # somebody else may have deleted it in this moment
         record = read_record(dataset, name)
@@ -50,8 +52,10 @@ def delete_run(samples: Any, name: str) -> None:
             "fields": names_of(fields),
             "masks_dir": record.masks_dir,
             "run_id": record.run_id,
+            "results": _results_of(dataset, name, names_of(fields)),
         }
-        journal.carry_out(dataset, name, "delete", details)
+        leases = (name, review_lease_name(name))
+        journal.carry_out(dataset, name, "delete", details, leases)
 
 
 def rename_run(samples: Any, name: str, new_name: str) -> Run:
@@ -70,12 +74,14 @@ def rename_run(samples: Any, name: str, new_name: str) -> Run:
     refresh(dataset)
     require(dataset, name)
     check_rename(dataset, name, new_name)
-    with Lease(dataset, name), Lease(dataset, new_name):
+    reviews = (review_lease(dataset, name), review_lease(dataset, new_name))
+    with Lease(dataset, name), Lease(dataset, new_name), reviews[0], reviews[1]:
         refresh(dataset)
         require(dataset, name)
         check_rename(dataset, name, new_name)
         details = {"name": name, "new_name": new_name}
-        journal.carry_out(dataset, name, "rename", details, (name, new_name))
+        leases = (name, new_name, review_lease_name(name), review_lease_name(new_name))
+        journal.carry_out(dataset, name, "rename", details, leases)
     return load_run(dataset, new_name)
 
 
@@ -94,6 +100,13 @@ def _touched(dataset: Any, fields: RunFields) -> list[str]:
     return [*names_of(fields), *scores, *comparisons_of(dataset, fields.run)]
 
 
+def _results_of(dataset: Any, name: str, fields: list[str]) -> list[Any]:
+    """The ids of what a run and its evaluations have stored as results."""
+    keys = evaluations_with(dataset, fields)
+    found = [results_id(dataset, "evaluations", key) for key in keys]
+    return [results_id(dataset, "runs", name), *found]
+
+
 # Steps: each does what is left to do ------------------------------------------------------------
 
 
@@ -107,16 +120,18 @@ def _delete(dataset: Any, details: dict[str, Any]) -> None:
     folders.remove_folder(Path(details["masks_dir"]), dataset, details["run_id"])
     if name in run_names(dataset):
         dataset.delete_run(name)
-    # Somebody may have decided something in the meantime; from now on nobody does.
-    forget_review(dataset, name)
+    drop_unlisted_runs(dataset, name)
+    delete_results(details["results"])
 
 
 def _rename(dataset: Any, details: dict[str, Any]) -> None:
     name, new_name = details["name"], details["new_name"]
     present = name if name in run_names(dataset) else new_name
     old = fields_of(name, read_record(dataset, present))
+    queries.drop_index(dataset, name)
     rename_review(dataset, name, new_name)
     new = run_fields.rename(dataset, old, new_name)
+    queries.make_index(dataset, new_name)
     rename_evaluations(dataset, dict(zip(old.types(), new.types(), strict=True)))
     rename_comparisons(dataset, name, new_name)
     if present == name:

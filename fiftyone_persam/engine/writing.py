@@ -32,12 +32,21 @@ def write_mask(mask: npt.NDArray[np.bool_], path: Path) -> None:
     Raises:
         WriteError: the file cannot be written.
     """
+    write_bytes(encode_mask(mask), path)
+
+
+def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
+    """A (H, W) bool mask as the content of an 8-bit grey PNG of 0 and 255.
+
+    Raises:
+        WriteError: it has no pixels.
+    """
     pixels = mask.view(np.uint8) * np.uint8(MASK_VALUE)
     # OpenCV's default compression is both faster and smaller than its level 1 on masks.
     done, encoded = cv2.imencode(".png", pixels)
     if not done:
-        raise WriteError(f"mask of shape {mask.shape} cannot be written as PNG: {path}")
-    write_bytes(encoded.tobytes(), path)
+        raise WriteError(f"a mask of shape {mask.shape} cannot be written as PNG")
+    return bytes(encoded.tobytes())
 
 
 def write_bytes(content: bytes, path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..errors import PersamError
 from .deep_files import DeepImage, read_deep, read_tiff
-from .photo_files import upright, use_image
+from .photo_files import shown_size, upright, use_image
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +67,23 @@ def read_mask_file(path: Path) -> MaskImage:
         return _of_deep(deep) if deep is not None else _of_image(image)
 
     return use_image(path, read, "mask")
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a mask's file as it is shown, from its header; raises like `read_mask_file`."""
+
+    def read(image: Image.Image | None, file: BinaryIO) -> tuple[int, int] | None:
+        if image is not None and image.format == "PNG" and "exif" not in image.info:
+            # Pillow would read all pixels to look for EXIF behind them, where nobody writes it.
+            return image.height, image.width
+        return None if image is None else shown_size(image)
+
+    if (size := use_image(path, read, "mask")) is not None:
+        return size
+    stored = read_mask_file(path)
+    pixels = stored.colours if stored.values is None else stored.values
+    height, width = np.asarray(pixels).shape[:2]
+    return height, width
 
 
 def mask_of_array(array: Array, where: str = "the mask") -> MaskImage:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone as fo
+from bson import ObjectId
 
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO
@@ -27,7 +28,13 @@ from ..checks import (
     check_switches,
 )
 from ..database import photos_of
-from ..fiftyone_api import rename_evaluation
+from ..fiftyone_api import (
+    delete_results,
+    put_results,
+    rename_evaluation,
+    results_id,
+    use_results,
+)
 from ..labels.pixels import plain_value
 from ..runs import journal, losses, naming, schema
 from ..runs.lease import Lease
@@ -117,10 +124,14 @@ def evaluate(
         )
     if eval_key is None:
         return method.sum_up(view, None, rows, skipped)
-    return _store(dataset, eval_key, lambda key: _write(view, method, key, rows, skipped))
+    return _store(
+        dataset, eval_key, lambda key, made: _write(view, method, key, rows, skipped, made)
+    )
 
 
-def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> PerSegResults:
+def _store(
+    dataset: Any, key: str, write: Callable[[str, ObjectId], PerSegResults]
+) -> PerSegResults:
     """Store an evaluation; an earlier one of its name goes when the new one is complete.
 
     It is written under a key of its own, which takes the earlier one's place at the end. What a
@@ -129,10 +140,16 @@ def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> Per
     lease = f"*evaluation {key}*"
     with Lease(dataset, lease, what=f"evaluation {key!r}"):
         aside = _free_key(dataset, key) if dataset.has_evaluation(key) else key
-        details = {"key": key, "aside": aside, "whole": False}
+        details: dict[str, Any] = {
+            "key": key,
+            "aside": aside,
+            "whole": False,
+            "results": ObjectId(),
+            "earlier": results_id(dataset, "evaluations", key),
+        }
         journal.begin(dataset, key, "evaluate", details, [lease])
         try:
-            results = database.with_retries(lambda: write(aside))
+            results = database.with_retries(lambda: write(aside, details["results"]))
             details["whole"] = True
             journal.begin(dataset, key, "evaluate", details, [lease])
         finally:
@@ -143,14 +160,20 @@ def _store(dataset: Any, key: str, write: Callable[[str], PerSegResults]) -> Per
 
 
 def _write(
-    view: Any, method: Any, key: str, rows: Sequence[PhotoRow], skipped: dict[str, str]
+    view: Any,
+    method: Any,
+    key: str,
+    rows: Sequence[PhotoRow],
+    skipped: dict[str, str],
+    identity: ObjectId,
 ) -> PerSegResults:
     dataset = database.root(view)
     forget_evaluation(dataset, key)  # what an attempt before this one has left
     method.register_run(view, key)
     method.register_samples(view, key)
     results: PerSegResults = method.sum_up(view, key, rows, skipped)
-    method.save_run_results(view, key, results)
+    put_results(results, identity)
+    use_results(dataset, "evaluations", key, identity, None)
     with schema.schema_lease(dataset):
         omitted = (method.config.pred_field, method.config.gt_field)
         method.add_fields_to_sidebar_group(view, key, omit_fields=omitted)
@@ -161,6 +184,7 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
     key, aside = details["key"], details["aside"]
     if not details["whole"]:
         forget_evaluation(dataset, aside)
+        delete_results([details["results"]])
     elif aside != key:
         if dataset.has_evaluation(aside) and dataset.has_evaluation(key):
             forget_evaluation(dataset, key)
@@ -168,6 +192,7 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
         schema.rename_fields(dataset, dict(renamed))
         with schema.schema_lease(dataset):
             rename_evaluation(dataset, aside, key)
+        delete_results([details["earlier"]])
 
 
 def _free_key(dataset: Any, key: str) -> str:

@@ -10,10 +10,9 @@ from ...errors import PersamError, problem_of
 from .. import database
 from ..checks import LONGEST_NAME
 from ..lifecycle import check_rename
-from ..runs import naming
+from ..runs import naming, queries
 from ..runs.fields import RunFields, read_fields
 from ..runs.loading import list_runs
-from ..runs.losses import done_ids
 from ..runs.naming import check_free, check_name, edit_field, review_field, run_names
 
 
@@ -123,9 +122,9 @@ def existing_run(samples: Any, name: Any) -> ExistingRun | None:
     fields = fields_of_run(dataset, name)
     if fields is None:
         return None
-    ids = set(samples.values("id"))
+    ids, photos = set(samples.values("id")), database.photos_of(dataset)
     masks, decisions, corrections = (
-        len(ids & done_ids(dataset, field))
+        len(ids.intersection(queries.ids(photos, {field: {"$ne": None}})))
         for field in (name, review_field(name), edit_field(name))
     )
     return ExistingRun(fields, len(ids), masks, decisions, corrections)

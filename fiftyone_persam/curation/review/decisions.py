@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,14 +10,30 @@ import fiftyone as fo
 
 from ...errors import PersamError
 from ..checks import list_of_ids
-from ..database import living, refresh_if_changed, root, values_of, with_retries, write_samples
+from ..database import (
+    in_parts,
+    living,
+    photos_of,
+    refresh_if_changed,
+    root,
+    set_samples,
+    with_retries,
+)
 from ..fiftyone_api import root_dataset
-from ..runs import schema
-from ..runs.losses import done_ids
+from ..runs import journal, queries, schema
 from ..runs.naming import edit_field, require, review_field, run_names
 from ..runs.record import update_record
-from .store import change_review, remember, review_record, review_store
-from .table import ACCEPTED, FAILED, REJECTED, Collection, ReviewTable, review_table
+from .store import (
+    change_review,
+    packed,
+    remember,
+    review_lease,
+    review_lease_name,
+    review_record,
+    review_store,
+    unpacked,
+)
+from .table import ACCEPTED, REJECTED, Collection, masks_in
 from .threshold import move_threshold
 
 
@@ -53,24 +70,23 @@ def set_reviews(
 
     Calls that follow each other with the same ``sitting`` are undone together too.
     """
-    table = review_table(collection, run)
-    known = set(table.ids)
-    failed = _without_mask(collection, run, table)
-    wanted: dict[str, str | None] = {}
-    for decision, ids in decisions.items():
-        _check_decision(decision)
-        chosen = table.ids if ids is None else list_of_ids(ids)
-        check_results(chosen, known, run)
-        wanted.update((i, decision) for i in chosen if decision is None or i not in failed)
-
+    require(root(collection), run)
+    wanted = _wanted(collection, run, decisions)
     dataset = root_dataset(collection)
-    before = _decisions(dataset, run, list(wanted))
-    changed = {i: d for i, d in wanted.items() if before[i] != d}
-    if not changed:
-        return 0
-    _write(dataset, run, changed)
-    step: dict[str, Any] = {"reviews": {i: before[i] for i in changed}}
-    remember(dataset, run, step if sitting is None else {**step, "sitting": sitting})
+    with review_lease(dataset, run):
+        before = _decisions(dataset, run, list(wanted))
+        changed = {i: d for i, d in wanted.items() if i in before and before[i] != d}
+        if not changed:
+            return 0
+        details: dict[str, Any] = {
+            "run": run,
+            "id": uuid.uuid4().hex,
+            "sitting": sitting,
+            "before": packed({i: before[i] for i in changed}),
+            "after": packed(changed),
+            "undone": None,
+        }
+        _carry_out(dataset, run, details)
     return len(changed)
 
 
@@ -82,32 +98,57 @@ def undo_review(collection: Collection, run: str) -> int:
     """
     require(root(collection), run)
     dataset = root_dataset(collection)
-    while True:
+    with review_lease(dataset, run):
         steps = review_record(dataset, run)["undo"]
         if not steps:
             return 0
         step = steps[-1]
         if "reviews" not in step:
             return move_threshold(dataset, run, float(step["threshold"]), undo=step)
-        there = living(dataset, step["reviews"])
-        reviews = {i: d for i, d in step["reviews"].items() if i in there}
-        _write(dataset, run, reviews)
-        if _strike_out(dataset, run, step):
-            return len(reviews)
-        # Somebody else has undone the same step in this moment: the one before it is next.
+        reviews = unpacked(step["reviews"])
+        found = living(dataset, reviews)
+        _carry_out(dataset, run, {"run": run, "after": step["reviews"], "undone": step})
+    return len(found)
 
 
-def _strike_out(dataset: Any, run: str, step: dict[str, Any]) -> bool:
-    """Remove the last step, if it still is this one."""
-    struck = False
+def _carry_out(dataset: Any, run: str, details: dict[str, Any]) -> None:
+    """Decisions and the step that can be undone: both, or neither. The lease must be held."""
+    _check_there(dataset, run)
+    field, text = review_field(run), f"Decision about the mask of run {run!r}"
+    schema.check_unlocked(dataset, [field], f"deciding about run {run!r}")
+    if not dataset.has_field(field):
+        schema.add_fields(dataset, {field: fo.StringField(description=text)})
+        queries.make_index(dataset, run)
+    journal.carry_out(dataset, run, "review", details, [review_lease_name(run)])
 
-    def strike(record: dict[str, Any]) -> dict[str, Any] | None:
-        nonlocal struck
-        struck = bool(record["undo"]) and record["undo"][-1] == step
-        return {**record, "undo": record["undo"][:-1]} if struck else None
 
-    change_review(dataset, run, strike)
-    return struck
+def _finish(dataset: Any, details: dict[str, Any]) -> None:
+    run, step = details["run"], details["undone"]
+    if run not in run_names(dataset):
+        return
+    for decision, ids in _by_decision(unpacked(details["after"])).items():
+        set_samples(dataset, ids, {review_field(run): decision})
+    if step is None:
+        made = {"reviews": details["before"], "id": details["id"]}
+        sitting = details["sitting"]
+        remember(dataset, run, made if sitting is None else {**made, "sitting": sitting})
+    else:
+        change_review(dataset, run, lambda record: _without(record, step))
+
+
+FINISH = {"review": _finish}
+
+
+def _by_decision(decisions: dict[str, str | None]) -> dict[str | None, list[str]]:
+    found: dict[str | None, list[str]] = {}
+    for sample_id, decision in decisions.items():
+        found.setdefault(decision, []).append(sample_id)
+    return found
+
+
+def _without(record: dict[str, Any], step: dict[str, Any]) -> dict[str, Any] | None:
+    steps = record["undo"]
+    return {**record, "undo": steps[:-1]} if steps and steps[-1] == step else None
 
 
 def undo_steps(collection: Collection, run: str) -> int:
@@ -117,7 +158,7 @@ def undo_steps(collection: Collection, run: str) -> int:
 
 def forget_review(dataset: Any, run: str) -> None:
     """Drop everything a review of ``run`` has stored: decisions, edited copies, undo, threshold."""
-    review_store(dataset).delete(run)
+    with_retries(lambda: review_store(dataset).delete(run))
     if run in run_names(dataset):
         update_record(dataset, run, reviewed_threshold=None)
     schema.delete_fields(dataset, [review_field(run), edit_field(run)])
@@ -147,30 +188,40 @@ def _check_decision(decision: Any) -> None:
         )
 
 
-def _without_mask(collection: Collection, run: str, table: ReviewTable) -> set[str]:
-    """Of the photos that failed, those that nobody has given a mask by hand since."""
-    failed = table.of_state(FAILED)
-    return set(failed) - done_ids(root_dataset(collection), run) if failed else set()
+def _wanted(
+    collection: Collection, run: str, decisions: dict[str | None, Iterable[str] | None]
+) -> dict[str, str | None]:
+    """Sample id -> decision, without those of photos that failed: only these photos are read."""
+    photos = photos_of(collection)
+    wanted: dict[str, str | None] = {}
+    for decision, ids in decisions.items():
+        _check_decision(decision)
+        if ids is None:
+            listed = queries.ids(photos, queries.done(run))
+            if decision is None:
+                failed = [queries.without_mask(run), queries.failed(run)]
+                listed += queries.ids(photos, *failed)
+            wanted.update(dict.fromkeys(listed, decision))
+            continue
+        listed = list_of_ids(ids)
+        found = masks_in(collection, run, listed)
+        check_results(listed, found, run)
+        wanted.update((i, decision) for i in listed if decision is None or found[i])
+    return wanted
 
 
 def _decisions(dataset: Any, run: str, ids: list[str]) -> dict[str, str | None]:
-    field = review_field(run)
-    if not dataset.has_field(field):
-        return dict.fromkeys(ids)
-    found = values_of(dataset, ids, field)
-    return {i: found.get(i) for i in ids}
+    """Sample id -> decision, of those of these photos that are there."""
+    photos, field = photos_of(dataset), review_field(run)
+    found: dict[str, str | None] = {}
+    for part in in_parts(ids):
+        rows = queries.rows(photos, [field], queries.some(part))
+        found.update((i, decision) for i, (decision,) in rows.items())
+    return found
 
 
-def _write(dataset: Any, run: str, decisions: dict[str, str | None]) -> None:
-    field = review_field(run)
-    text = f"Decision about the mask of run {run!r}"
-    if not decisions:
-        return
-    schema.check_unlocked(dataset, [field], f"deciding about run {run!r}")
-    schema.add_fields(dataset, {field: fo.StringField(description=text)})
-    changes = {i: {field: d} for i, d in decisions.items()}
-    with_retries(lambda: write_samples(dataset, changes, journaled=True))
+def _check_there(dataset: Any, run: str) -> None:
+    """Raise PersamError if somebody has deleted a run since it was looked for."""
     refresh_if_changed(dataset)
     if run not in run_names(dataset):
-        schema.delete_fields(dataset, [field])
         raise PersamError(f"run {run!r} was deleted by somebody else in this moment")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .store import change_review
+from .store import change_review, packed, unpacked
 
 
 def forget_steps(dataset: Any, run: str, ids: Sequence[str]) -> None:
@@ -28,4 +28,5 @@ def forget_steps(dataset: Any, run: str, ids: Sequence[str]) -> None:
 def _without(step: dict[str, Any], ids: set[str]) -> dict[str, Any]:
     if "reviews" not in step:
         return step
-    return {**step, "reviews": {i: d for i, d in step["reviews"].items() if i not in ids}}
+    kept = {i: d for i, d in unpacked(step["reviews"]).items() if i not in ids}
+    return {**step, "reviews": packed(kept)}

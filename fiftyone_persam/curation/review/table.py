@@ -20,13 +20,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
+from bson import ObjectId
 
-from ..checks import check_states
-from ..database import photos_of, root
+from ..checks import check_count, check_states
+from ..database import in_parts, photos_of, root
 from ..fiftyone_api import root_dataset
-from ..runs.losses import withheld_ids
+from ..runs import queries
+from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
 from ..runs.presence import is_absent, presence_threshold
 
@@ -38,6 +41,9 @@ TODO, ABSENT, FAILED = "todo", "absent", "failed"
 
 STATES = (TODO, ACCEPTED, REJECTED, ABSENT, FAILED)
 
+
+NUMBERS = ("score", "presence", "agreement")
+"""What each photo of a run has as a number, in fields of these names."""
 
 Collection = Any  # fo.Dataset | fo.DatasetView: fiftyone ships no types
 
@@ -88,6 +94,11 @@ class ReviewTable:
         chosen = np.isin(self.states, states)
         return [self.ids[i] for i in np.flatnonzero(chosen)]
 
+    def queue(self, *states: str) -> list[str]:
+        """The ids of the photos in one of ``states``, most doubtful first."""
+        order = np.argsort(-self.doubt(), kind="stable")
+        return [self.ids[i] for i in order[np.isin(self.states[order], states)]]
+
     def doubt(self) -> npt.NDArray[np.float64]:
         """(N,) in [0, 1]: 1 is the most doubtful photo of the run.
 
@@ -115,42 +126,99 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     require(root(collection), run)
     if threshold is None:
         threshold = presence_threshold(collection, run)
+    photos, everybody = photos_of(collection), photos_of(root_dataset(collection))
+    names = [f"{run}_{name}" for name in NUMBERS]
+    done = queries.columns(photos, names, queries.done(run))
+    failed = queries.columns(photos, names, {**queries.failed(run), **queries.without_mask(run)})
+    states = np.full(len(done), TODO, dtype="<U8")
     dataset = root_dataset(collection)
-    if not dataset.has_field(review_field(run)):
-        # Somebody may have begun to review in the App: another process, another schema.
-        dataset.reload()
-    suffixes = ("score", "presence", "agreement", "error", "review")
-    schema = dataset.get_field_schema()
-    known = [suffix for suffix in suffixes if f"{run}_{suffix}" in schema]
-    photos = photos_of(collection)
-    ids, *values = photos.values(["id", *(f"{run}_{suffix}" for suffix in known)])
-    columns = dict(zip(known, values, strict=True))
-    blank: list[Any] = [None] * len(ids)
-    score, presence, agreement = (_floats(columns.get(name, blank)) for name in suffixes[:3])
-    error, review = (np.array(columns.get(name, blank), dtype=object) for name in suffixes[3:])
-
-    states = np.full(len(ids), TODO, dtype="<U8")
-    states[is_absent(presence, threshold)] = ABSENT
-    if "presence" not in known:  # deleted by hand: what is withheld still tells it
-        held = withheld_ids(dataset, run)
-        states[[i in held for i in ids]] = ABSENT
-    states[error != None] = FAILED  # noqa: E711  (elementwise)
-    states[review == ACCEPTED] = ACCEPTED
-    states[review == REJECTED] = REJECTED
-    # A run writes a photo's main field last: without it the photo is not done.
-    done = set(photos.exists(run).values("id")) if run in schema else set()
-    done_rows = np.array([i in done for i in ids], dtype=bool)
-    failed_rows = ~done_rows & (error != None)  # noqa: E711
-    states[failed_rows] = FAILED  # whatever was said of it: there is no mask to be right or wrong
-    rows = np.flatnonzero(done_rows | failed_rows)
-    return ReviewTable(
-        [ids[i] for i in rows], states[rows], score[rows], presence[rows], agreement[rows]
-    )
+    if dataset.has_field(f"{run}_presence"):
+        states[is_absent(done.values[f"{run}_presence"], threshold)] = ABSENT
+    else:  # deleted by hand: what is withheld still tells it
+        low = low_presence(dataset, run, threshold)
+        states[done.isin(queries.columns(everybody, (), queries.done(run), low))] = ABSENT
+    for state, query in (
+        (FAILED, queries.failed(run)),  # and somebody has drawn a mask since
+        (ACCEPTED, {review_field(run): ACCEPTED}),
+        (REJECTED, {review_field(run): REJECTED}),
+    ):
+        states[done.isin(queries.columns(everybody, (), queries.done(run), query))] = state
+    # Whatever was said of a photo without a mask: there is none to be right or wrong.
+    both, order = done.joined(failed)
+    states = np.concatenate([states, np.full(len(failed), FAILED, dtype="<U8")])[order]
+    return ReviewTable(both.ids(), states, *(both.values[name] for name in names))
 
 
 def review_counts(collection: Collection, run: str) -> ReviewCounts:
     """How many photos of ``run`` in ``collection`` are in each state."""
-    return review_table(collection, run).counts()
+    if not isinstance(collection, fo.Dataset):
+        return review_table(collection, run).counts()
+    dataset = root(collection)
+    require(dataset, run)
+    return _counts(dataset, run, queries.count(photos_of(dataset), queries.done(run)))
+
+
+def recount(dataset: Any, run: str, before: ReviewCounts) -> ReviewCounts:
+    """Like `review_counts` where nothing but decisions has changed; takes less time.
+
+    Args:
+        dataset: the run's dataset
+        run: the run's name
+        before: the counts before these decisions
+    """
+    photos = photos_of(dataset)
+    failed = queries.count(photos, queries.without_mask(run), queries.failed(run))
+    return _counts(dataset, run, before.total - failed)
+
+
+def _counts(dataset: Any, run: str, segmented: int) -> ReviewCounts:
+    photos, done = photos_of(dataset), queries.done(run)
+    open_, with_error = queries.undecided(run), queries.failed(run)
+    below = low_presence(dataset, run, presence_threshold(dataset, run))
+    accepted, rejected = (
+        queries.count(photos, done, {review_field(run): state}) for state in (ACCEPTED, REJECTED)
+    )
+    absent = queries.count(photos, queries.open_to_threshold(run), below)
+    drawn = queries.count(photos, done, open_, with_error)
+    failed = queries.count(photos, queries.without_mask(run), with_error)
+    todo = segmented - accepted - rejected - absent - drawn
+    return ReviewCounts(todo, accepted, rejected, absent, drawn + failed)
+
+
+def masks_in(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, bool]:
+    """Sample id -> whether it has a mask, of those of these photos that ``run`` has touched."""
+    photos, names = photos_of(collection), [f"{run}._cls", f"{run}_error"]
+    found: dict[str, bool] = {}
+    for part in in_parts(i for i in ids if ObjectId.is_valid(i)):
+        rows = queries.rows(photos, names, queries.some(part))
+        found.update(
+            (i, kind is not None)
+            for i, (kind, error) in rows.items()
+            if kind is not None or error is not None
+        )
+    return found
+
+
+def states_of(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, str]:
+    """Sample id -> state, of those of these photos that ``run`` has touched."""
+    threshold = presence_threshold(collection, run)
+    photos, dataset = photos_of(collection), root_dataset(collection)
+    names = [f"{run}._cls", f"{run}_error", f"{run}_presence"]
+    held = None if dataset.has_field(f"{run}_presence") else withheld_ids(dataset, run)
+    found: dict[str, str] = {}
+    for part in in_parts(ids):
+        rows = queries.rows(photos, [*names, review_field(run)], queries.some(part))
+        for sample_id, (kind, error, presence, review) in rows.items():
+            if kind is None and error is None:
+                continue
+            if kind is None or (error is not None and review not in (ACCEPTED, REJECTED)):
+                found[sample_id] = FAILED
+            elif review in (ACCEPTED, REJECTED):
+                found[sample_id] = review
+            else:
+                low = is_absent(presence, threshold) if held is None else sample_id in held
+                found[sample_id] = ABSENT if low else TODO
+    return found
 
 
 def review_view(collection: Collection, run: str, *states: str) -> Any:
@@ -165,20 +233,27 @@ def review_view(collection: Collection, run: str, *states: str) -> Any:
     return photos_of(collection).select(review_table(collection, run).of_state(*states))
 
 
-def review_queue(collection: Collection, run: str, states: Sequence[str] = (TODO,)) -> Any:
+def review_queue(
+    collection: Collection, run: str, states: Sequence[str] = (TODO,), limit: int | None = None
+) -> Any:
     """The photos nobody has looked at yet, most doubtful first, as a view.
 
     Doubtful: low score, low presence, or passes that disagree, beside the run's other photos.
+
+    Args:
+        collection: a dataset or view
+        run: the run's name
+        states: which photos, by their state
+        limit: the most doubtful ones only, so many; a view of 100,000 photos in an order of their
+            own takes the database seconds to look through
+
+    Raises:
+        PersamError: for an unknown state or run, or a limit that is not a number
     """
+    check_count("limit", limit)
     table = review_table(collection, run)
-    states = check_states(states, STATES)
-    order = np.argsort(-table.doubt(), kind="stable")
-    chosen = [table.ids[i] for i in order if table.states[i] in states]
+    chosen = table.queue(*check_states(states, STATES))[:limit]
     return photos_of(collection).select(chosen, ordered=True)
-
-
-def _floats(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
-    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
 def _rank_from_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,23 +10,30 @@ from typing import Any
 from ...engine.job import INLINE
 from ...errors import PersamError
 from ..checks import as_plain
-from ..database import root
+from ..database import photos_of, root
 from ..fiftyone_api import root_dataset
-from ..runs import folders, journal, losses, schema
-from ..runs.fields import fields_of, paths_of
+from ..runs import folders, journal, losses, queries, schema
+from ..runs.fields import WITHHELD, fields_of, masks_of, read_fields
 from ..runs.lease import Lease
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record, update_record
 from ..runs.writing import withhold
 from .store import UNDO_STEPS, change_review
-from .table import ABSENT, TODO, Collection, review_table
+from .table import Collection
 
 
 def presence_changes(collection: Collection, run: str, threshold: float) -> int:
     """How many photos would change their state under another presence threshold."""
-    now = review_table(collection, run).states
-    return int((now != review_table(collection, run, threshold).states).sum())
+    require(root(collection), run)
+    return _between(collection, run, presence_threshold(collection, run), float(threshold))
+
+
+def _between(collection: Collection, run: str, one: float, other: float) -> int:
+    """How many photos that nobody has decided about are absent at one threshold only."""
+    low, high = sorted((one, other))
+    crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
+    return queries.count(photos_of(collection), queries.open_to_threshold(run), crossed)
 
 
 def set_presence_threshold(collection: Collection, run: str, threshold: float) -> int:
@@ -118,17 +125,14 @@ class _Moved:
 
 
 def _moved(dataset: Any, run: str, previous: float, threshold: float) -> _Moved:
-    before = review_table(dataset, run, previous)
-    after = review_table(dataset, run, threshold).states
-    held = losses.withheld_ids(dataset, run)
-    gone, back, count = [], [], 0
-    for i, old, new in zip(before.ids, before.states, after, strict=True):
-        count += (old == ABSENT) != (new == ABSENT)
-        if new == ABSENT and i not in held:
-            gone.append(i)
-        elif i in held and (new == TODO or (old == ABSENT and new != ABSENT)):
-            back.append(i)
-    return _Moved(gone, back, count)
+    fields, photos = read_fields(dataset, run), photos_of(dataset)
+    open_, below = queries.open_to_threshold(run), queries.below(run, threshold)
+    kept = f"{fields.masks or fields.instances}{WITHHELD}._cls"
+    return _Moved(
+        gone=queries.ids(photos, open_, below, {kept: None}),
+        back=queries.ids(photos, open_, {"$nor": [below]}, {kept: queries.TEXT}),
+        count=_between(dataset, run, previous, threshold),
+    )
 
 
 def _finish(dataset: Any, details: dict[str, Any]) -> None:
@@ -139,7 +143,7 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
 def _move(dataset: Any, details: dict[str, Any], moved: _Moved) -> None:
     run = details["run"]
     record = read_record(dataset, run)
-    fields = fields_of(run, record)
+    fields, photos = fields_of(run, record), photos_of(dataset)
     folder, run_id = Path(details["masks_dir"]), details["run_id"]
     changes: dict[str, Any] = {"reviewed_threshold": details["threshold"]}
     if moved.gone and record.parameters.mask_storage != INLINE and run_id != record.run_id:
@@ -147,11 +151,17 @@ def _move(dataset: Any, details: dict[str, Any], moved: _Moved) -> None:
         folders.claim_folder(folder, dataset, run, run_id)
         changes |= {"masks_dir": str(folder), "run_id": run_id}
     update_record(dataset, run, **changes)
+    emptied = masks_of(dataset, fields, moved.back)
     withhold(dataset, fields, folder, moved.gone, absent=True, tag=details["tag"])
     withhold(dataset, fields, folder, moved.back, absent=False)
     change_review(dataset, run, lambda record: _noted(record, details))
-    if moved.gone or moved.back:
-        folders.sweep(folder, dataset, run_id, paths_of(dataset, fields))
+    # An attempt before this one may have written a file for a photo that stays as it is now.
+    written = folders.tagged(folder, details["tag"])
+    unneeded = {*emptied, *written} - masks_of(dataset, fields, moved.gone)
+    if unneeded:
+        below = queries.below(run, details["threshold"])
+        unneeded -= masks_of(dataset, fields, queries.ids(photos, queries.done(run), below))
+        folders.remove_files(folder, dataset, run_id, unneeded)
 
 
 def _noted(record: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from ..database import photos_of
 from ..fiftyone_api import root_dataset
+from ..runs import queries
 from ..runs.fields import WITHHELD, fields_of
 from ..runs.folders import new_tag
+from ..runs.presence import presence_threshold
 from ..runs.record import read_record
 from ..runs.writing import withhold
 from .store import change_review
-from .table import ABSENT, TODO, review_table
 
 
 def adopt_threshold(samples: Any, run: str) -> None:
@@ -27,15 +28,14 @@ def adopt_threshold(samples: Any, run: str) -> None:
 
 def align_masks(dataset: Any, run: str) -> None:
     """Show and withhold masks where that is not as the threshold in force says."""
-    table = review_table(dataset, run)
     record = read_record(dataset, run)
-    fields = fields_of(run, record)
-    waiting: set[str] = set()
-    for name in (fields.masks, fields.instances):
-        if name is not None and dataset.has_field(f"{name}{WITHHELD}"):
-            waiting.update(photos_of(dataset).exists(f"{name}{WITHHELD}").values("id"))
+    fields, photos = fields_of(run, record), photos_of(dataset)
+    below = queries.below(run, presence_threshold(dataset, run))
+    names = [f"{name}{WITHHELD}._cls" for name in (fields.masks, fields.instances) if name]
     # Of photos that somebody has decided about, the mask that was looked at stays.
-    hide = [i for i in table.of_state(ABSENT) if i not in waiting]
-    show = [i for i in table.of_state(TODO) if i in waiting]
+    open_ = queries.open_to_threshold(run)
+    hide = queries.ids(photos, open_, below, dict.fromkeys(names))
+    waiting = {"$or": [{name: queries.TEXT} for name in names]}
+    show = queries.ids(photos, open_, {"$nor": [below]}, waiting)
     withhold(dataset, fields, record.folder, hide, absent=True, tag=new_tag())
     withhold(dataset, fields, record.folder, show, absent=False)

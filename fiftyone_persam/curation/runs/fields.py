@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
 
 from ...engine.writing import MASK_VALUE
-from ..database import photos_of, with_retries
+from ..database import in_parts, photos_of, with_retries
 from ..fiftyone_api import new_field
-from . import schema
+from . import queries, schema
 from .record import RunRecord, read_record
 
 SEGMENTATION, DETECTIONS, BOTH = "segmentation", "detections", "both"
@@ -106,6 +106,17 @@ def paths_of(dataset: Any, fields: RunFields) -> set[str]:
             path = f"{name}.{inner[label]}"
             values = with_retries(lambda p=path: photos.values(p, unwind=True))  # type: ignore[misc]
             found.update(value for value in values if value)
+    return found
+
+
+def masks_of(dataset: Any, fields: RunFields, ids: Sequence[str]) -> set[str]:
+    """The files of some photos' whole masks, as they are shown."""
+    found: set[str] = set()
+    if fields.masks is not None:
+        photos, path = photos_of(dataset), f"{fields.masks}.mask_path"
+        for part in in_parts(ids):
+            rows = queries.rows(photos, [path], queries.some(part))
+            found.update(value for (value,) in rows.values() if value)
     return found
 
 

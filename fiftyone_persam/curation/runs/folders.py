@@ -14,6 +14,7 @@ import re
 import tempfile
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def claim_folder(folder: Path, dataset: Any, run: str, run_id: str) -> None:
         "dataset_id": str(dataset_id(dataset)),
     }
     write_bytes(json.dumps(mark).encode(), folder / MARK)
+    _remove_parts(folder, MARK)  # of a process that was killed before the folder was anybody's
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
@@ -117,19 +119,24 @@ def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
     Returns:
         how many mask files were removed; 0 if the folder is not this run's
     """
+    if read_mark(folder) is None:
+        _remove_parts(folder, MARK)  # killed before the folder was anybody's
+        _remove_empty(folder)
     if not owns_folder(folder, dataset, run_id):
         return 0
-    remove_parts(folder, dataset, run_id)
+    _remove_parts(folder)
     ours = [folder / name for name in _names(folder) if _OURS.fullmatch(name)]
     left = remove_unnamed(ours)
     if not left:
         (folder / MARK).unlink(missing_ok=True)
-        try:
-            folder.rmdir()
-            folder.parent.rmdir()
-        except OSError:
-            pass  # somebody keeps other files there
+        _remove_empty(folder)
     return len(ours) - len(left)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it is not there, or somebody keeps other files there
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def sweep(folder: Path, dataset: Any, run_id: str, named: Iterable[str]) -> None:
@@ -141,14 +148,32 @@ def sweep(folder: Path, dataset: Any, run_id: str, named: Iterable[str]) -> None
         run_id: its id.
         named: paths that the run's own fields name: others are asked about the rest only.
     """
+    kept = {os.path.basename(path) for path in named}
+    remove_files(folder, dataset, run_id, (name for name in _names(folder) if name not in kept))
+
+
+def remove_files(folder: Path, dataset: Any, run_id: str, files: Iterable[str]) -> None:
+    """Remove those of a run's mask files that nobody names, and what is half written.
+
+    Args:
+        folder: the run's.
+        dataset: its dataset.
+        run_id: its id.
+        files: names, or paths, of mask files; those in other folders stay.
+    """
     if not owns_folder(folder, dataset, run_id):
         return
-    remove_parts(folder, dataset, run_id)
-    kept = {os.path.basename(path) for path in named}
-    rest = [n for n in _names(folder) if _OURS.fullmatch(n) and n not in kept]
+    _remove_parts(folder)
+    paths = (folder / file for file in files)
+    rest = [path for path in paths if path.parent == folder and _OURS.fullmatch(path.name)]
     if rest:
         make_durable()  # no file goes before the database has let go of it for good
-        remove_unnamed(folder / name for name in rest)
+        remove_unnamed(rest)
+
+
+def tagged(folder: Path, tag: str) -> list[str]:
+    """The paths of a folder's files whose names have a tag."""
+    return [str(folder / name) for name in _names(folder) if tag in name.split(".")]
 
 
 def _names(folder: Path) -> list[str]:
@@ -167,12 +192,11 @@ def check_removable(folder: Path, dataset: Any, run_id: str) -> None:
         )
 
 
-def remove_parts(folder: Path, dataset: Any, run_id: str) -> None:
-    """Remove what a killed process left half-written."""
-    if owns_folder(folder, dataset, run_id):
-        for entry in list(os.scandir(folder)):
-            if _PART.fullmatch(entry.name):
-                os.unlink(entry.path)
+def _remove_parts(folder: Path, of: str = "") -> None:
+    """Remove what a killed process left half written in a run's folder, of one file or of all."""
+    for name in _names(folder):
+        if name.startswith(f".{of}") and _PART.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -34,7 +34,9 @@ _HOMES = {
     "delete": "lifecycle",
     "rename": "lifecycle",
     "overwrite": "segmentation.execution",
+    "results": "segmentation.execution",
     "threshold": "review.threshold",
+    "review": "review.decisions",
     "evaluate": "evaluation.evaluate",
     "promote": "handover.promotion",
 }

@@ -14,12 +14,13 @@ from typing import Any
 from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
+from . import queries
 from .fields import RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
-from .losses import done_ids, lost_fields, lost_files, lost_withheld, withheld_ids
+from .losses import lost_fields, lost_files, lost_withheld, low_presence
 from .naming import require, run_names
-from .presence import is_absent, presence_threshold
+from .presence import presence_threshold
 from .record import (
     Outcome,
     RunRecord,
@@ -207,15 +208,16 @@ def load(dataset: Any, name: str) -> Run:
     outcome = read_outcome(dataset, name)
     fields = fields_of(name, record)
     ids = ids_of(dataset, name, outcome)
+    errors = errors_of(dataset, fields)
     return Run(
         dataset=dataset,
         name=name,
         record=record,
         config=record.to_config(info.config),
         started=info.timestamp,
-        counts=count(dataset, fields, ids, presence_threshold(dataset, name)),
+        counts=count(dataset, fields, ids, presence_threshold(dataset, name), len(errors)),
         timings=outcome.timings,
-        errors=errors_of(dataset, fields),
+        errors=errors,
     )
 
 
@@ -229,28 +231,30 @@ def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
     name = f"{fields.run}_error"
-    if not dataset.has_field(name):
-        return {}
-    ids, reasons = database.photos_of(dataset).exists(name).values(["id", name])
-    return dict(zip(ids, reasons, strict=True))
+    rows = queries.rows(database.photos_of(dataset), [name], queries.failed(fields.run))
+    return {sample_id: reason for sample_id, (reason,) in rows.items()}
 
 
-def count(dataset: Any, fields: RunFields, ids: list[str], threshold: float) -> dict[str, int]:
-    """How many photos are in which state; see `Run.counts`."""
-    if not dataset.has_field(fields.run):
-        return {"segmented": 0, "absent": 0, "failed": 0, "remaining": len(ids)}
-    # Anybody may have deleted one of the fields by hand: the others still tell what they know.
-    done = done_ids(dataset, fields.run)
-    failed = set(errors_of(dataset, fields))
-    if dataset.has_field(f"{fields.run}_presence"):
-        segmented = database.photos_of(dataset).exists(fields.run)
-        presence = segmented.values(f"{fields.run}_presence")
-        absent = sum(is_absent(p, threshold) for p in presence)
-    else:
-        absent = len(done & withheld_ids(dataset, fields.run))
+def count(
+    dataset: Any, fields: RunFields, ids: list[str], threshold: float, failed: int
+) -> dict[str, int]:
+    """How many photos are in which state; see `Run.counts`.
+
+    Args:
+        dataset: the run's.
+        fields: what it writes.
+        ids: the photos of its last call.
+        threshold: the presence below which the object counts as absent.
+        failed: how many have an error.
+    """
+    photos, run = database.photos_of(dataset), fields.run
+    done, untouched = queries.done(run), queries.untouched(run)
+    left = 0
+    if ids and queries.count(photos, untouched):
+        left = len(set(ids).intersection(queries.ids(photos, untouched)))
     return {
-        "segmented": len(done),
-        "absent": absent,
-        "failed": len(failed),
-        "remaining": len(database.living(dataset, set(ids) - done - failed)),
+        "segmented": queries.count(photos, done),
+        "absent": queries.count(photos, done, low_presence(dataset, run, threshold)),
+        "failed": failed,
+        "remaining": left,
     }

@@ -9,6 +9,7 @@ from typing import Any
 from ...engine.rendering import ABSENT
 from ...errors import PersamError
 from .. import database
+from . import queries
 from .fields import WITHHELD, RunFields, read_fields
 from .presence import is_absent, presence_threshold
 
@@ -17,9 +18,7 @@ _EMPTY = f".{ABSENT}.png"
 
 def done_ids(dataset: Any, name: str) -> set[str]:
     """The photos that have a mask of a run."""
-    if not dataset.has_field(name):
-        return set()
-    return set(database.photos_of(dataset).exists(name).values("id"))
+    return set(queries.ids(database.photos_of(dataset), queries.done(name)))
 
 
 def kept_ids(dataset: Any, name: str) -> set[str]:
@@ -105,6 +104,17 @@ def withheld_ids(dataset: Any, run: str) -> set[str]:
     """The photos whose mask waits while the object counts as absent."""
     fields = read_fields(dataset, run)
     return done_ids(dataset, f"{fields.masks or fields.instances}{WITHHELD}")
+
+
+def low_presence(dataset: Any, run: str, threshold: float) -> dict[str, Any]:
+    """The query for photos in which the object counts as absent at a threshold.
+
+    Where their presence was deleted by hand, what is withheld still tells it.
+    """
+    if dataset.has_field(f"{run}_presence"):
+        return queries.below(run, threshold)
+    fields = read_fields(dataset, run)
+    return queries.done(f"{fields.masks or fields.instances}{WITHHELD}")
 
 
 def check_has_masks(dataset: Any, run: str) -> None:

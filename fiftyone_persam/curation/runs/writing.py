@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
-from ...engine.writing import write_mask
-from ...sam.mask_images import read_mask_file
+from ...engine.writing import encode_mask, write_bytes
+from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from ..labels.sizes import read_shown_size
+from . import queries
 from .fields import WITHHELD, RunFields, add_missing
 
 CHUNK = 500
@@ -102,11 +104,10 @@ def withhold(
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         changes: dict[str, dict[str, Any]] = {}
-        for name in names:
-            labels = ["id", "filepath", name, f"{name}{WITHHELD}"]
-            view = photos_of(dataset).select(chunk)
-            rows = with_retries(lambda v=view, n=labels: v.values(n))  # type: ignore[misc]
-            for i, photo, shown, kept in zip(*rows, strict=True):
+        columns = [one for name in names for one in (name, f"{name}{WITHHELD}")]
+        rows = queries.rows(photos_of(dataset), ["filepath", *columns], queries.some(chunk))
+        for i, (photo, *row) in rows.items():
+            for name, shown, kept in zip(names, row[::2], row[1::2], strict=True):
                 if shown is not None and (kept is None) == absent:
                     new = _emptied(i, photo, shown, masks_dir, tag) if absent else kept
                     changes.setdefault(i, {})[name] = new
@@ -157,21 +158,22 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     return fo.Keypoints(keypoints=points)
 
 
-def _emptied(sample_id: str, photo: str, label: Any, masks_dir: Path, tag: str) -> Any:
-    if isinstance(label, fo.Detections):
+def _emptied(
+    sample_id: str, photo: str, label: dict[str, Any], masks_dir: Path, tag: str
+) -> fo.Label:
+    """A label like one that is stored, of nothing."""
+    if label["_cls"] == "Detections":
         return fo.Detections()
-    if label.mask_path is None:
-        return fo.Segmentation(mask=np.zeros(np.asarray(label.mask).shape[:2], np.uint8))
-    path = masks_dir / file_name(sample_id, ABSENT, tag)
-    write_mask(np.zeros(_size_of(Path(label.mask_path), photo), np.bool_), path)
+    if label.get("mask_path") is None:
+        mask = np.asarray(fo.Segmentation.from_dict(label).mask)
+        return fo.Segmentation(mask=np.zeros(mask.shape[:2], np.uint8))
+    path, earlier = masks_dir / file_name(sample_id, ABSENT, tag), Path(label["mask_path"])
+    # Where somebody has deleted the mask's file, its photo has the same size.
+    size = mask_size(earlier) if earlier.exists() else read_shown_size(photo)
+    write_bytes(_empty_file(*size), path)
     return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
 
 
-def _size_of(mask: Path, photo: str) -> tuple[int, int]:
-    """(H, W) of a mask's file; where somebody has deleted it, of its photo as it is shown."""
-    if not mask.exists():
-        return read_shown_size(photo)
-    # FiftyOne's own reader waits for ever where somebody has put a pipe in the file's place.
-    stored = read_mask_file(mask)
-    height, width = np.asarray(stored.colours if stored.values is None else stored.values).shape[:2]
-    return height, width
+@lru_cache(maxsize=8)
+def _empty_file(height: int, width: int) -> bytes:
+    return encode_mask(np.zeros((height, width), np.bool_))

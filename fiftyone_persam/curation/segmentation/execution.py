@@ -18,16 +18,15 @@ from .. import database
 from ..database import PART, clear_samples, make_durable, with_retries
 from ..fiftyone_api import (
     drop_unlisted_runs,
-    put_run_results,
-    replace_run_results,
-    run_results_id,
-    use_run_results,
+    put_results,
+    results_id,
+    use_results,
 )
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_steps
 from ..review.visibility import adopt_threshold
 from ..runs import fields as run_fields
-from ..runs import folders, journal, loading, naming, schema, writing
+from ..runs import folders, journal, loading, naming, queries, schema, writing
 from ..runs.lease import Lease
 from ..runs.record import (
     EarlierCall,
@@ -136,6 +135,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     target = "object" if plan.parameters.group_by else plan.object_name("")
     run_fields.declare(dataset, plan.fields, target)
+    queries.make_index(dataset, plan.name)
     if plan.exists:
         adopt_threshold(dataset, plan.name)
         if plan.overwrite or old.state != RunState.DONE:  # a killed process has left files behind
@@ -152,18 +152,18 @@ def _start_again(plan: Plan, record: RunRecord) -> None:
     """
     dataset, results = plan.dataset, ObjectId()
     config = record.to_config(dataset.init_run()).serialize()
-    earlier = run_results_id(dataset, plan.name)
+    earlier = results_id(dataset, "runs", plan.name)
     details = {"name": plan.name, "config": config, "results": results, "earlier": earlier}
     journal.begin(dataset, plan.name, "overwrite", details)
     made = dataset.init_run_results(plan.name, ids=plan.ids, timings={})
-    with_retries(lambda: put_run_results(dataset, plan.name, made, results))
+    with_retries(lambda: put_results(made, results))
     _overwrite(dataset, details)
     journal.end(dataset, plan.name, "overwrite")
 
 
 def _overwrite(dataset: Any, details: dict[str, Any]) -> None:
     name = details["name"]
-    if not use_run_results(dataset, name, details["results"], details["earlier"]):
+    if not use_results(dataset, "runs", name, details["results"], details["earlier"]):
         return  # nothing has happened yet
     record = RunRecord.from_config(SimpleNamespace(**details["config"]), name)
     write_record(dataset, name, record)
@@ -280,13 +280,19 @@ def _end(
 
 
 def _save_results(plan: Plan, **values: Any) -> None:
-    dataset = plan.dataset
+    """Replace a run's results; written down first, so that a killed process leaves none over."""
+    dataset, name, results = plan.dataset, plan.name, ObjectId()
+    earlier = results_id(dataset, "runs", name)
+    details = {"name": name, "results": results, "earlier": earlier}
+    journal.begin(dataset, name, "results", details)
+    made = dataset.init_run_results(name, **values)
+    with_retries(lambda: put_results(made, results))
+    with_retries(lambda: _use(dataset, details))
+    journal.end(dataset, name, "results")
 
-    def save() -> None:
-        results = dataset.init_run_results(plan.name, **values)
-        replace_run_results(dataset, plan.name, results)
 
-    with_retries(save)
+def _use(dataset: Any, details: dict[str, Any]) -> None:
+    use_results(dataset, "runs", details["name"], details["results"], details["earlier"])
 
 
-FINISH = {"overwrite": _overwrite}
+FINISH = {"overwrite": _overwrite, "results": _use}

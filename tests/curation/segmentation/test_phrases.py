@@ -174,6 +174,15 @@ def test_without_a_photo_the_clearest_counts(small: None, photos: fo.Dataset) ->
     assert photos.exists("mine_reference").values("id") == [best]
 
 
+def test_one_more_reference_in_words(small: None, photos: fo.Dataset) -> None:
+    fp.segment(photos, photos.first(), method="persam", out_field="mine")
+    run = segment_again(photos, "mine", (photos.last(), MUG))
+    first, second = run.record.references
+    assert (first.label_field, second.label_field) == ("ground_truth", "mine_reference")
+    (label,) = photos.last()["mine_reference"].detections
+    assert second.label_id == label.id and second.text == "the blue mug"
+
+
 def test_by_a_model_of_the_run_that_takes_phrases(small: None, photos: fo.Dataset) -> None:
     run = fp.segment(photos, (photos.first(), MUG), method="persam", model=NAME, out_field="mine")
     assert run.record.model == NAME and len(photos.first()["mine_reference"].detections) == 1
