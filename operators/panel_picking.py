@@ -9,10 +9,11 @@ import fiftyone.operators.types as types
 
 from .base import PLUGIN, Context
 from .marking import PICK, POINT, SCALE, SCALES, WAY
+from .panel_layout import flowing_row
 
 PICKING = "picking"
 CELLS = 160  # along the photo's longer side: how finely a click is read
-SIDE = 720
+SIDE = 460
 
 
 class PickingPage:
@@ -146,15 +147,15 @@ def picking_page(panel: Any, owner: Any, state: Any) -> None:
     names = list(state.pick_scales or [])
     if names:
         panel.md("What is there: click one.", name="pick_which")
-        row = panel.h_stack("pick_scales_row", gap=1)
+        row = flowing_row(panel, "pick_scales_row")
         texts = SCALES if len(names) == len(SCALES) else SCALES[-len(names) :]
         for index, (name, text) in enumerate(zip(names, texts, strict=True)):
             _image(row, name, text, owner.pick_scale, {"scale": index})
-    row = panel.h_stack("pick_offered_row", gap=1, wrap=True)
+    row = flowing_row(panel, "pick_offered_row")
     for index, name in enumerate(state.pick_offered or []):
         number = (state.pick_first or 1) + index
         _image(row, name, f"Pick {number}", owner.pick_proposal, {"pick": number})
-    row = panel.h_stack("pick_steps", gap=1, align_y="center")
+    row = flowing_row(panel, "pick_steps")
     if (state.pick_pages or 1) > 1:
         row.btn("pick_more", label="More", icon="more_horiz", on_click=owner.pick_more)
     row.btn("pick_next", label="Another photo", icon="skip_next", on_click=owner.pick_next)
