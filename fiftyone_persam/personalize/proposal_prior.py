@@ -72,7 +72,9 @@ def most_alike(
         return None
     decoded = sam.decode([Prompt(embedding, box=box) for box in boxes.numpy()])
     masks = torch.stack([one.logits[0] > 0 for one in decoded]).float()
-    share = F.adaptive_avg_pool2d(masks[None], tuple(similarity.shape))[0] * valid
+    share = (
+        F.adaptive_avg_pool2d(masks[None], (similarity.shape[0], similarity.shape[1]))[0] * valid
+    )
     inside = (share >= MIN_SHARE).float()
     around = F.max_pool2d(inside, 5, 1, 2) * (share <= 0) * valid
     scores = _mean(similarity, inside) - _mean(similarity, around) / 2

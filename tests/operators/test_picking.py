@@ -13,7 +13,7 @@ import fiftyone_persam as fp
 from fiftyone_persam.curation.forms import picking
 from operators.marking import relative_point
 
-from .context import Form, PanelTab
+from .context import Form, PanelTab, operator, uris
 
 SEGMENT = "segment_from_reference"
 
@@ -109,3 +109,17 @@ def test_what_cannot_be_picked(unlabelled, params: dict[str, Any], message: str 
     else:
         assert any(message in error for error in form.errors), form.errors
     assert not any(name.endswith("_reference") for name in unlabelled.get_field_schema())
+
+
+def test_everything_is_segmented_in_the_app_and_from_python(unlabelled) -> None:
+    form = Form(unlabelled.limit(1), "segment_everything", params={"max_proposals": 3})
+    assert form.errors == []
+    result, requests = form.execute()
+    assert "reload_dataset" in uris(requests) and result["failed"] == 0
+    unlabelled.reload()
+    assert 1 <= len(unlabelled.first()["everything"].detections) <= 3
+    call = operator("segment_everything")
+    done = call(unlabelled.skip(1).limit(1), max_proposals=2, out_field="things").result
+    assert done["fields"] == ["things"]
+    with pytest.raises(fp.PersamError, match="max_proposals"):
+        call(unlabelled, max_proposals=5_000)
