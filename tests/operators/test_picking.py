@@ -8,6 +8,7 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 import pytest
+from fiftyone.operators.executor import ExecutionError
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.forms import picking
@@ -121,5 +122,5 @@ def test_everything_is_segmented_in_the_app_and_from_python(unlabelled) -> None:
     call = operator("segment_everything")
     done = call(unlabelled.skip(1).limit(1), max_proposals=2, out_field="things").result
     assert done["fields"] == ["things"]
-    with pytest.raises(fp.PersamError, match="max_proposals"):
+    with pytest.raises(ExecutionError, match="max_proposals"):
         call(unlabelled, max_proposals=5_000)
