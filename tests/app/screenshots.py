@@ -70,8 +70,7 @@ def annotate(app: App, album: Any) -> None:
     """An unlabelled photo in the App's own annotation."""
     photos = _unlabelled(album)
     photos.add_sample_field("cup", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    made = photos.generate_label_schemas("cup")
-    photos.set_label_schemas({"cup": {**made, "classes": ["cup"]}})
+    photos.set_label_schemas({"cup": photos.generate_label_schemas("cup")})
     photos.activate_label_schemas(["cup"])
     app.open(photos.name)
     modal = app.open_photo(1)
