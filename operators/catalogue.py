@@ -8,6 +8,7 @@ from .everything import SegmentEverything
 from .handover import ExportMasks, PromoteMasks
 from .importing import ImportPerSeg
 from .managing import (
+    AdoptRun,
     DeleteRun,
     Doctor,
     ListRuns,
@@ -43,6 +44,7 @@ OPERATORS = (
     ResumeRun,
     StopRun,
     RenameRun,
+    AdoptRun,
     DeleteRun,
     Doctor,
     WatchRuns,

@@ -11,16 +11,19 @@ from .phrase import can_say
 
 # Scopes of the form that segments; see there.
 SAID, GROUPED = "said", "groups"
+_SPELT_OUT = {"lr": "learning rate"}
 FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
 
 
 def method_inputs(ctx: Context, inputs: Any) -> None:
-    """Which method."""
+    """Which method: what it does in one sentence, and how long that takes on this machine."""
     from fiftyone_persam.personalize import list_methods
+    from fiftyone_persam.personalize.tuning.timing import learning_time
 
     words = {info.name for info in list_methods() if info.needs_text}
+    model = str(ctx.params.get("model") or "sam_lite")
     methods = {info.name: f"{info.title}: {info.help}" for info in list_methods()}
     if not ctx.params.get("literal"):
         if ctx.params.get("scope") == SAID:
@@ -33,6 +36,8 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
         shown = {*list(methods)[:FIRST], ctx.params.get("method")}
         beside = f"{len(methods) - FIRST} others are there with 'More options'"
         methods = {name: text for name, text in methods.items() if name in shown}
+    times = {name: learning_time(name, model) for name in methods}
+    methods = {n: text + (f" ({times[n]})" if times[n] else "") for n, text in methods.items()}
     choose(
         inputs,
         "method",
@@ -94,7 +99,8 @@ def _needs_text(method: str) -> bool:
 def option_inputs(ctx: Context, inputs: Any) -> None:
     """What the chosen method can be told; nothing of other methods."""
     for option in _options(ctx):
-        name, label = OPTION + option.name, sentence(option.name.replace("_", " "))
+        name = OPTION + option.name
+        label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
         about = {"label": label, "description": sentence(option.help), "default": option.default}
         if option.choices:
             choose(
@@ -105,6 +111,15 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
                 default=option.default,
                 description=sentence(option.help),
                 required=not option.optional,
+            )
+        elif option.kind is bool and option.optional:
+            choose(
+                inputs,
+                name,
+                {"on": "On", "off": "Off"},
+                label,
+                description=sentence(option.help),
+                required=False,
             )
         elif option.kind is bool:
             inputs.bool(name, view=types.CheckboxView(), **about)
@@ -118,7 +133,10 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
 
 def chosen_options(ctx: Context) -> dict[str, Any]:
     """The options that were given to the chosen method; what is left of another one's is not."""
-    given = {option.name: ctx.params.get(OPTION + option.name) for option in _options(ctx)}
+    given = {
+        option.name: _value(option, ctx.params.get(OPTION + option.name))
+        for option in _options(ctx)
+    }
     if ctx.params.get("literal"):  # a call in Python means every word: `segment` refuses the rest
         given |= {
             name.removeprefix(OPTION): value
@@ -126,6 +144,11 @@ def chosen_options(ctx: Context) -> dict[str, Any]:
             if name.startswith(OPTION)
         }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _value(option: Any, given: Any) -> Any:
+    """What was given; a switch that may be left to the mode is a choice of two words."""
+    return {"on": True, "off": False}.get(given, given) if option.kind is bool else given
 
 
 def sentence(text: str) -> str:

@@ -86,7 +86,7 @@ def resumable(ctx: Context, run: str) -> str | None:
     found = load_run(ctx.dataset, run)
     left = found.counts["remaining"]
     how = {RunState.FAILED: "Ended by an error", RunState.INTERRUPTED: "Stopped"}.get(found.state)
-    if how is None and (found.state != RunState.DONE or not left):
+    if how is None and (found.state != RunState.DONE or ctx.dataset.has_field(run)):
         return None
     how = how or "Masks were deleted"
     return f"{how}: {counted(left)} left"

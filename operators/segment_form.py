@@ -117,7 +117,8 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
             "download",
             default=False,
             label=f"Download {info.name} ({size[info.name]}) and go on",
-            description=f"From {urlparse(info.source).hostname}; checked by its SHA-256",
+            description=f"From {urlparse(info.source).hostname}, licence {info.license}; "
+            "checked by its SHA-256",
             view=types.CheckboxView(),
         )
         if not ctx.params.get("download"):
@@ -280,6 +281,8 @@ def announce(ctx: Context, inputs: Any) -> None:
     model, method = chosen_model(ctx), chosen_method(ctx)
     if found := estimate(ctx.dataset, model, method, count) if count else None:
         text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
+        if found.compiling:
+            text += f", {duration(found.compiling)} of it to compile the image encoder"
     elif count:
         text += "; how long it takes is known after the first run on this dataset"
     notice(inputs, "amount", text + ".", warning=not count)

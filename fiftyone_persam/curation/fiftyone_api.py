@@ -245,6 +245,24 @@ def dataset_name(identity: str) -> str | None:
     return None if found is None else str(found["name"])
 
 
+def load_by_id(identity: str) -> Any:
+    """The dataset with this id; None if it is gone."""
+    name = dataset_name(identity)
+    return None if name is None else fo.load_dataset(name)
+
+
+def has_sample(identity: str, values: Mapping[str, Any]) -> bool:
+    """Whether a dataset has a sample with these stored values."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn` and the name of a dataset's collection. Without it a
+    # dataset that lacks one of the fields must be loaded to be asked.
+    database = odm.get_db_conn()
+    found = database.datasets.find_one(ObjectId(identity), {"sample_collection_name": 1})
+    return (
+        found is not None
+        and database[found["sample_collection_name"]].find_one(dict(values), {"_id": 1}) is not None
+    )
+
+
 # Runs and evaluations -----------------------------------------------------------------------------
 
 
@@ -259,6 +277,12 @@ def mend_runs(dataset: Any) -> None:
         if any(isinstance(document, DBRef) for document in documents.values()):
             patch(dataset.name)
             reload_document(dataset)
+
+
+def stored_runs(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs of all datasets as they are stored, that a query chooses."""
+    # 1.22.1: the collection `runs`. Without it every dataset must be loaded to find a run.
+    return list(odm.get_db_conn().runs.find(dict(chosen)))
 
 
 def drop_unlisted_runs(dataset: Any, key: str) -> None:

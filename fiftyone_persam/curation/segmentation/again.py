@@ -66,6 +66,11 @@ def segment_again(
             f"run {run!r} has one reference per object: segment the photos of one object alone to "
             "add another one"
         )
+    if not record.method:
+        raise PersamError(
+            f"nobody knows any more what run {run!r} was made with: call segment() with "
+            "overwrite=True"
+        )
     from ...sam import list_models
 
     if record.model not in {info.name for info in list_models()}:

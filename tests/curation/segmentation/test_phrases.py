@@ -249,14 +249,14 @@ def test_what_else_is_refused(small: None, photos: fo.Dataset, tmp_path: Path) -
     refused(
         photos,
         BadReferenceError,
-        "EVF-SAM has no phrase: give one",
+        "EVF-SAM did not get a phrase: give one",
         reference=first,
         method="evf_sam",
     )
     says = f"method 'evf_sam' needs a model that takes phrases, which sam_vit_b does not: .*{NAME}"
     refused(photos, PersamError, says, method="evf_sam", model="sam_vit_b")
     two = [MUG, fp.TextReference("the cat")]
-    refused(photos, BadReferenceError, "EVF-SAM has 2 phrases", reference=two, method="evf_sam")
+    refused(photos, BadReferenceError, "EVF-SAM got 2 phrases", reference=two, method="evf_sam")
     nowhere = ("0" * 24, MUG)
     refused(photos, BadReferenceError, "has no sample with id", reference=nowhere, method="persam")
     first["mine_reference"] = fo.Classification(label="x")
