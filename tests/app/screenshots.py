@@ -59,6 +59,7 @@ def form(app: App, album: Any) -> None:
 def masks(app: App, album: Any) -> None:
     """The masks of a run in the grid."""
     app.open(album.name)
+    app.expect_drawn()  # what is switched on before that, the App may forget to draw
     app.page.locator("[data-cy=checkbox-persam_f]").click()
     app.expect_drawn()
 
