@@ -35,6 +35,7 @@ _HOMES = {
     "rename": "lifecycle",
     "overwrite": "segmentation.execution",
     "results": "segmentation.execution",
+    "again": "segmentation.again",
     "threshold": "review.threshold",
     "review": "review.decisions",
     "evaluate": "evaluation.evaluate",
