@@ -237,6 +237,12 @@ def store_collection() -> Any:
     return odm.get_db_conn()["execution_store"]
 
 
+def database_process() -> Any:
+    """Tells one process of the database from the next, which was started after it had died."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented.
+    return odm.get_db_conn().command("hello").get("topologyVersion", {}).get("processId")
+
+
 def dataset_name(identity: str) -> str | None:
     """What the dataset with this id is called now; None if it is gone."""
     # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented. Without it every dataset

@@ -95,7 +95,7 @@ def _tried(dataset: Any, folder: Path) -> None:
 
 
 def _again(dataset: Any, folder: Path) -> None:
-    fp.segment_again(dataset, "x", dataset.last(), label_field="x", progress=False)
+    fp.curation.segment_again(dataset, "x", dataset.last(), label_field="x", progress=False)
 
 
 def _again_or_resume(dataset: Any, folder: Path) -> None:

@@ -63,7 +63,7 @@ def carry_out(
         What the operation's function returns.
     """
     begin(dataset, name, operation, details, leases)
-    done = _function(operation)(dataset, details)
+    done = _do(dataset, operation, details)
     end(dataset, name, operation)
     return done
 
@@ -123,8 +123,16 @@ def _finish(dataset: Any, intent: dict[str, Any]) -> None:
         if _store(dataset).get(_key(name, operation)) != intent:
             return  # done by somebody else meanwhile
         database.refresh(dataset)
-        _function(operation)(dataset, intent["details"])
+        _do(dataset, operation, intent["details"])
         end(dataset, name, operation)
+
+
+def _do(dataset: Any, operation: str, details: dict[str, Any]) -> Any:
+    def act() -> Any:
+        database.refresh_if_changed(dataset)  # the database may have forgotten what is in memory
+        return _function(operation)(dataset, details)
+
+    return database.surviving(act)
 
 
 def _function(operation: str) -> Finish:
