@@ -101,7 +101,8 @@ def settle(dataset: Any) -> None:
     if any(e["store_name"] == LEASES and not is_live(e["value"]) for e in entries):
         with_retries(lambda: clear_dead(dataset))
     intents = [e["value"] for e in entries if e["store_name"] == STORE]
-    for intent in sorted(intents, key=lambda i: float(i["time"])):
+    # Another try at a run goes by what its run has come to, so that is settled first.
+    for intent in sorted(intents, key=lambda i: (i["operation"] == "again", float(i["time"]))):
         try:
             _finish(dataset, intent)
         except RunConflictError:
