@@ -36,6 +36,7 @@ _EXPORTS: dict[str, tuple[str, ...]] = {
     "metrics": ("accuracy", "boundary_iou", "iou"),
     "datasets": ("PerSegDataset",),
     "curation": (
+        "adopt_run",
         "delete_run",
         "evaluate",
         "export_dreambooth",
@@ -74,6 +75,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
     "TextReference",
     "__version__",
     "accuracy",
+    "adopt_run",
     "boundary_iou",
     "delete_run",
     "doctor",
@@ -98,6 +100,7 @@ __all__ = [  # spelled out, so that type checkers and linters see them
 if TYPE_CHECKING:
     from .cli.doctor import doctor
     from .curation import (
+        adopt_run,
         delete_run,
         evaluate,
         export_dreambooth,

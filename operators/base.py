@@ -20,6 +20,7 @@ from .streaming import DETACHED, Progress, ProgressStore, stream
 
 PLUGIN = "@fiftyone-persam/persam"
 ICON = "center_focus_strong"
+LONG = 36  # letters of a choice that gets a line of its own
 
 # Import name -> what to install. Looked up, not imported: a form must open in a blink.
 NEEDED = {
@@ -238,8 +239,10 @@ def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
 
 def narrow_table() -> Any:
     """A table that fits beside the grid and into a form: by default one is 650 pixels wide."""
-    cells = {"& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"}}
-    return types.TableView(componentsProps={"table": {"sx": {"minWidth": 0, **cells}}})
+    # Paths are broken anywhere, else they push the next column out of sight.
+    cell = {"paddingLeft": "10px", "paddingRight": "10px", "overflowWrap": "anywhere"}
+    table = {"minWidth": 0, "& td.MuiTableCell-root, & th.MuiTableCell-root": cell}
+    return types.TableView(componentsProps={"table": {"sx": table}})
 
 
 def counted(count: int) -> str:
@@ -260,7 +263,9 @@ def choose(
 ) -> None:
     """A drop-down (or radio buttons) of values with their labels."""
     labelled = choices if isinstance(choices, dict) else {value: value for value in choices}
-    view = types.RadioGroup() if radio else types.DropdownView()
+    # Long texts beside each other would begin anywhere in a line.
+    aligned = "vertical" if any(len(text) > LONG for text in labelled.values()) else "horizontal"
+    view = types.RadioGroup(orientation=aligned) if radio else types.DropdownView()
     for value, text in labelled.items():
         view.add_choice(value, label=text, description=details(value))
     inputs.enum(

@@ -7,6 +7,7 @@ from .evaluation import CompareRuns, Evaluate
 from .handover import ExportMasks, PromoteMasks
 from .importing import ImportPerSeg
 from .managing import (
+    AdoptRun,
     DeleteRun,
     Doctor,
     ListRuns,
@@ -41,6 +42,7 @@ OPERATORS = (
     ResumeRun,
     StopRun,
     RenameRun,
+    AdoptRun,
     DeleteRun,
     Doctor,
     WatchRuns,

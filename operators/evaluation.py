@@ -168,7 +168,10 @@ class CompareRuns(PersamOperator):
         view = comparison.by_gain(ctx.dataset) if by_gain else comparison.view(ctx.dataset)
         return {
             "summary": (summary := comparison.summary()),
-            "rows": [{"what": what, "value": str(value)} for what, value in summary.items()],
+            "rows": [
+                {"what": _in_words(what, run_a, run_b), "value": str(value)}
+                for what, value in summary.items()
+            ],
             "field": f"{run_a}_vs_{run_b}",
             "ids": view.values("id"),
         }
@@ -207,6 +210,19 @@ class CompareRuns(PersamOperator):
         return self.call(
             sample_collection, run_a=run_a, run_b=run_b, gt_field=gt_field, by_gain=by_gain
         )
+
+
+def _in_words(what: str, run_a: str, run_b: str) -> str:
+    """A number of a comparison, as somebody reads it who sees it for the first time."""
+    words = {
+        "photos": "Photos",
+        "mean agreement": "Their mean agreement (IoU of the two masks)",
+        "IoU below 0.5": "Photos where they hardly agree (IoU below 0.5)",
+        f"{run_a} better": f"Photos where {run_a} is better",
+        f"{run_b} better": f"Photos where {run_b} is better",
+        "mean gain": f"Mean IoU that {run_b} gains",
+    }
+    return words.get(what, what)
 
 
 def mask_fields(dataset: Any) -> list[str]:

@@ -50,6 +50,9 @@ class ListRuns(PersamOperator):
                     "review": str(counts),
                 }
             )
+        for name in runs_without_record(ctx):
+            how = {"state": "without its record", "review": "adopt or delete it"}
+            rows.append({"run": name, "method": "", "model": "", "photos": 0, **how})
         return {"runs": rows}
 
     def resolve_output(self, ctx: Context) -> Any:
@@ -160,9 +163,13 @@ class DeleteRun(PersamOperator):
         """The run, and what would be gone."""
         from fiftyone_persam.curation.review.editing import corrected_fields
         from fiftyone_persam.curation.review.table import review_counts
+        from fiftyone_persam.curation.runs.naming import run_names
 
-        run = choose_run(ctx, inputs)
-        if run is not None:
+        run = choose_run(ctx, inputs, also=runs_without_record(ctx))
+        if run is not None and run not in run_names(ctx.dataset):
+            text = f"Run {run!r} has no record. This deletes its fields, and files that are its own"
+            notice(inputs, "loss", text, warning=True)
+        elif run is not None:
             counts = review_counts(ctx.dataset, run)
             corrected = " and ".join(map(repr, corrected_fields(ctx.dataset, run)))
             by_hand = f", and with what was corrected by hand in {corrected}" if corrected else ""
@@ -190,6 +197,46 @@ class DeleteRun(PersamOperator):
 
     def __call__(self, sample_collection: Any, run: str) -> Any:
         """Delete ``run`` with everything it wrote."""
+        return self.call(sample_collection, run=run)
+
+
+class AdoptRun(PersamOperator):
+    """Form around :func:`fiftyone_persam.adopt_run`."""
+
+    operator = "adopt_run"
+    label = "Adopt a run"
+    description = "Take over fields of a run whose record is gone, as in a clone of a view"
+    icon = "playlist_add_check"
+    submit = "Adopt"
+
+    def form(self, ctx: Context, inputs: Any) -> None:
+        """Which of them."""
+        from .base import choose
+
+        left = runs_without_record(ctx)
+        if not left:
+            refuse(inputs, "No fields of this dataset are of a run without its record.")
+            return
+        choose(inputs, "run", left, "Run", default=left[0])
+
+    def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
+        """Adopt."""
+        import fiftyone_persam as fp
+
+        run = fp.adopt_run(ctx.dataset, ctx.params["run"])
+        return {"run": run.name, "summary": str(run)}
+
+    def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
+        """Show its masks."""
+        result = result or {}
+        return [
+            ctx.ops.reload_dataset(),
+            show_fields(ctx, result["run"]),
+            ctx.ops.notify(result["summary"], variant="success"),
+        ]
+
+    def __call__(self, sample_collection: Any, run: str) -> Any:
+        """Adopt the fields of ``run``."""
         return self.call(sample_collection, run=run)
 
 
@@ -317,6 +364,13 @@ def _numbers_of(ctx: Context, run: str) -> str:
         "comparisons": comparisons_of(ctx.dataset, run),
     }
     return "".join(f", the {what} {', '.join(names)}" for what, names in parts.items() if names)
+
+
+def runs_without_record(ctx: Context) -> list[str]:
+    """The runs of which there are only fields."""
+    from fiftyone_persam.curation.runs.naming import leftover_runs
+
+    return list(leftover_runs(ctx.dataset))
 
 
 def going_on(ctx: Context) -> dict[str, str]:

@@ -11,6 +11,8 @@ from .phrase import can_say
 
 # Scopes of the form that segments; see there.
 SAID, GROUPED = "said", "groups"
+_SPELT_OUT = {"lr": "learning rate"}
+FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
 
@@ -26,8 +28,21 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
             methods = {name: text for name, text in methods.items() if name in words}
         elif ctx.params.get("scope") == GROUPED or not can_say():
             methods = {name: text for name, text in methods.items() if name not in words}
-    default = next(iter(methods))
-    choose(inputs, "method", methods, "Method", default=default, radio=len(methods) > 1)
+    default, beside = next(iter(methods)), None
+    if len(methods) > MANY and not (ctx.params.get("more") or ctx.params.get("literal")):
+        # The first ones are what nearly everybody wants; one that was chosen stays.
+        shown = {*list(methods)[:FIRST], ctx.params.get("method")}
+        beside = f"{len(methods) - FIRST} others are there with 'More options'"
+        methods = {name: text for name, text in methods.items() if name in shown}
+    choose(
+        inputs,
+        "method",
+        methods,
+        "Method",
+        default=default,
+        description=beside,
+        radio=len(methods) > 1,
+    )
 
 
 def check_kind(ctx: Context, inputs: Any, chosen: Any) -> None:
@@ -80,7 +95,8 @@ def _needs_text(method: str) -> bool:
 def option_inputs(ctx: Context, inputs: Any) -> None:
     """What the chosen method can be told; nothing of other methods."""
     for option in _options(ctx):
-        name, label = OPTION + option.name, sentence(option.name.replace("_", " "))
+        name = OPTION + option.name
+        label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
         about = {"label": label, "description": sentence(option.help), "default": option.default}
         if option.choices:
             choose(

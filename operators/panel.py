@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from . import panel_current, panel_evaluation, panel_thumbs
+from . import panel_current, panel_evaluation, panel_forms, panel_thumbs
 from . import panel_parts as parts
-from .base import ICON, PLUGIN, Context, missing_packages, show_fields
+from .base import ICON, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
 from .runs import run_names
 
@@ -32,7 +31,6 @@ CHOOSING = (
     "stop",
     "tick",
 )
-EXPECT = 120.0  # seconds in which a form that was opened will probably be executed
 
 HELP = """
 **Personal masks** leads through the masks of a run.
@@ -47,7 +45,7 @@ tomorrow. The thumbs given until *Save* are one step.
 """
 
 
-class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
+class ReviewPanel(panel_evaluation.EvaluationPage, panel_forms.PanelForms, foo.Panel):
     """Counts, queue, histograms, decisions and hand-over of one run."""
 
     @property
@@ -249,70 +247,6 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         self._try(ctx, lambda: set_presence_threshold(ctx.dataset, ctx.panel.state.run, value))
         self._changed(ctx)
 
-    # Going on ----------------------------------------------------------------------------------
-
-    def another_reference(self, ctx: Context) -> None:
-        """Segment what is not accepted again, with one more reference."""
-        ids = [ctx.current_sample] if ctx.current_sample else list(ctx.selected or [])
-        params = {"run": ctx.panel.state.run, **({"reference": ids[0]} if ids else {})}
-        self._expect_run(ctx)
-        ctx.prompt(f"{PLUGIN}/segment_again", params=params, on_success=self.refresh)
-
-    def edit(self, ctx: Context) -> None:
-        """Correct masks by hand."""
-        self._prompt(ctx, "edit_masks")
-
-    def edit_this(self, ctx: Context) -> None:
-        """Correct the opened photo's mask by hand."""
-        from fiftyone_persam.curation.review.editing import make_editable
-
-        run, sample_id = ctx.panel.state.run, ctx.current_sample
-        fields: list[str] = []
-        if self._try(ctx, lambda: fields.append(make_editable(ctx.dataset, run, [sample_id]))):
-            ctx.ops.reload_dataset()
-            show_fields(ctx, *fields)
-            # The App keeps a photo that it has opened, without the new label: only a fresh page
-            # reads it again. The page comes back with this photo open.
-            ctx.ops.notify(
-                "Reload the page, choose Sample and Annotate, and click the mask.", variant="info"
-            )
-
-    def promote(self, ctx: Context) -> None:
-        """Copy accepted masks into a label field."""
-        self._prompt(ctx, "promote_masks")
-
-    def export(self, ctx: Context) -> None:
-        """Export accepted masks."""
-        self._prompt(ctx, "export_masks")
-
-    def failures(self, ctx: Context) -> None:
-        """The failed photos with reasons."""
-        self._prompt(ctx, "show_failures")
-
-    def resume(self, ctx: Context) -> None:
-        """Go on with the run."""
-        self._expect_run(ctx)
-        self._prompt(ctx, "resume_run")
-
-    def rename(self, ctx: Context) -> None:
-        """Give the run another name."""
-        self._prompt(ctx, "rename_run", self.renamed)
-
-    def renamed(self, ctx: Context) -> None:
-        """Stay with the run under its new name."""
-        known = ctx.panel.state.runs or []
-        new = [name for name in run_names(ctx.dataset) if name not in known]
-        self._select_run(ctx, new[-1] if new else ctx.panel.state.run)
-
-    def delete(self, ctx: Context) -> None:
-        """Delete the run."""
-        self._prompt(ctx, "delete_run")
-
-    def segment(self, ctx: Context) -> None:
-        """Begin a new run."""
-        self._expect_run(ctx)
-        ctx.prompt(f"{PLUGIN}/segment_from_reference", on_success=self.refresh)
-
     def render(self, ctx: Context) -> Any:
         """What the panel shows now."""
         panel = types.Object()
@@ -330,15 +264,15 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
             align_x="left",
             orientation="vertical",
             gap=2,
-            componentsProps={"container": {"sx": {"padding": "12px"}}},
+            componentsProps={
+                "container": {"sx": {"padding": "12px"}},
+                # As wide as the panel, neither as its widest row nor wider than there is room.
+                "grid": {"sx": {"gridTemplateColumns": "minmax(0, 1fr)"}},
+            },
         )
         return types.Property(panel, view=view)
 
     # -------------------------------------------------------------------------------------------
-
-    def _expect_run(self, ctx: Context) -> None:
-        # The panel is not told when a form begins to run: it looks by itself, for so long.
-        ctx.panel.state.expecting = time.time() + EXPECT
 
     def _select_run(self, ctx: Context, wanted: str | None) -> None:
         names = run_names(ctx.dataset) if ctx.dataset is not None and not missing_packages() else []
@@ -413,10 +347,6 @@ class ReviewPanel(panel_evaluation.EvaluationPage, foo.Panel):
         last = index + 2 == len(edges)
         view = between(ctx.dataset, f"{prefix}_{what}", edges[index], edges[index + 1], last=last)
         ctx.ops.set_view(view)
-
-    def _prompt(self, ctx: Context, operator: str, then: Any = None) -> None:
-        params = {"run": ctx.panel.state.run}
-        ctx.prompt(f"{PLUGIN}/{operator}", params=params, on_success=then or self.refresh)
 
     def _try(self, ctx: Context, action: Any) -> bool:
         from fiftyone_persam.errors import PersamError

@@ -13,7 +13,7 @@ _FLOWING = {
     "flexWrap": "wrap",
     "alignItems": "center",
     "& > div": {"width": "auto"},
-    "& button": {"whiteSpace": "nowrap"},
+    "& button": {"whiteSpace": "nowrap", "minWidth": 0},
 }
 HALVES = {"gridTemplateColumns": "repeat(2, minmax(0, 1fr))"}
 """Two columns of one width, however wide what is in them would like to be."""
@@ -22,7 +22,7 @@ _FEW = 5  # photos in a bar: up to so many, each has a tick of its own
 
 def flowing_row(panel: Any, name: str) -> Any:
     """A row that goes on in the next line where there is no room."""
-    return panel.h_stack(name, gap=1, componentsProps={"grid": {"sx": _FLOWING}})
+    return panel.h_stack(name, gap=0.5, componentsProps={"grid": {"sx": _FLOWING}})
 
 
 def histograms(panel: Any, name: str, plots: Mapping[str, tuple[str, Any]], state: Any) -> None:
@@ -86,9 +86,10 @@ def histogram_state(
     }
 
 
-def share_slider(low: float, high: float) -> Any:
-    """A slider of a number, with its ends and its middle written below it."""
-    marks = [{"value": value, "label": f"{value:g}"} for value in (low, (low + high) / 2, high)]
+def threshold_slider(low: float, high: float) -> Any:
+    """A slider with its scale below it, and what its lower end means."""
+    marks = [{"value": value, "label": f"{value:g}"} for value in ((low + high) / 2, high)]
+    marks.insert(0, {"value": low, "label": f"{low:g}: all kept"})
     return types.SliderView(
         min=low,
         max=high,

@@ -9,7 +9,7 @@ import fiftyone.operators.types as types
 
 from . import panel_current
 from .base import Context, counted
-from .panel_layout import flowing_row, histogram_state, histograms, share_slider
+from .panel_layout import flowing_row, histogram_state, histograms, threshold_slider
 from .reviewing import decisions_from_thumbs
 from .streaming import ProgressStore
 
@@ -86,7 +86,7 @@ def resumable(ctx: Context, run: str) -> str | None:
     found = load_run(ctx.dataset, run)
     left = found.counts["remaining"]
     how = {RunState.FAILED: "Ended by an error", RunState.INTERRUPTED: "Stopped"}.get(found.state)
-    if how is None and (found.state != RunState.DONE or not left):
+    if how is None and (found.state != RunState.DONE or ctx.dataset.has_field(run)):
         return None
     how = how or "Masks were deleted"
     return f"{how}: {counted(left)} left"
@@ -256,8 +256,8 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
         default=state.saved_threshold,
         min=low,
         max=high,
-        label="Absent below this presence, a probability (0 keeps every mask)",
-        view=share_slider(low, high),
+        label="Absent below this presence (probability)",
+        view=threshold_slider(low, high),
         on_change=owner.move_threshold,
     )
     changed = state.threshold != state.saved_threshold

@@ -128,7 +128,13 @@ class SetPresenceThreshold(PersamOperator):
             return
         now = presence_threshold(ctx.dataset, run)
         inputs.float(
-            "threshold", default=now, min=0, max=1, required=True, label="Presence threshold"
+            "threshold",
+            default=now,
+            min=0,
+            max=1,
+            required=True,
+            label="Presence threshold",
+            description="A probability, 0 to 1: the object counts as absent below it; 0 keeps all",
         )
         value = ctx.params.get("threshold")
         if isinstance(value, int | float) and 0 <= value <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from .base import Context, choose, refuse
@@ -14,9 +15,14 @@ def run_names(dataset: Any) -> list[str]:
     return sorted(names(dataset), key=lambda name: dataset.get_run_info(name).timestamp)
 
 
-def choose_run(ctx: Context, inputs: Any, label: str = "Run", newest: bool = True) -> str | None:
-    """Add the drop-down of the runs; None, and an error in the form, where there are none."""
-    names = run_names(ctx.dataset)
+def choose_run(
+    ctx: Context, inputs: Any, label: str = "Run", newest: bool = True, also: Iterable[str] = ()
+) -> str | None:
+    """Add the drop-down of the runs, and of others beside them.
+
+    None, and an error in the form, where there are none.
+    """
+    names = [*also, *run_names(ctx.dataset)]
     if not names:
         refuse(inputs, "This dataset has no run yet.", "Segment your object first.")
         return None

@@ -117,7 +117,8 @@ def model_inputs(ctx: Context, inputs: Any) -> None:
             "download",
             default=False,
             label=f"Download {info.name} ({size[info.name]}) and go on",
-            description=f"From {urlparse(info.source).hostname}; checked by its SHA-256",
+            description=f"From {urlparse(info.source).hostname}, licence {info.license}; "
+            "checked by its SHA-256",
             view=types.CheckboxView(),
         )
         if not ctx.params.get("download"):

@@ -39,7 +39,7 @@ FLOORS = (
     ("evaluation",),
     ("segmentation",),
     ("handover",),
-    ("lifecycle",),
+    ("lifecycle", "adoption"),
     ("forms",),
     ("zoo",),
 )

@@ -70,10 +70,14 @@ def _device() -> Iterator[Row]:
 
 def _checkpoints() -> Iterator[Row]:
     from ..sam import list_models
+    from ..sam.text.tokens import INSTALL
 
     for model in list_models():
         if model.available:
             yield _row(f"model {model.name}", f"{OK}: {model.path}")
+        elif model.text and model.path.is_file():
+            advice = f"{INSTALL}, then fiftyone-persam models download {model.name}"
+            yield _row(f"model {model.name}", f"{MISSING}: a part of what takes phrases", advice)
         elif model.source == "bundled":
             yield _row(f"model {model.name}", MISSING, "install the package again")
         else:

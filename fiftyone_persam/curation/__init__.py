@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Run": "runs.loading",
+    "adopt_run": "adoption",
     "compare_runs": "evaluation.compare",
     "delete_run": "lifecycle",
     "evaluate": "evaluation.evaluate",
@@ -40,6 +41,7 @@ _HOME = {
 
 __all__ = [
     "Run",
+    "adopt_run",
     "compare_runs",
     "delete_run",
     "evaluate",
@@ -69,6 +71,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .adoption import adopt_run
     from .evaluation.compare import compare_runs
     from .evaluation.evaluate import evaluate
     from .handover.dreambooth import export_dreambooth

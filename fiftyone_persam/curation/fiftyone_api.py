@@ -237,6 +237,15 @@ def store_collection() -> Any:
     return odm.get_db_conn()["execution_store"]
 
 
+def rename_values(dataset: Any, renamed: Mapping[str, str]) -> None:
+    """Move the values of fields of all samples to other names, where they are not moved yet."""
+    # 1.22.1: `_sample_collection`. Without it values are lost where a database died while FiftyOne
+    # renamed their fields.
+    if renamed:
+        anywhere = {"$or": [{name: {"$exists": True}} for name in renamed]}
+        dataset._sample_collection.update_many(anywhere, {"$rename": dict(renamed)})
+
+
 def database_process() -> Any:
     """Tells one process of the database from the next, which was started after it had died."""
     # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented.
@@ -249,6 +258,24 @@ def dataset_name(identity: str) -> str | None:
     # must be loaded to find one by its id.
     found = odm.get_db_conn().datasets.find_one(ObjectId(identity), {"name": 1})
     return None if found is None else str(found["name"])
+
+
+def load_by_id(identity: str) -> Any:
+    """The dataset with this id; None if it is gone."""
+    name = dataset_name(identity)
+    return None if name is None else fo.load_dataset(name)
+
+
+def has_sample(identity: str, values: Mapping[str, Any]) -> bool:
+    """Whether a dataset has a sample with these stored values."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn` and the name of a dataset's collection. Without it a
+    # dataset that lacks one of the fields must be loaded to be asked.
+    database = odm.get_db_conn()
+    found = database.datasets.find_one(ObjectId(identity), {"sample_collection_name": 1})
+    return (
+        found is not None
+        and database[found["sample_collection_name"]].find_one(dict(values), {"_id": 1}) is not None
+    )
 
 
 # Runs and evaluations -----------------------------------------------------------------------------
@@ -265,6 +292,12 @@ def mend_runs(dataset: Any) -> None:
         if any(isinstance(document, DBRef) for document in documents.values()):
             patch(dataset.name)
             reload_document(dataset)
+
+
+def stored_runs(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The runs of all datasets as they are stored, that a query chooses."""
+    # 1.22.1: the collection `runs`. Without it every dataset must be loaded to find a run.
+    return list(odm.get_db_conn().runs.find(dict(chosen)))
 
 
 def drop_unlisted_runs(dataset: Any, key: str) -> None:

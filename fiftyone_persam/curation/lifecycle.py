@@ -21,13 +21,17 @@ from .runs import fields as run_fields
 from .runs import folders, journal, queries, schema
 from .runs.fields import RunFields, fields_of, read_fields
 from .runs.lease import Lease
+from .runs.leftovers import stored_names
 from .runs.loading import Run, load_run
-from .runs.naming import check_free, check_name, names_of, require, run_names
+from .runs.naming import check_free, check_name, leftover_runs, names_of, require, run_names
 from .runs.record import read_record
 
 
 def delete_run(samples: Any, name: str) -> None:
     """Delete a run with every field and file it wrote, its review, evaluations and comparisons.
+
+    Fields of a run whose record is gone, as in a clone of a view, are deleted as well; see
+    `adopt_run`. Files go when no dataset of the database names them any more.
 
     Labels that were promoted from it stay, and so do evaluations by FiftyOne's own methods. A
     deletion that is cut off is finished by the next call that looks at the dataset's runs.
@@ -39,23 +43,33 @@ def delete_run(samples: Any, name: str) -> None:
     """
     dataset = root(samples)
     refresh(dataset)
-    require(dataset, name)
+    _is_leftover(dataset, name)
     with Lease(dataset, name), review_lease(dataset, name):
         refresh(dataset)
-        require(dataset, name)  # somebody else may have deleted it in this moment
-        record = read_record(dataset, name)
-        fields = fields_of(name, record)
+        details: dict[str, Any] = {"name": name, "masks_dir": "", "run_id": ""}
+        if _is_leftover(dataset, name):  # somebody else may have deleted it in this moment
+            fields = leftover_runs(dataset)[name]
+            details["fields"] = stored_names(dataset, fields, names_of(fields))
+        else:
+            record = read_record(dataset, name)
+            fields = fields_of(name, record)
+            details |= {"masks_dir": record.masks_dir, "run_id": record.run_id}
+            details["fields"] = names_of(fields)
+            folders.check_removable(record.folder, dataset, record.run_id)
         schema.check_unlocked(dataset, _touched(dataset, fields), f"deleting run {name!r}")
-        folders.check_removable(record.folder, dataset, record.run_id)
-        details = {
-            "name": name,
-            "fields": names_of(fields),
-            "masks_dir": record.masks_dir,
-            "run_id": record.run_id,
-            "results": _results_of(dataset, name, names_of(fields)),
-        }
+        details["files"] = folders.samples_of(run_fields.paths_of(dataset, fields))
+        details["results"] = _results_of(dataset, name, details["fields"])
         leases = (name, review_lease_name(name))
         journal.carry_out(dataset, name, "delete", details, leases)
+
+
+def _is_leftover(dataset: Any, name: str) -> bool:
+    """Whether there are only the fields of a run; raise PersamError if there is nothing."""
+    journal.settle(dataset)
+    if name not in run_names(dataset) and name in leftover_runs(dataset):
+        return True
+    require(dataset, name)
+    return False
 
 
 def rename_run(samples: Any, name: str, new_name: str) -> Run:
@@ -117,11 +131,13 @@ def _delete(dataset: Any, details: dict[str, Any]) -> None:
     forget_review(dataset, name)
     schema.delete_fields(dataset, fields)
     make_durable()  # no file goes before the database has let go of it for good
-    folders.remove_folder(Path(details["masks_dir"]), dataset, details["run_id"])
+    if details["masks_dir"]:
+        folders.remove_folder(Path(details["masks_dir"]), dataset, details["run_id"])
     if name in run_names(dataset):
         dataset.delete_run(name)
     drop_unlisted_runs(dataset, name)
     delete_results(details["results"])
+    folders.clear_orphans(details.get("files", ()))
 
 
 def _rename(dataset: Any, details: dict[str, Any]) -> None:

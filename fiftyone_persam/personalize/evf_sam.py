@@ -51,9 +51,9 @@ class EvfSam(Method):
     Args:
         sam: a model that takes phrases: from ``load_sam("evf_sam")``, or its name.
         presence_threshold: an object whose presence is below it counts as absent and gets an empty
-            mask. A phrase's presence is the predicted IoU of its mask, for EVF-SAM has no judgement
-            of its own, and None is 0: every mask is kept. With labelled photos it is PerSAM's, and
-            None is 0.5.
+            mask. A phrase's presence is the predicted IoU of its mask, because EVF-SAM does not
+            judge presence itself, and None is 0: every mask is kept. With labelled photos it is
+            PerSAM's, and None is 0.5.
         max_lookalikes: objects that look the same to choose among, at most.
 
     Raises:
@@ -117,10 +117,8 @@ class EvfSam(Method):
         texts = [one for one in references if isinstance(one, TextReference)]
         photos = [one for one in references if isinstance(one, Reference)]
         if len(texts) != 1:
-            raise BadReferenceError(
-                f"EVF-SAM has {len(texts) or 'no'} phrases: give one, as in "
-                "TextReference('the blue mug')"
-            )
+            got = f"got {len(texts)} phrases" if texts else "did not get a phrase"
+            raise BadReferenceError(f"EVF-SAM {got}: give one, as in TextReference('the blue mug')")
         try:
             self._text_sam.check_phrase(texts[0].text)
         except PersamError as error:

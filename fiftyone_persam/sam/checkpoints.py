@@ -187,8 +187,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def load_weights(
+    module: nn.Module, state: dict[str, Tensor], path: Path, assign: bool = False
+) -> None:
     """Put the tensors into the module; every name and shape must agree.
+
+    Args:
+        module: takes the tensors.
+        state: by the module's own names.
+        path: the file, for messages.
+        assign: make the tensors themselves the module's, in place of copies.
 
     Raises:
         CheckpointError: the file belongs to another architecture.
@@ -201,7 +209,7 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path) -> Non
             f"checkpoint {path} belongs to another model: {len(names)} tensors differ, first "
             f"{names[0]} (expected {wanted.get(names[0])}, found {found.get(names[0])})"
         )
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=assign)
 
 
 def _fetch(checkpoint: Checkpoint, file: Any) -> None:

@@ -179,7 +179,7 @@ def form_marking(app: App, world: World) -> None:
     app.expect_drawn()
     app.select(0)
     app.start("Segment my object")
-    expect(app.form.locator("img[src^='data:image']")).to_be_visible(timeout=SLOW)
+    expect(app.form.locator("img[src^='data:image']").first).to_be_visible(timeout=SLOW)
 
 
 @scene
@@ -211,6 +211,7 @@ def form_download(app: App, world: World) -> None:
 def grid(app: App, world: World) -> None:
     """A run in the grid."""
     app.open(world.album.name)
+    app.expect_drawn()
     app.page.locator("[data-cy=checkbox-persam]").click()
 
 
@@ -219,20 +220,6 @@ def panel_empty(app: App, world: World) -> None:
     """No run yet."""
     app.open(world.bare.name)
     app.open_panel(PANEL)
-
-
-@scene
-def review(app: App, world: World) -> None:
-    """The panel, with thumbs in the grid."""
-    app.open(world.album.name)
-    panel = app.open_panel(PANEL)
-    panel.get_by_role("button", name="Start reviewing").click()
-    expect(panel.locator(".plotly .bars .point path")).not_to_have_count(0)
-    app.expect_drawn()
-    app.select(0, down=True)
-    app.expect_drawn()
-    app.select(1)
-    expect(panel.get_by_role("button", name="Save 1 accepted, 1 rejected")).to_be_enabled()
 
 
 @scene
@@ -252,7 +239,8 @@ def opened(app: App, world: World) -> None:
     app.open(world.album.name)
     app.page.locator("[data-cy=checkbox-persam]").click()
     app.open_panel(PANEL)
-    modal = app.open_photo(1)
+    app.panel(PANEL).get_by_role("button", name="Open", exact=True).click()
+    modal = app.page.locator("[data-cy=modal]")
     modal.locator(f"[data-cy=panel-tab-{PANEL}]").click()
     expect(modal.get_by_role("button", name="Accept")).to_be_visible()
 
@@ -264,7 +252,7 @@ def failures(app: App, world: World) -> None:
     panel = app.open_panel(PANEL)
     panel.get_by_role("button", name="Failures").click()
     app.submit("Execute")
-    expect(app.form.get_by_role("cell", name="IMG_0")).to_be_visible()
+    expect(app.form.get_by_role("cell", name="IMG_0").first).to_be_visible()
 
 
 @scene
@@ -283,6 +271,20 @@ def methods(app: App, world: World) -> None:
     app.page.locator("[data-cy=checkbox-persam]").click()
     app.open_panel("model_evaluation_panel_builtin")
     app.compare_evaluations("persam_f_eval", "persam_eval")
+
+
+@scene
+def review(app: App, world: World) -> None:
+    """The panel, with thumbs in the grid."""
+    app.open(world.album.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Start reviewing").click()
+    expect(panel.locator(".plotly .bars .point path")).not_to_have_count(0)
+    app.expect_drawn()
+    app.select(0, down=True)
+    app.expect_drawn()
+    app.select(1)
+    expect(panel.get_by_role("button", name="Save 1 accepted, 1 rejected")).to_be_enabled()
 
 
 # Other forms -------------------------------------------------------------------------------------
@@ -382,8 +384,7 @@ def edit(app: App, world: World) -> None:
 def runs(app: App, world: World) -> None:
     """The table of runs."""
     app.open(world.album.name)
-    app.start("List runs")
-    app.submit("Execute")
+    app.start("List runs")  # without inputs: it runs at once
     expect(app.form.get_by_role("cell", name="persam_f").first).to_be_visible(timeout=SLOW)
 
 
@@ -398,8 +399,7 @@ def doctor(app: App, world: World) -> None:
     """The doctor's report."""
     app.open(world.album.name)
     app.start("Check the personal masks plugin")
-    app.submit("Execute")
-    app.expect_drawn()
+    expect(app.form.get_by_role("cell", name="fiftyone-persam")).to_be_visible(timeout=SLOW)
 
 
 def _open_form(app: App, dataset: Any, index: int) -> None:

@@ -154,6 +154,23 @@ def test_delete(runs, tmp_path):
     assert runs.list_runs() == []
 
 
+def test_a_run_without_its_record_is_adopted_or_deleted(runs, dataset):
+    copy = dataset(runs.limit(3).clone())
+    (row,) = operator("list_runs")(copy).result["runs"]
+    assert (row["run"], row["state"]) == (RUN, "without its record")
+    assert "has no record" in Form(copy, "delete_run").texts()
+    form = Form(copy, "adopt_run")
+    assert form.params["run"] == RUN
+    _, requests = form.execute()
+    assert uris(requests)[0] == "reload_dataset"
+    assert fp.load_run(copy, RUN).counts["segmented"] == 3
+    assert "of a run without its record" in Form(copy, "adopt_run").errors[0]
+    copy.delete_run(RUN)
+    operator("delete_run")(copy, RUN)
+    assert not copy.has_field(RUN)
+    assert fp.load_run(runs, RUN).counts["segmented"] == 5
+
+
 def test_delete_says_which_numbers_go(runs, tmp_path):
     add_run(runs, tmp_path, "second")
     Form(runs, "evaluate", {"pred_field": "second"}).execute()

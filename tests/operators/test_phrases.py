@@ -17,7 +17,7 @@ from fiftyone_persam.personalize import EvfSam
 from tests.curation.discs import Make, make_photos, state_of
 from tests.small_evf import NAME, registered
 
-from .context import Form, operator
+from .context import Form, PanelTab, operator
 
 SEGMENT = "segment_from_reference"
 MUG = "the blue mug"
@@ -38,6 +38,12 @@ def discs(dataset: Make, tmp_path: Path) -> fo.Dataset:
 def masks(photos: fo.Dataset, field: str) -> list[Any]:
     photos.reload()
     return [sample[field].get_mask() > 0 for sample in photos]
+
+
+def set_of_decisions(photos: fo.Dataset) -> set[str]:
+    photos.reload()
+    fields = [name for name in photos.get_field_schema() if name.endswith("_review")]
+    return {value for name in fields for value in photos.values(name) if value}
 
 
 def picked(photos: fo.Dataset, **params: Any) -> Form:
@@ -90,6 +96,10 @@ def test_said_of_every_photo(small: None, discs: fo.Dataset) -> None:
     fp.segment(discs, fp.TextReference(MUG), method="evf_sam", out_field="own")
     for a, b in zip(masks(discs, "mine"), masks(discs, "own"), strict=True):
         np.testing.assert_array_equal(a, b)
+    # The panel has no photo of a reference to show, and reviews the run all the same.
+    panel = PanelTab(discs)
+    panel.click("Accept")
+    assert set_of_decisions(discs) == {"accepted"}
 
 
 def test_among_lookalikes(small: None, dataset: Make, tmp_path: Path) -> None:

@@ -32,6 +32,23 @@ def picked(photos: fo.Dataset, name: str = SEGMENT, params=None, **request) -> F
 # Pick ------------------------------------------------------------------------------------------
 
 
+def test_the_two_methods_of_the_paper_come_first_and_the_others_on_demand(photos):
+    def offered(**params):
+        return [choice.value for choice in picked(photos, params=params)["method"].view.choices]
+
+    assert offered() == ["persam_f", "persam"]
+    assert offered(method="lora") == ["persam_f", "persam", "lora"]
+    assert {"lora", "adapter"} < set(offered(more=True))
+
+
+def test_references_without_a_label_lead_on(photos):
+    photos.delete_sample_field("ground_truth")
+    photos.set_values("role", ["reference"] + ["target"] * (len(photos) - 1))
+    (error,) = Form(photos, SEGMENT, {"scope": "groups"}).errors
+    assert "has no labels" in error and "'The photo I selected' above" in error
+    assert "will be segmented" not in Form(photos, SEGMENT, {"scope": "groups"}).texts()
+
+
 def test_the_form_can_be_executed_at_once(photos):
     form = picked(photos)
     assert form.errors == []

@@ -181,7 +181,7 @@ def test_the_model_by_name(photos: list[Array], tmp_path: Path) -> None:
             "in a script that the model does not know: say it in Engl",
         ),
         (TextReference("[semantic]"), "is empty: "),
-        ([PHRASE, PHRASE], "EVF-SAM has 2 phrases: give one"),
+        ([PHRASE, PHRASE], "EVF-SAM got 2 phrases: give one"),
         ([], "fit needs a Reference or a list of them"),
         ("the blue mug", "fit needs a Reference or a list of them"),
     ],
@@ -195,7 +195,9 @@ def test_phrases_that_do_not_serve(model: TextSam, given: Any, says: str) -> Non
 def test_what_else_is_refused(
     model: TextSam, sam: Any, photos: list[Array], reference: Reference
 ) -> None:
-    with pytest.raises(BadReferenceError, match="EVF-SAM has no phrases: give one, as in Text"):
+    with pytest.raises(
+        BadReferenceError, match="EVF-SAM did not get a phrase: give one, as in Text"
+    ):
         EvfSam(model).fit(reference)
     with pytest.raises(PersamError, match="needs a model that takes phrases, which custom does no"):
         EvfSam(sam)

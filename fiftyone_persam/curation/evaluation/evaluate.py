@@ -39,7 +39,7 @@ from ..labels.pixels import plain_value
 from ..runs import journal, losses, naming, schema
 from ..runs.lease import Lease
 from ..runs.record import read_record
-from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
+from .perseg_method import DESCRIPTION, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
 from .scores import evaluation_fields, forget_evaluation
 
 logger = logging.getLogger(__name__)
@@ -275,8 +275,16 @@ def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
         if not overwrite:
             raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")
         return
-    for name in (f"{key}_{suffix}" for suffix in FIELDS):
-        if dataset.has_field(name):
+    names = evaluation_fields(key)
+    # A clone of a view, or a merge, has the numbers of its original's evaluations, and not these.
+    copied = overwrite and all(_is_number_of_ours(dataset, name) for name in names)
+    for name in names:
+        if dataset.has_field(name) and not copied:
             raise PersamError(
                 f"field {name!r} is there already and of no evaluation: choose another eval_key"
             )
+
+
+def _is_number_of_ours(dataset: Any, name: str) -> bool:
+    field = dataset.get_field(name)
+    return isinstance(field, fo.FloatField) and field.description in (None, DESCRIPTION)

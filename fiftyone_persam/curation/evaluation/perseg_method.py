@@ -22,6 +22,7 @@ from ..runs import schema
 BACKGROUND, OBJECT = "background", "object"
 URI = "@fiftyone-persam/persam/"
 FIELDS = ("iou", "boundary_iou", "accuracy")
+DESCRIPTION = "Of the photo's mask, 0 to 1, by an evaluation of fiftyone-persam"
 # Results' attributes, with short names because the App's table is narrow. "objects": pixels pooled
 # per object, then the mean over objects.
 METRICS = {
@@ -93,7 +94,8 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
     def register_samples(self, samples: Any, eval_key: str | None) -> None:
         """Declare the per-photo fields."""
         names = self.get_fields(samples, eval_key) if eval_key else ()
-        schema.add_fields(own_dataset(samples), {name: fo.FloatField() for name in names})
+        made = {name: fo.FloatField(description=DESCRIPTION) for name in names}
+        schema.add_fields(own_dataset(samples), made)
 
     def evaluate_samples(
         self,

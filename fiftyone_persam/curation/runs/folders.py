@@ -24,7 +24,7 @@ from ...engine.writing import PART_SUFFIX, write_bytes
 from ...errors import PersamError, RunConflictError
 from ..checks import folder_path
 from ..database import make_durable
-from ..fiftyone_api import dataset_id
+from ..fiftyone_api import dataset_id, stored_runs
 from ..named_files import remove_unnamed
 
 MARK = ".fiftyone-persam-run.json"
@@ -93,6 +93,36 @@ def owns_folder(folder: Path, dataset: Any, run_id: str) -> bool:
     return mark.get("run_id") == run_id and mark.get("dataset_id") == str(dataset_id(dataset))
 
 
+def is_of_dataset(folder: Path, dataset: Any) -> bool:
+    """Whether a folder carries the mark of a run of this very dataset."""
+    return (read_mark(folder) or {}).get("dataset_id") == str(dataset_id(dataset))
+
+
+def samples_of(paths: Iterable[str]) -> list[str]:
+    """One of the files in each folder."""
+    return sorted({os.path.dirname(path): path for path in paths}.values())
+
+
+def clear_orphans(paths: Iterable[str]) -> None:
+    """Remove files that nobody names any more from folders of runs that are gone.
+
+    Whoever copied such a run's fields, and now lets go of its masks, is the last who can.
+
+    Args:
+        paths: mask files that somebody has let go of.
+    """
+    for folder in sorted({Path(os.path.dirname(path)) for path in paths}):
+        mark = read_mark(folder)
+        if mark is not None and not _has_owner(mark):
+            _remove_files(folder)
+
+
+def _has_owner(mark: dict[str, Any]) -> bool:
+    """Whether the run that marked a folder is there; a clone's has the same id, and another home"""
+    known = stored_runs({"config.run_id": mark.get("run_id")})
+    return any(str(one["_dataset_id"]) == mark.get("dataset_id") for one in known)
+
+
 def new_tag() -> str:
     """Part of the names of files that are written beside earlier ones."""
     return uuid.uuid4().hex[:8]
@@ -125,6 +155,10 @@ def remove_folder(folder: Path, dataset: Any, run_id: str) -> int:
     if not owns_folder(folder, dataset, run_id):
         return 0
     _remove_parts(folder)
+    return _remove_files(folder)
+
+
+def _remove_files(folder: Path) -> int:
     ours = [folder / name for name in _names(folder) if _OURS.fullmatch(name)]
     left = remove_unnamed(ours)
     if not left:

@@ -7,6 +7,7 @@ its `RunRecord`, its results what came of it.
 from __future__ import annotations
 
 import datetime
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .fields import RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
 from .losses import lost_fields, lost_files, lost_withheld, low_presence
-from .naming import require, run_names
+from .naming import leftover_runs, require, run_names
 from .presence import presence_threshold
 from .record import (
     Outcome,
@@ -27,6 +28,8 @@ from .record import (
     RunState,
     read_outcome,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class Summary(str):
@@ -113,7 +116,7 @@ class Run:
             what = f"{len(references)} photos" + (f" of {objects} objects" if objects > 1 else "")
         lines = [
             f"Run:        {self.name} ({self.state})",
-            f"Method:     {self.record.method} with {self.record.model} on {self._place()}",
+            f"Method:     {self._how()}",
             f"Reference:  {what}{labels}",
             f"Photos:     {self._counted()}",
             f"Time:       {self._timed()}",
@@ -160,6 +163,11 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.state}, {self._counted()})"
 
+    def _how(self) -> str:
+        if not self.record.method:  # see `adopt_run`
+            return "not known"
+        return f"{self.record.method} with {self.record.model} on {self._place()}"
+
     def _place(self) -> str:
         backend = self.record.backend
         return self.record.device + ("" if backend == "local" else f" ({backend})")
@@ -179,9 +187,15 @@ class Run:
 
 
 def list_runs(samples: Any) -> list[Run]:
-    """The runs of a dataset, oldest first."""
+    """The runs of a dataset, oldest first; a warning names those that lack their record."""
     dataset = root(samples)
     settle(dataset)
+    if left := leftover_runs(dataset):
+        logger.warning(
+            "dataset %r has the fields of runs without their records (%s): adopt_run takes them "
+            "over, delete_run removes them",
+            *(dataset.name, ", ".join(left)),
+        )
     return sorted((load(dataset, name) for name in run_names(dataset)), key=lambda r: r.started)
 
 

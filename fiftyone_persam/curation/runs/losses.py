@@ -102,7 +102,11 @@ def _emptied(dataset: Any, fields: RunFields, field: str) -> set[str]:
 
 def withheld_ids(dataset: Any, run: str) -> set[str]:
     """The photos whose mask waits while the object counts as absent."""
-    fields = read_fields(dataset, run)
+    return withheld_of(dataset, read_fields(dataset, run))
+
+
+def withheld_of(dataset: Any, fields: RunFields) -> set[str]:
+    """Like `withheld_ids`, by the run's fields."""
     return done_ids(dataset, f"{fields.masks or fields.instances}{WITHHELD}")
 
 

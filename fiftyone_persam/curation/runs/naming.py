@@ -8,6 +8,7 @@ from ...errors import PersamError, RunConflictError, did_you_mean
 from ..checks import check_field_name
 from .fields import RunFields, read_fields
 from .journal import settle
+from .leftovers import find_leftovers
 from .record import TOOL
 
 
@@ -15,6 +16,11 @@ def run_names(dataset: Any) -> list[str]:
     """Names of this package's runs on a dataset."""
     found: list[str] = dataset.list_runs(tool=TOOL)
     return found
+
+
+def leftover_runs(dataset: Any) -> dict[str, RunFields]:
+    """Name -> fields of the runs whose record is gone, as in a clone of a view."""
+    return find_leftovers(dataset, _owners(dataset))
 
 
 def require(dataset: Any, name: str) -> None:
@@ -25,6 +31,8 @@ def require(dataset: Any, name: str) -> None:
     settle(dataset)
     names = run_names(dataset)
     if name not in names:
+        if name in leftover_runs(dataset):
+            raise PersamError(_without_record(dataset, name))
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "it has none"
         raise PersamError(
             f"dataset {dataset.name!r} has no run {name!r}: choose one of its runs ({listed})"
@@ -49,6 +57,10 @@ def check_free(dataset: Any, fields: RunFields) -> None:
         if owner := owners.get(field):
             raise RunConflictError(f"field {field!r} belongs to run {owner!r}: choose another name")
         if dataset.has_field(field):
+            left = find_leftovers(dataset, owners)
+            for run in (fields.run, *left):
+                if run in left and field in names_of(left[run]):
+                    raise PersamError(f"{_without_record(dataset, run)}, or choose another name")
             raise PersamError(
                 f"dataset {dataset.name!r} has a field {field!r} that no run has written: "
                 "choose another name"
@@ -58,6 +70,14 @@ def check_free(dataset: Any, fields: RunFields) -> None:
             f"dataset {dataset.name!r} has a run {fields.run!r} of another tool: "
             "choose another name"
         )
+
+
+def _without_record(dataset: Any, run: str) -> str:
+    return (
+        f"dataset {dataset.name!r} has the fields of a run {run!r} without its record, as a clone "
+        f"of a view has: take it over with adopt_run(dataset, {run!r}), or remove it with "
+        f"delete_run(dataset, {run!r})"
+    )
 
 
 def owner_of(dataset: Any, field: str) -> str | None:

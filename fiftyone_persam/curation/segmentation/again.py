@@ -18,7 +18,8 @@ from ..runs.loading import Run
 from ..runs.naming import require, run_names
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record
-from .plan import choose_cache
+from .phrases import find_phrases, has_phrase
+from .plan import check_photos, choose_cache, choose_photos
 from .recorded import TRIED_AGAIN, recorded_references
 
 NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
@@ -44,7 +45,7 @@ def segment_again(
     Args:
         samples: the run's dataset, or a view of the photos to try again.
         run: the run's name.
-        reference: see `segment`; a mask of this run, too.
+        reference: see `segment`; a mask of this run, too, or a phrase.
         label_field: where the reference's label is.
         mask_value: which value of a segmentation mask.
         keep_references: use the run's earlier references as well.
@@ -67,6 +68,11 @@ def segment_again(
             f"run {run!r} has one reference per object: segment the photos of one object alone to "
             "add another one"
         )
+    if not record.method:
+        raise PersamError(
+            f"nobody knows any more what run {run!r} was made with: call segment() with "
+            "overwrite=True"
+        )
     from ...sam import list_models
 
     if record.model not in {info.name for info in list_models()}:
@@ -78,6 +84,10 @@ def segment_again(
     check_progress(progress)
     choose_cache(cache)
     mask_value = as_plain(mask_value)
+    marks: list[Any] = []
+    if has_phrase(reference):
+        tasks = choose_photos(check_photos(samples), None)
+        reference, marks = find_phrases(dataset, reference, record.method, tasks, record.model, run)
     new = resolve_references(dataset, reference, label_field, None, mask_value)
     kept = []
     if keep_references:
@@ -91,6 +101,8 @@ def segment_again(
     if not redo:
         raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
     parameters = record.parameters
+    for mark in marks:
+        mark.write()
 
     def again() -> Run:
         return segment(

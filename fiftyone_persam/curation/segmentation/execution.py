@@ -153,7 +153,9 @@ def _start_again(plan: Plan, record: RunRecord) -> None:
     dataset, results = plan.dataset, ObjectId()
     config = record.to_config(dataset.init_run()).serialize()
     earlier = results_id(dataset, "runs", plan.name)
-    details = {"name": plan.name, "config": config, "results": results, "earlier": earlier}
+    details: dict[str, Any] = {"name": plan.name, "config": config}
+    files = folders.samples_of(run_fields.paths_of(dataset, plan.fields))
+    details |= {"results": results, "earlier": earlier, "files": files}
     journal.begin(dataset, plan.name, "overwrite", details)
     made = dataset.init_run_results(plan.name, ids=plan.ids, timings={})
     with_retries(lambda: put_results(made, results))
@@ -170,6 +172,9 @@ def _overwrite(dataset: Any, details: dict[str, Any]) -> None:
     ids = read_outcome(dataset, name).ids or []
     forget_steps(dataset, name, ids)
     clear_samples(dataset, ids, naming.names_of(run_fields.fields_of(name, record)))
+    if details.get("files"):
+        make_durable()  # no file goes before the database has let go of it for good
+        folders.clear_orphans(details["files"])
 
 
 def _identity(sam: Any) -> str | None:

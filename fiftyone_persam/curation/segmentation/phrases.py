@@ -189,6 +189,11 @@ def mark_phrase(sample: Any, phrase: str, field: str = FIELD, model: Any = None)
 # ----------------------------------------------------------------------------------------------
 
 
+def _spread(many: Sequence[Any]) -> list[Any]:
+    """As many as are looked at, from all over a sequence."""
+    return list(many[:: max(1, -(-len(many) // LOOKED_AT))])
+
+
 def _listed(reference: Any) -> list[Any]:
     if _is_pair(reference) or not isinstance(reference, (list, tuple)):
         return [reference]
@@ -274,10 +279,8 @@ class _Finder:
 
     def _photos(self, where: Any, tasks: Sequence[PhotoTask]) -> list[Any]:
         if where is not None:
-            photos: list[Any] = resolve_photos(self._dataset, where)
-            return photos
-        step = max(1, -(-len(tasks) // LOOKED_AT))
-        return [self._dataset[task.id] for task in tasks[::step]]
+            return _spread(resolve_photos(self._dataset, where))
+        return [self._dataset[task.id] for task in _spread(tasks)]
 
     def _encode(self, path: str) -> Any:
         from ...engine import encode_files

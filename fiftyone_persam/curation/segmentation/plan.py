@@ -269,7 +269,7 @@ def check_kinds(method: str, references: Sequence[AnyReference]) -> None:
         check_kind(kind, info.references, info.title)
     if info.needs_text and not any(isinstance(one, PhraseReference) for one in references):
         raise BadReferenceError(
-            f"{info.title} has no phrase: give one, as in TextReference('the blue mug')"
+            f"{info.title} did not get a phrase: give one, as in TextReference('the blue mug')"
         )
 
 

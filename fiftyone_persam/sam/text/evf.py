@@ -131,16 +131,21 @@ def config_of(state: Mapping[str, Tensor], path: Path) -> BeitConfig:
     )
 
 
-def build_evf(sam: Sam, state: Mapping[str, Tensor], path: Path) -> EvfSam:
+def build_evf(sam: Sam, state: dict[str, Tensor], path: Path) -> EvfSam:
     """The module with the weights of a checkpoint, as float32.
+
+    Args:
+        sam: of the checkpoint's architecture; its weights are replaced.
+        state: of the checkpoint, by its own names; its tensors become the module's.
+        path: the file, for messages.
 
     Raises:
         CheckpointError: they belong to another architecture.
     """
     with torch.device("meta"):
         model = EvfSam(sam, config_of(state, path))
-    # What SAM itself has (positional encodings among it) is not on "meta", and stays.
-    model.mm_extractor.to_empty(device="cpu")
-    model.text_hidden_fcs.to_empty(device="cpu")
-    load_weights(model, {name: tensor.float() for name, tensor in state.items()}, path)
+    # Gigabytes: no number is held twice, but for those of one tensor at a time.
+    for name in state:
+        state[name] = state[name].float()
+    load_weights(model, state, path, assign=True)
     return model.eval().requires_grad_(False)

@@ -172,7 +172,7 @@ class TextSam(PromptableSam):
         overviews = [embedding.overview for embedding in embeddings]
         if any(overview is None for overview in overviews):
             raise PersamError(
-                f"an embedding has no overview of its photo, which {self.name} looks at: encode "
+                f"an embedding lacks the overview of its photo, which {self.name} looks at: encode "
                 "the photo with this model"
             )
         photos = torch.stack([o for o in overviews if o is not None]).to(self.device, self.dtype)

@@ -126,8 +126,8 @@ class PublishedEvfSam:
     def _share_encoder(self, state: dict[str, Tensor]) -> str | None:
         """Put the frozen encoder's published weights in place of their copy, if they are here.
 
-        The copy has half the precision. Where a hash says that it is one, the original takes its
-        place, and embeddings that the original has made serve as well.
+        The copy has half the precision. Where a hash says that it is the original, rounded, the
+        original takes its place, and embeddings that the original has made serve as well.
 
         Returns:
             What names the original's embeddings; None if the copy stays.
@@ -148,7 +148,12 @@ class PublishedEvfSam:
         kinds = {name: tensor.dtype for name, tensor in copied.items()}
         if own.keys() != kinds.keys():
             return None
-        if hash_tensors({n: t.to(kinds[n]) for n, t in own.items()}) != hash_tensors(copied):
+        wanted = hash_tensors(copied)
+        # It may have gone through the type of a training before it was saved in half precision.
+        if wanted not in (
+            hash_tensors({n: t.to(through).to(kinds[n]) for n, t in own.items()})
+            for through in (torch.float32, torch.bfloat16)
+        ):
             logger.warning(
                 "%s has another image encoder than %s: their embeddings are kept apart",
                 *(self.name, self.frozen_encoder),

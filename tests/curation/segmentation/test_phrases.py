@@ -174,6 +174,15 @@ def test_without_a_photo_the_clearest_counts(small: None, photos: fo.Dataset) ->
     assert photos.exists("mine_reference").values("id") == [best]
 
 
+def test_one_more_reference_in_words(small: None, photos: fo.Dataset) -> None:
+    fp.segment(photos, photos.first(), method="persam", out_field="mine")
+    run = segment_again(photos, "mine", (photos.last(), MUG))
+    first, second = run.record.references
+    assert (first.label_field, second.label_field) == ("ground_truth", "mine_reference")
+    (label,) = photos.last()["mine_reference"].detections
+    assert second.label_id == label.id and second.text == "the blue mug"
+
+
 def test_by_a_model_of_the_run_that_takes_phrases(small: None, photos: fo.Dataset) -> None:
     run = fp.segment(photos, (photos.first(), MUG), method="persam", model=NAME, out_field="mine")
     assert run.record.model == NAME and len(photos.first()["mine_reference"].detections) == 1
@@ -240,14 +249,14 @@ def test_what_else_is_refused(small: None, photos: fo.Dataset, tmp_path: Path) -
     refused(
         photos,
         BadReferenceError,
-        "EVF-SAM has no phrase: give one",
+        "EVF-SAM did not get a phrase: give one",
         reference=first,
         method="evf_sam",
     )
     says = f"method 'evf_sam' needs a model that takes phrases, which sam_vit_b does not: .*{NAME}"
     refused(photos, PersamError, says, method="evf_sam", model="sam_vit_b")
     two = [MUG, fp.TextReference("the cat")]
-    refused(photos, BadReferenceError, "EVF-SAM has 2 phrases", reference=two, method="evf_sam")
+    refused(photos, BadReferenceError, "EVF-SAM got 2 phrases", reference=two, method="evf_sam")
     nowhere = ("0" * 24, MUG)
     refused(photos, BadReferenceError, "has no sample with id", reference=nowhere, method="persam")
     first["mine_reference"] = fo.Classification(label="x")

@@ -127,7 +127,7 @@ def test_every_embedding_carries_its_overview(
         assert torch.equal(embedding.overview, overview_of(photos[0], CONFIG.image_size))
     bare = PromptableSam(small_evf().visual_model).encode(photos[:1])[0]
     assert bare.overview is None and torch.equal(bare.features, embedding.features)
-    with pytest.raises(PersamError, match="has no overview of its photo"):
+    with pytest.raises(PersamError, match="lacks the overview of its photo"):
         model.phrase_tokens(PHRASES[0], [bare])
     assert torch.equal(model.complete(bare, str(path)).overview, embedding.overview)
 
@@ -240,16 +240,18 @@ def publish_original(monkeypatch: pytest.MonkeyPatch, sam: Any) -> Checkpoint:
     return registry.CHECKPOINTS["sam_vit_h"]
 
 
-def halves() -> dict[str, Tensor]:
-    return {name: tensor.half() for name, tensor in small_evf().state_dict().items()}
+def halves(through: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    state = small_evf().state_dict()
+    return {name: tensor.to(through).half() for name, tensor in state.items()}
 
 
+@pytest.mark.parametrize("through", [torch.float32, torch.bfloat16])
 def test_embeddings_of_the_original_are_reused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Any]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: list[Any], through: torch.dtype
 ) -> None:
     """The copy has half the precision; the original takes its place where a hash says so."""
     original = publish_original(monkeypatch, small_evf().visual_model)
-    entry = publish(state=halves(), frozen_encoder="sam_vit_h")
+    entry = publish(state=halves(through), frozen_encoder="sam_vit_h")
     ours = entry.load(torch.device("cpu"), torch.float32, download=False)
     theirs = load_sam("sam_vit_h", device="cpu", download=False)
     assert ours.encoder_identity == theirs.encoder_identity == original.sha256

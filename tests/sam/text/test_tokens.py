@@ -35,6 +35,11 @@ def test_it_equals_the_tokenizer_of_transformers(tmp_path: Path) -> None:
     theirs = transformers.XLMRobertaTokenizer.from_pretrained(tmp_path)
     for phrase in ("the blue mug", "a  dog on the   left", "mug ☂ cup", "green"):
         assert tokenizer().encode(phrase) == theirs(phrase)["input_ids"], phrase
+    theirs.add_tokens(["[semantic]"])
+    added = theirs.convert_tokens_to_ids("[semantic]")
+    known = PhraseTokenizer(tokenizer_model(), {"[semantic]": added})
+    for phrase in ("[semantic] the mug", "the [semantic] mug", "[semantic]mug"):
+        assert known.encode(phrase) == theirs(phrase)["input_ids"], phrase
 
 
 def test_semantic_is_one_token_where_the_checkpoint_knows_it() -> None:
