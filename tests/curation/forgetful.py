@@ -52,6 +52,9 @@ def main(folder: Path, moments: int) -> None:
     monitoring.register(killer)
     os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(port)
 
+    from fiftyone_persam.curation.database import with_retries
+    from fiftyone_persam.curation.fiftyone_api import database_process
+
     from .kills import OPERATIONS, World, differences
 
     found: dict[str, Any] = {"kills": 0, "left": {}}
@@ -66,10 +69,12 @@ def main(folder: Path, moments: int) -> None:
         writes, after = killer.count, world.picture()
         for n in sorted({1 + writes * i // moments for i in range(moments)}):
             world.put_back()
+            deaths = database.deaths
             killer.count, killer.kills_at = 0, n
             operation.act(world.dataset, world.folder)
             killer.kills_at = None
-            found["kills"] += database.deaths == database.returns
+            with_retries(database_process)  # it may have died with the last of all writes
+            found["kills"] += database.deaths - deaths
             if faults := differences(world.picture(), after):
                 found["left"].setdefault(name, {})[n] = faults[:5]
         world.close()
