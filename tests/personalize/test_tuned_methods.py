@@ -177,6 +177,28 @@ def test_what_can_be_combined(
         assert on.course.losses != off.course.losses
 
 
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "mask_weights_3"])
+def test_the_frozen_decoder_refines(
+    name: str, sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding]
+) -> None:
+    first, every = (
+        build(name, sam, lr=0.05, tuned_passes=passes).fit(reference) for passes in ("first", "all")
+    )
+    batch, mine = first.trace(embeddings[1])
+    _, other = every.trace(embeddings[1])
+    assert torch.equal(mine.passes[0].logits, other.passes[0].logits)
+    assert not torch.equal(mine.passes[1].logits, other.passes[1].logits)
+    # The first pass's mask in the untuned model's own second pass.
+    logits, scores = sam.decode_tensors(
+        batch.features,
+        torch.as_tensor(batch.points * np.asarray(embeddings[1].scale), dtype=torch.float32),
+        torch.as_tensor(batch.labels, dtype=torch.float32)[None],
+        masks=mine.passes[0].logits[:, None],
+    )
+    best = 1 + int(scores[0, 1:].argmax())
+    torch.testing.assert_close(logits[0, best], mine.passes[1].logits[0], atol=1e-4, rtol=1e-4)
+
+
 @TABLE
 def test_several_references_and_negatives(
     name: str, sam: PromptableSam, photos: list[Array], reference: Reference
