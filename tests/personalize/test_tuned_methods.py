@@ -189,12 +189,14 @@ def test_the_frozen_decoder_refines(
     assert torch.equal(mine.passes[0].logits, other.passes[0].logits)
     assert not torch.equal(mine.passes[1].logits, other.passes[1].logits)
     # The first pass's mask in the untuned model's own second pass.
-    logits, scores = sam.decode_tensors(
-        batch.features,
-        torch.as_tensor(batch.points * np.asarray(embeddings[1].scale), dtype=torch.float32),
-        torch.as_tensor(batch.labels, dtype=torch.float32)[None],
-        masks=mine.passes[0].logits[:, None],
-    )
+    points = batch.points * np.asarray(embeddings[1].scale)
+    with torch.inference_mode():
+        logits, scores = sam.decode_tensors(
+            batch.features,
+            torch.as_tensor(points, dtype=torch.float32),
+            torch.as_tensor(batch.labels, dtype=torch.float32)[None],
+            masks=mine.passes[0].logits[:, None],
+        )
     best = 1 + int(scores[0, 1:].argmax())
     torch.testing.assert_close(logits[0, best], mine.passes[1].logits[0], atol=1e-4, rtol=1e-4)
 
