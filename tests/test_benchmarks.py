@@ -27,7 +27,18 @@ COMMANDS = {
     "plain_loop": [*TINY, "--photos", "2", "--repeats", "1"],
     "evaluation": ["--photos", "3", "--repeats", "1"],
     "precision": [*TINY, "--photos", "2"],
-    "gpu": ["--device", "cpu", "--models", "tiny", "--batches", "1", "2", "--repeats", "1"],
+    "gpu": [
+        "--device",
+        "cpu",
+        "--models",
+        "tiny",
+        "--batches",
+        "1",
+        "--repeats",
+        "1",
+        "--photos",
+        "3",
+    ],
     "bookkeeping": ["--counts", "12"],
 }
 

@@ -373,3 +373,27 @@ def test_a_tuned_decoder_shares_the_weights(sam: PromptableSam, reference: Refer
     pairs = zip(own.parameters(), sam.sam.mask_decoder.parameters(), strict=True)
     assert all(a.data_ptr() == b.data_ptr() for a, b in pairs)
     assert isinstance(own, nn.Module) and not any(one.requires_grad for one in own.parameters())
+
+
+def test_gradients_are_taken_in_full_precision(reference: Reference) -> None:
+    coarse = load_sam(small_sam(192), dtype="bfloat16")
+    method = build("lora", coarse, views=0).fit(reference)
+    assert coarse.sam.mask_decoder.iou_token.weight.dtype == torch.bfloat16
+    first, *_, last = method.course.losses
+    assert sum(last[1:]) < sum(first[1:])
+    assert {one.dtype for one in method.tuned_part().parameters()} == {torch.float32}
+    (found,) = method.predict([reference.photo])
+    assert found.mask.shape == reference.size
+    own = load_sam(small_sam(192), dtype="float32")
+    exact = build("lora", own, views=0).fit(reference)
+    assert method.course.losses[-1][1:] == pytest.approx(exact.course.losses[-1][1:], abs=0.02)
+
+
+def test_the_devices_own_passes_do_not_skip_the_part(
+    sam: PromptableSam, reference: Reference
+) -> None:
+    """What decodes by the model itself has to leave a tuned method alone, on any device."""
+    stepped = sam.with_speed(passes=True)
+    assert PerSAM(stepped).in_steps
+    for name in PARAMETERS:
+        assert not build(name, stepped).in_steps
