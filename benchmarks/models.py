@@ -27,4 +27,6 @@ def random_sam(
         return fp.load_sam(name, device=device, dtype=dtype)
     torch.manual_seed(0)
     where = "cuda" if device == "auto" and torch.cuda.is_available() else device
-    return fp.load_sam(_BUILDERS[name](), device=where, dtype=dtype)
+    with torch.device("cpu" if where == "auto" else where):
+        sam = _BUILDERS[name]()
+    return fp.load_sam(sam, device=where, dtype=dtype)

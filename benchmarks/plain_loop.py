@@ -4,6 +4,8 @@
 
 The loop takes one photo at a time through `SamPredictor`: read, encode, three passes, write the
 mask. `segment` does the same, and keeps score in the database. Both run PerSAM, and take turns.
+``--without-database`` runs the job alone, files to files, where FiftyOne is not installed; the loop
+then takes ``--loop-photos`` of the photos, and the ratio is that of photos per second.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from benchmarks import released
 from benchmarks.measuring import Figure, alternate, median_ratio, parser_of, run, spread
 from benchmarks.models import MODELS, random_sam
 from benchmarks.photos import LABELS, Photos, dataset_of, take_photos
+from fiftyone_persam.engine import Job, LocalBackend, OutputSettings, PhotoTask
 from fiftyone_persam.engine.memory import BATCH
 from fiftyone_persam.engine.side_by_side import photos_side_by_side
 
@@ -37,6 +40,8 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
     # The published loop runs in float32.
     plain = random_sam(arguments.model, str(sam.device), "float32")
     photos = take_photos(arguments.album, arguments.photos, scratch)
+    if arguments.without_database:
+        return [_without_database(arguments, sam, plain, photos, scratch)]
     with dataset_of(photos) as dataset:
         reference = dataset.first().id
 
@@ -89,6 +94,45 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> list[Figure]:
     return figures
 
 
+def _without_database(
+    arguments: argparse.Namespace,
+    sam: fp.PromptableSam,
+    plain: fp.PromptableSam,
+    photos: Photos,
+    scratch: Path,
+) -> Figure:
+    reference = fp.Reference(str(photos.files[0]), mask=photos.masks[0])
+    fitted = fp.PerSAM(sam, presence_threshold=0).fit(reference)
+    few = Photos(photos.files[: arguments.loop_photos], photos.masks[: arguments.loop_photos])
+
+    def ours() -> None:
+        job = Job(
+            tasks=[PhotoTask(f"photo{n}", str(file)) for n, file in enumerate(photos.files)],
+            sam=sam,
+            predictors={"": fitted},
+            output=OutputSettings(masks_dir=scratch / "masks", storage="file"),
+        )
+        done = sum(len(results) for results in LocalBackend().run(job))
+        assert done == len(photos.files)
+
+    ours()
+    _loop(plain, Photos(few.files[:2], few.masks[:2]), scratch / "loop")
+    parts = {"loop": lambda: _loop(plain, few, scratch / "loop"), "ours": ours}
+    seconds = alternate(parts, arguments.repeats, arguments.clock)
+    loop = [len(few.files) / one for one in seconds["loop"]]
+    job = [len(photos.files) / one for one in seconds["ours"]]
+    device = sam.device.type
+    return Figure(
+        f"plain SamPredictor loop / job without database, {arguments.model} on {device}",
+        median_ratio(job, loop),
+        "x",
+        BARS.get((device, arguments.model)),
+        False,
+        f"loop {max(loop):.3g} photos/s in float32, ours {max(job):.3g} in "
+        f"{str(sam.dtype).removeprefix('torch.')}; {len(few.files)} and {len(photos.files)} photos",
+    )
+
+
 def _loop(sam: fp.PromptableSam, photos: Photos, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     colours = np.zeros((*photos.masks[0].shape, 3), np.uint8)
@@ -112,6 +156,8 @@ def main(given: list[str] | None = None) -> int:
     parser = parser_of(__doc__, photos=50, repeats=2)
     parser.add_argument("--model", choices=MODELS, default="sam_lite")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--without-database", action="store_true")
+    parser.add_argument("--loop-photos", type=int, default=16)
     return run(measure, parser, given)
 
 

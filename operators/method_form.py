@@ -18,10 +18,12 @@ OPTION = "option_"
 
 
 def method_inputs(ctx: Context, inputs: Any) -> None:
-    """Which method."""
+    """Which method: what it does in one sentence, and how long that takes on this machine."""
     from fiftyone_persam.personalize import list_methods
+    from fiftyone_persam.personalize.tuning.timing import learning_time
 
     words = {info.name for info in list_methods() if info.needs_text}
+    model = str(ctx.params.get("model") or "sam_lite")
     methods = {info.name: f"{info.title}: {info.help}" for info in list_methods()}
     if not ctx.params.get("literal"):
         if ctx.params.get("scope") == SAID:
@@ -34,6 +36,8 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
         shown = {*list(methods)[:FIRST], ctx.params.get("method")}
         beside = f"{len(methods) - FIRST} others are there with 'More options'"
         methods = {name: text for name, text in methods.items() if name in shown}
+    times = {name: learning_time(name, model) for name in methods}
+    methods = {n: text + (f" ({times[n]})" if times[n] else "") for n, text in methods.items()}
     choose(
         inputs,
         "method",
@@ -108,6 +112,15 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
                 description=sentence(option.help),
                 required=not option.optional,
             )
+        elif option.kind is bool and option.optional:
+            choose(
+                inputs,
+                name,
+                {"on": "On", "off": "Off"},
+                label,
+                description=sentence(option.help),
+                required=False,
+            )
         elif option.kind is bool:
             inputs.bool(name, view=types.CheckboxView(), **about)
         elif option.kind is int:
@@ -120,7 +133,10 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
 
 def chosen_options(ctx: Context) -> dict[str, Any]:
     """The options that were given to the chosen method; what is left of another one's is not."""
-    given = {option.name: ctx.params.get(OPTION + option.name) for option in _options(ctx)}
+    given = {
+        option.name: _value(option, ctx.params.get(OPTION + option.name))
+        for option in _options(ctx)
+    }
     if ctx.params.get("literal"):  # a call in Python means every word: `segment` refuses the rest
         given |= {
             name.removeprefix(OPTION): value
@@ -128,6 +144,11 @@ def chosen_options(ctx: Context) -> dict[str, Any]:
             if name.startswith(OPTION)
         }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _value(option: Any, given: Any) -> Any:
+    """What was given; a switch that may be left to the mode is a choice of two words."""
+    return {"on": True, "off": False}.get(given, given) if option.kind is bool else given
 
 
 def sentence(text: str) -> str:

@@ -281,6 +281,8 @@ def announce(ctx: Context, inputs: Any) -> None:
     model, method = chosen_model(ctx), chosen_method(ctx)
     if found := estimate(ctx.dataset, model, method, count) if count else None:
         text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
+        if found.compiling:
+            text += f", {duration(found.compiling)} of it to compile the image encoder"
     elif count:
         text += "; how long it takes is known after the first run on this dataset"
     notice(inputs, "amount", text + ".", warning=not count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import fiftyone_persam as fp
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
@@ -24,8 +26,19 @@ COMMANDS = {
     "second_reference": [*TINY, "--photos", "3", "--repeats", "2"],
     "plain_loop": [*TINY, "--photos", "2", "--repeats", "1"],
     "evaluation": ["--photos", "3", "--repeats", "1"],
-    "precision": [*TINY, "--photos", "2"],
-    "gpu": ["--device", "cpu", "--models", "tiny", "--batches", "1", "2", "--repeats", "1"],
+    "precision": [*TINY, "--photos", "2", "--layers"],
+    "gpu": [
+        "--device",
+        "cpu",
+        "--models",
+        "tiny",
+        "--batches",
+        "1",
+        "--repeats",
+        "1",
+        "--photos",
+        "3",
+    ],
     "bookkeeping": ["--counts", "12"],
 }
 
@@ -156,3 +169,76 @@ def test_the_benchmark_s_vae_averages(tmp_path: Path) -> None:
         decoded = vae.decode(found.mean).sample
     assert torch.allclose(found.mean[:, :3], means, atol=2e-3) and found.std.max() < 1e-4
     assert torch.allclose(decoded[..., ::2, ::2], means, atol=2e-3)
+
+
+def pairs(line: str) -> dict[str, float]:
+    words = line.split()
+    return dict(zip(words[::2], map(float, words[1::2]), strict=True))
+
+
+def test_tuning_methods_are_compared(album: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import tuning
+
+    methods = ["persam", "lora", "mask_weights_3"]
+    quick = ["--option", "lora.steps=1", "--option", "lora.views=0"]
+    quick += ["--option", "mask_weights_3.steps=1", "--option", "mask_weights_3.views=1"]
+    arguments = [str(album), "--objects", "cat", "--methods", *methods, *quick]
+    assert tuning.main(arguments) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    last = pairs(lines[-1])
+    assert list(last) == methods and all(50 < miou <= 100 for miou in last.values())
+    rows = {line.split()[0]: line.split() for line in lines[2 : 2 + len(methods)]}
+    assert rows["persam"][1] == "0" and rows["persam"][-1] == "89.3"
+    assert rows["lora"][1] == "147,200" and rows["lora"][-2:] == ["293K", "90.0"]
+    assert all(abs(float(rows[name][2]) - last[name]) <= 0.051 for name in methods)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("lora.rank", "is not METHOD.NAME=VALUE"),
+        ("lora.width=3", "'width' is not an option of lora"),
+        ("lore.rank=3", "method 'lore' is not known"),
+        ("lora.rank=0", "rank 0 is out of range"),
+    ],
+)
+def test_options_of_tuning_that_there_are_not(
+    option: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import tuning
+
+    with pytest.raises(SystemExit):
+        tuning.main(["--option", option])
+    assert says in capsys.readouterr().err
+
+
+def test_ablation_has_the_papers_rows(
+    album: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an album, PerSeg where PERSEG_DIR says that it is."""
+    from benchmarks import ablation
+
+    monkeypatch.setenv("PERSEG_DIR", str(album))
+    assert ablation.main(["--objects", "cat"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0].startswith(album.name)
+    last = pairs(lines[-1])
+    assert list(last) == list(ablation.PUBLISHED)
+    published = {line.split()[0]: line.split() for line in lines[2:-1]}
+    assert published["positive_prior"][-1] == "69.1"
+    assert published["scale_tuning"][-2:] == ["95.3", "+6.0"]
+    assert len(set(last.values())) > 3  # the parts do something
+
+
+def test_rows_of_the_ablation_are_nested() -> None:
+    from benchmarks import ablation
+
+    sam = fp.load_sam("sam_lite")
+    on = [
+        {part for part in ablation.PARTS if getattr(ablation.row(sam, name, "corrected"), part)}
+        for name in ablation.PUBLISHED
+    ]
+    assert [len(parts) for parts in on] == [0, 1, 2, 3, 4, 4]
+    assert all(less <= more for less, more in itertools.pairwise(on))
+    released = ablation.row(sam, "scale_tuning", "reference")
+    assert not released.guided_attention and not released.negative_prior

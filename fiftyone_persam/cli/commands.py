@@ -94,6 +94,7 @@ def segment(options: Options) -> int:
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
         dtype=options.dtype,
+        compile={"on": True, "off": False}.get(options.compile, options.compile),
         features=options.features,
         skip_existing=options.skip_existing,
         overwrite=options.overwrite,

@@ -122,6 +122,12 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
     )
+    segment.add_argument(
+        "--compile",
+        default="auto",
+        choices=("auto", "on", "off"),
+        help="compile the image encoder; auto: for long jobs on a GPU that gain by it",
+    )
     _add_view(segment)
     _add_model(segment)
     _add_features(segment)

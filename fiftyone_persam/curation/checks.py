@@ -47,6 +47,12 @@ def check_count(name: str, value: Any) -> None:
         raise PersamError(f"{name} {value!r} is not a number of them: give 1 or more")
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Raise PersamError unless ``value`` is "auto", True or False."""
+    if not isinstance(value, bool) and not (isinstance(value, str) and value == "auto"):
+        raise PersamError(f"{name} {value!r} is not known: give 'auto', True or False")
+
+
 def check_switches(**switches: Any) -> None:
     """Raise PersamError unless all are True or False: "no" would count as True."""
     for name, value in switches.items():

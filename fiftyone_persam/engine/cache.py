@@ -38,13 +38,18 @@ class EmbeddingCache(Protocol):
 
 
 def embedding_key(
-    sam: Promptable, path: str, contrast: Contrast | None = None, frame: int | None = None
+    sam: Promptable,
+    path: str,
+    contrast: Contrast | None = None,
+    frame: int | None = None,
+    raw: bool = False,
 ) -> str | None:
     """Names the embedding of a photo file as it is now, or of a frame of a video file.
 
     Made of the file's identity (path, inode, size, time of change), the weights that encode it
     (those of another backbone for matching included), the model's sizes, the preprocessing,
-    the run's contrast and the dtype: whatever could change the embedding changes the key.
+    the run's contrast, the dtype, and whether the device resizes the photo (``raw``): whatever
+    could change the embedding changes the key.
 
     Returns:
         None if there is no such file.
@@ -58,7 +63,8 @@ def embedding_key(
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
     window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
     which = "" if frame is None else f"|frame {frame}"
-    return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}{which}"
+    by_device = "|raw" if raw else ""
+    return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}{which}{by_device}"
 
 
 def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
@@ -70,6 +76,22 @@ def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | N
     except Exception as error:  # a cache is a help, never a need
         logger.warning("An embedding could not be read from the cache: %s", error)
         return None
+
+
+def look_up_shared(
+    cache: EmbeddingCache | None,
+    sam: Promptable,
+    path: str,
+    contrast: Contrast | None = None,
+    frame: int | None = None,
+) -> ImageEmbedding | None:
+    """What a device that resizes photos itself has kept, for a model that does not.
+
+    A `TextPromptable` shares its image encoder with such a model, and takes what that has made.
+    """
+    if cache is None or not hasattr(sam, "complete"):
+        return None
+    return look_up(cache, embedding_key(sam, path, contrast, frame, raw=True))
 
 
 def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
@@ -115,6 +137,8 @@ def encode_files(
     for path in paths:
         key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
+        if embedding is None:
+            embedding = look_up_shared(cache, sam, path, contrast)
         if embedding is not None:
             embedding = completed(sam, embedding, lambda p=path: p, contrast)  # type: ignore[misc]
         else:

@@ -144,7 +144,8 @@ class PhotoResult:
 class Timings:
     """Seconds the main thread spent on each stage, and how many photos had to be encoded.
 
-    Where several workers share a job, the sum over them.
+    Where several workers share a job, the sum over them. Of a device that computes by itself, the
+    seconds that it needed for encoding and decoding. ``compiling`` is part of ``encoding``.
     """
 
     waiting_for_photos: float = 0.0
@@ -152,6 +153,7 @@ class Timings:
     decoding: float = 0.0
     waiting_for_writers: float = 0.0
     photos_encoded: int = 0
+    compiling: float = 0.0
 
     def add(self, other: Timings) -> None:
         """Add a worker's."""

@@ -15,17 +15,19 @@ import torch
 from ..errors import PersamError
 from ..sam.frames import load_frame
 from ..sam.photos import Photo, PhotoSource
-from .cache import completed, embedding_key, keep, look_up
+from .cache import completed, embedding_key, keep, look_up, look_up_shared
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .memory import BatchLimit, batch_size_of, is_out_of_memory
+from .pipelined import Later, can_run, segment_pipelined
 from .rendering import render
 from .sequences import Sessions, arranged
 from .side_by_side import Done, photos_side_by_side, segment_side_by_side
 from .writing import WriteBehind
 
 if TYPE_CHECKING:
-    from ..sam import ImageEmbedding
+    from ..sam import ImageEmbedding, Promptable
+    from ..sam.raw_photos import RawPhoto
 
 Batch = list[tuple[PhotoTask, Any]]
 
@@ -37,7 +39,7 @@ ENCODE_ALONE = ("cpu",)
 class _Fresh:
     """A photo that has to be encoded, and the key under which to keep its embedding."""
 
-    photo: Photo
+    photo: Photo | RawPhoto
     size: tuple[int, int]
     key: str | None
 
@@ -64,14 +66,24 @@ class LocalBackend:
             return
         batch_size = job.batch_size or batch_size_of(job.sam)
         limit = BatchLimit(batch_size)
-        workers = job.workers or default_workers()
+        workers = job.workers or workers_for(job.sam)
         photos = load_ahead(job.tasks, lambda task: _load(job, task), workers, 2 * batch_size)
         writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
         keepers: WriteBehind[None] = WriteBehind(1, pending=2 * batch_size)
+
+        def compute(batch: Batch) -> Batch:
+            return _compute(job, batch, keepers, limit, sessions)
+
         with closing(photos), keepers, writers:  # type: ignore[type-var]
-            for batch in _batches(photos, limit, job.timings):
+            batches = _batches(photos, limit, job.timings)
+            computed: Iterator[Batch] = map(compute, batches)
+            if can_run(job):
+                computed = segment_pipelined(
+                    job, batches, lambda batch: _encode(job, batch, keepers), compute, limit
+                )
+            for outcomes in computed:
                 results: list[PhotoResult] = []
-                for task, outcome in _compute(job, batch, keepers, limit, sessions):
+                for task, outcome in outcomes:
                     with _measure(job.timings, "waiting_for_writers"):
                         results += writers.submit(_finish, job, task, outcome)
                 results += writers.ready()
@@ -119,15 +131,27 @@ def default_workers() -> int:
     return max(1, min(8, (os.cpu_count() or 2) // 2))
 
 
+def workers_for(sam: Promptable) -> int:
+    """Threads for loading, and as many for writing, for a model: a GPU is hungry."""
+    return min(16, os.cpu_count() or 2) if sam.device.type == "cuda" else default_workers()
+
+
 def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
     path, frame = task.source
-    contrast = getattr(job.predictors[task.group], "contrast", None)
-    key = None if job.cache is None else embedding_key(job.sam, path, contrast, frame)
+    predictor = job.predictors[task.group]
+    contrast = getattr(predictor, "contrast", None)
+    # The released code's resize is its own, to the last bit.
+    raw = getattr(job.sam, "resizes", False) and getattr(predictor, "in_steps", False)
+    key = None if job.cache is None else embedding_key(job.sam, path, contrast, frame, raw)
     known = look_up(job.cache, key)
+    if known is None:
+        known = look_up_shared(job.cache, job.sam, path, contrast, frame)
     if known is not None:
         return completed(job.sam, known, lambda: _source(task), contrast)
-    return _Fresh(*job.sam.load_and_resize(_source(task), contrast), key)
+    sam: Any = job.sam
+    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(_source(task), contrast)
+    return _Fresh(loaded, size, key)
 
 
 def _source(task: PhotoTask) -> PhotoSource:
@@ -213,18 +237,28 @@ def _encode(job: Job, batch: Batch, keepers: WriteBehind[None]) -> list[ImageEmb
     fresh = [loaded for _, loaded in batch if isinstance(loaded, _Fresh)]
     step = 1 if job.sam.device.type in ENCODE_ALONE else max(1, len(fresh))
     new: dict[_Fresh, ImageEmbedding] = {}
+    execution = getattr(job.sam, "execution", None)
+    compiling = 0.0 if execution is None else execution.compiling
     for start in range(0, len(fresh), step):
         chunk = fresh[start : start + step]
-        encoded = job.sam.encode_resized([f.photo for f in chunk], [f.size for f in chunk])
+        photos: list[Any] = [one.photo for one in chunk]
+        encoded = job.sam.encode_resized(photos, [one.size for one in chunk])
         new.update(zip(chunk, encoded, strict=True))
     job.timings.photos_encoded += len(fresh)
-    for loaded in fresh:
-        if job.cache is not None and loaded.key is not None:
-            keepers.submit(keep, job.cache, loaded.key, new[loaded])
+    if execution is not None:
+        job.timings.compiling += execution.compiling - compiling
+    for one in fresh:
+        if job.cache is not None and one.key is not None:
+            keepers.submit(keep, job.cache, one.key, new[one])
     return [new[one] if isinstance(one, _Fresh) else one for _, one in batch]
 
 
 def _finish(job: Job, task: PhotoTask, outcome: Any) -> PhotoResult:
+    if isinstance(outcome, Later):
+        try:
+            outcome = outcome.prediction()
+        except Exception as error:
+            outcome = error
     if isinstance(outcome, Exception):
         return PhotoResult(id=task.id, error=describe(outcome))
     return render(task.id, outcome, job.output)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
 """Photos at once where memory is no matter: more make no device faster."""
+SMALL_ENCODER, SMALL_BATCH = 20_000_000, 64
+"""Parameters of an encoder that a GPU is through with so soon that it needs more photos at once."""
 USABLE = 0.8
 """Of the free memory; the rest is for what decoding needs and for other processes."""
 
@@ -38,6 +40,8 @@ def batch_size_of(sam: Promptable) -> int:
     most = BATCH.get(sam.device.type, 4)
     if sam.device.type != "cuda":
         return most
+    if sam.encoder_parameters <= SMALL_ENCODER:
+        most = SMALL_BATCH
     torch.cuda.reset_peak_memory_stats(sam.device)
     before = torch.cuda.memory_allocated(sam.device)
     side = sam.image_size

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..sam import ImageEmbedding, Promptable
+from ..sam.transfers import send
 from .cascade import Outcome, PriorBatch
 from .prediction import Prediction
 from .presence import Appearance, gather, probability
@@ -49,27 +50,55 @@ def assemble(
     results = []
     for i, embedding in enumerate(batch.embeddings):
         full = sam.upscale(outcome.logits[i][None], embedding)[0]
-        candidate = (full > 0).cpu().numpy()
-        stage, mask = outcome.stages[i], candidate
-        if candidate.any() and is_absent(presences[i], threshold):
-            stage, mask = ABSENT, np.zeros_like(candidate)
-        rows, columns = embedding.valid_grid
-        shown = _distinct(batch.points[i])
         results.append(
-            Prediction(
-                mask,
+            prediction_of(
+                embedding,
+                (full > 0).cpu().numpy(),
                 float(scores[i]),
                 float(presences[i]),
-                maps[i, :rows, :columns].copy(),
-                batch.points[i][shown],
-                batch.labels[shown],
+                maps[i],
+                batch.points[i],
+                batch.labels,
                 outcome.boxes[i],
-                stage,
+                outcome.stages[i],
                 float(agreements[i]),
-                candidate,
+                threshold,
             )
         )
     return results
+
+
+def prediction_of(
+    embedding: ImageEmbedding,
+    candidate: npt.NDArray[np.bool_],
+    score: float,
+    presence: float,
+    similarity: npt.NDArray[np.float32],
+    points: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    box: npt.NDArray[np.int64] | None,
+    stage: str,
+    agreement: float,
+    threshold: float,
+) -> Prediction:
+    """One photo's prediction; the mask is emptied where the presence is below the threshold."""
+    mask = candidate
+    if candidate.any() and is_absent(presence, threshold):
+        stage, mask = ABSENT, np.zeros_like(candidate)
+    rows, columns = embedding.valid_grid
+    shown = _distinct(points)
+    return Prediction(
+        mask,
+        score,
+        presence,
+        similarity[:rows, :columns].copy(),
+        points[shown],
+        labels[shown],
+        box,
+        stage,
+        agreement,
+        candidate,
+    )
 
 
 def _distinct(points: npt.NDArray[np.int64]) -> list[int]:
@@ -81,7 +110,7 @@ def _distinct(points: npt.NDArray[np.int64]) -> list[int]:
 def _overlap(first: Tensor, last: Tensor, photos: Sequence[ImageEmbedding]) -> Tensor:
     """(B, hm, wm) logits twice -> (B,) IoU of the masks inside the photos; 1 if both are empty."""
     device = first.device
-    sizes = torch.tensor([photo.input_size for photo in photos], device=device)
+    sizes = send(torch.tensor([photo.input_size for photo in photos]), device)
     rows, columns = (
         # A row belongs to the photo if its centre does.
         (torch.arange(side, device=device) + 0.5) * photos[0].image_size / side

@@ -21,7 +21,7 @@ from ..errors import CheckpointError, PersamError
 from ..options import check_values
 from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
-from . import prior
+from . import pending, prior
 from .assembly import assemble
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
@@ -39,8 +39,8 @@ from .cascade_options import (
 from .checks import check_embeddings, several_references_of
 from .instances import find_instances
 from .learning import Learner
-from .location import Guide, LocationPrior, ReferenceView
-from .method import Method
+from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
+from .method import Effort, Method
 from .prediction import Prediction
 from .reference import Reference
 from .registries import LOCATION_PRIORS
@@ -53,6 +53,12 @@ MODES = {"corrected": "background_removed", "reference": "released"}
 _AGREEMENT_SCALE = 0.1
 POSITIVE_POINTS = 3
 """Positive points of corrected mode."""
+
+# What a subclass must not change to be asked in steps, which pass these by.
+_STEPPED = (
+    *("predict_embeddings", "similarities", "locate", "guide"),
+    *("decoder", "_decode", "_predictions"),
+)
 
 Self = TypeVar("Self", bound="CascadeMethod")
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
@@ -170,6 +176,16 @@ class CascadeMethod(Method):
         window = None if self._state is None else self._state.more.get(CONTRAST)
         return None if window is None else Contrast(*window.tolist())
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers fitting tunes."""
+        return 0
+
+    @classmethod
+    def effort(cls) -> Effort:
+        """See `Method.effort`: nothing, unless a kin tunes."""
+        return Effort()
+
     # What kin do otherwise. -----------------------------------------------------------------------
 
     def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
@@ -264,10 +280,37 @@ class CascadeMethod(Method):
         step = check_batch_size(batch_size) or DECODE_BATCH.get(self.sam.device.type, 8)
         predictions: list[Prediction] = []
         for start in range(0, len(embeddings), step):
+            if self.in_steps:
+                steps = self.begin(embeddings[start : start + step])
+                steps.decode()
+                predictions += steps.finish()
+                continue
             batch, best = self.locate(list(embeddings[start : start + step]))
             found = self._predictions(batch, self._decode(batch))
             predictions += found if self.max_instances == 1 else self._more(batch, best, found)
         return predictions
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether `begin` can be used, and is worth it on the model's device.
+
+        It can for one object, by a prior such as `AlignedPrior`: the released code's passes depend
+        on one another by way of the host, and so do further objects.
+        """
+        execution = getattr(self.sam, "execution", None)
+        if execution is None or not execution.speed.on("passes", self.sam.device):
+            return False
+        return (
+            self.max_instances == 1
+            and not self.prior.exact
+            and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
+            and all(getattr(type(self), one) is getattr(CascadeMethod, one) for one in _STEPPED)
+        )
+
+    def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
+        """Start to segment photos without waiting for the device; see `pending`."""
+        self.state  # noqa: B018
+        return pending.PendingPredictions(self, embeddings)
 
     @torch.inference_mode()
     def trace(self, embedding: ImageEmbedding) -> tuple[PriorBatch, Outcome]:
@@ -280,6 +323,19 @@ class CascadeMethod(Method):
 
         Returns:
             The prior, and (B,) the reference that fits each photo best.
+        """
+        features, similarity, valid, best = self.similarities(embeddings)
+        guide = self.guide(similarity, valid, embeddings)
+        return self._batch(embeddings, features, similarity, guide, best), best
+
+    def similarities(
+        self, embeddings: Sequence[ImageEmbedding]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """How much each place of B photos looks like the object (eq. 5 and 6).
+
+        Returns:
+            (B, C, h, w) features for the decoder, (B, h, w) similarity, (B, h, w) bool cells of the
+            photos, and (B,) the reference that fits each photo best.
         """
         state, device = self.state, self.sam.device
         check_embeddings(embeddings, self.sam)
@@ -297,15 +353,18 @@ class CascadeMethod(Method):
                 matching, valid, state.negative_targets, state.negative_prior
             ).amax(dim=1)
             similarity = similarity - (rival - similarity).clamp_min(0)
-        guide = self.guide(similarity, valid, embeddings)
-        return self._batch(embeddings, features, similarity, guide, best), best
+        return features, similarity, valid, best
 
     def guide(
         self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
     ) -> Guide:
         """The location prior's points, as many as asked for, and attention bias."""
-        positives = self.positive_points or (1 if self.mode == "reference" else POSITIVE_POINTS)
-        return self.prior.guide(self.sam, similarity, valid, embeddings, positives)
+        return self.prior.guide(self.sam, similarity, valid, embeddings, self.positives)
+
+    @property
+    def positives(self) -> int:
+        """Positive points of one object."""
+        return self.positive_points or (1 if self.mode == "reference" else POSITIVE_POINTS)
 
     def prompts(self, guide: Guide) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """(B, n, 2) points of photos and their (n,) labels, without the part that is off."""

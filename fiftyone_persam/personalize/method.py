@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -21,6 +22,23 @@ from .session import FrameByFrame, Session
 from .state import check_header, read_state, write_state
 
 Self = TypeVar("Self", bound="Method")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What fitting costs at most, with the default options and one encoded reference.
+
+    Attributes:
+        steps: decoder passes that are differentiated.
+        passes: decoder passes that are not.
+        photos: further photos to encode.
+        seconds: of anything else, on one core.
+    """
+
+    steps: int = 0
+    passes: int = 0
+    photos: int = 0
+    seconds: float = 0.0
 
 
 class Method(ABC):
@@ -94,6 +112,11 @@ class Method(ABC):
     def options(cls) -> tuple[Option, ...]:
         """The constructor's arguments except the model."""
         return options_of(cls)
+
+    @classmethod
+    def effort(cls) -> Effort | None:
+        """What fitting costs, for forms that say how long it takes; None where nobody has said."""
+        return None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..errors import BadReferenceError
 from ..sam import ImageEmbedding, Promptable, resize_photo
+from ..sam.transfers import send
 
 # A cell belongs to the object if at least this share of its part inside the photo does.
 FOREGROUND_COVERAGE = 0.5
@@ -112,7 +113,7 @@ def similarity_maps(features: Tensor, targets: Tensor) -> Tensor:
 def valid_cells(embeddings: Sequence[ImageEmbedding], device: torch.device) -> Tensor:
     """(B, h, w) bool, False in the padding."""
     height, width = embeddings[0].features.shape[-2:]
-    limits = torch.tensor([e.valid_grid for e in embeddings], device=device)
+    limits = send(torch.tensor([e.valid_grid for e in embeddings]), device)
     rows = torch.arange(height, device=device) < limits[:, :1]
     columns = torch.arange(width, device=device) < limits[:, 1:]
     return rows[:, :, None] & columns[:, None, :]
@@ -142,13 +143,45 @@ def aligned_points(
     Returns:
         (B, positives + 1, 2) x, y in pixels of each photo; the most similar first, the least last.
     """
-    _, height, width = similarity.shape
-    most = similarity.masked_fill(~valid, -torch.inf).flatten(1).argmax(dim=1)
-    least = similarity.masked_fill(~valid, torch.inf).flatten(1).argmin(dim=1)
-    ends = torch.stack([most, least], dim=1).cpu().numpy()
-    flat = np.repeat(ends, [positives, 1], axis=1)
+    ends = extreme_cells(similarity, valid).cpu().numpy()
+    maps = cells = None
     if positives > 1:
         maps, cells = similarity.float().cpu().numpy(), valid.cpu().numpy()
+    return points_on_grid(
+        ends, maps, cells, similarity.shape[1:], embeddings, image_size, positives
+    )
+
+
+def extreme_cells(similarity: Tensor, valid: Tensor) -> Tensor:
+    """(B, h, w) maps -> (B, 2) int64 flat index of the most and of the least similar cell."""
+    most = similarity.masked_fill(~valid, -torch.inf).flatten(1).argmax(dim=1)
+    least = similarity.masked_fill(~valid, torch.inf).flatten(1).argmin(dim=1)
+    return torch.stack([most, least], dim=1)
+
+
+def points_on_grid(
+    ends: npt.NDArray[np.int64],
+    maps: npt.NDArray[np.float32] | None,
+    cells: npt.NDArray[np.bool_] | None,
+    grid: Sequence[int],
+    embeddings: Sequence[ImageEmbedding],
+    image_size: int,
+    positives: int,
+) -> npt.NDArray[np.int64]:
+    """The host's part of `aligned_points`.
+
+    Args:
+        ends: from `extreme_cells`.
+        maps: (B, h, w), needed for several positives.
+        cells: (B, h, w), needed for several positives.
+        grid: h and w.
+        embeddings: see `aligned_points`.
+        image_size: see `aligned_points`.
+        positives: see `aligned_points`.
+    """
+    height, width = grid
+    flat = np.repeat(ends, [positives, 1], axis=1)
+    if maps is not None and cells is not None and positives > 1:
         for row, (map_, inside) in enumerate(zip(maps, cells, strict=True)):
             found = _spread_over_object(map_, inside, int(ends[row, 0]), positives)
             flat[row, : len(found)] = found

@@ -92,13 +92,57 @@ def embed_prompts(
         raise ValueError(
             "points were given without labels: pass one label (1, 0 or -1) for each point"
         )
-    sparse, dense = encoder(
-        points=None if points is None else (points.float(), labels),
-        boxes=None if boxes is None else boxes.float(),
-        masks=None if masks is None else masks.float(),
-    )
+    points = None if points is None else points.float()
+    boxes = None if boxes is None else boxes.float()
+    masks = None if masks is None else masks.float()
+    if type(encoder) is PromptEncoder and encoder._get_device().type == "cuda":
+        sparse, dense = embed_without_waiting(encoder, points, labels, boxes, masks)
+    else:
+        sparse, dense = encoder(
+            points=None if points is None else (points, labels), boxes=boxes, masks=masks
+        )
     # Without any prompt the encoder answers with a batch of one.
     return sparse.expand(batch_size, -1, -1), dense.expand(batch_size, -1, -1, -1)
+
+
+def embed_without_waiting(
+    encoder: PromptEncoder,
+    points: Tensor | None,
+    labels: Tensor | None,
+    boxes: Tensor | None,
+    masks: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """What the prompt encoder itself gives, bit for bit, without asking the host.
+
+    The released module indexes by a mask, for which a GPU must first tell the host how many places
+    are in it; that can be in no CUDA graph.
+    """
+    parts = []
+    if points is not None:
+        assert labels is not None
+        if boxes is None:  # as released: one point that is none
+            points = torch.cat([points, points.new_full((len(points), 1, 2), -0.5)], dim=1)
+            labels = torch.cat([labels, labels.new_full((len(labels), 1), -1)], dim=1)
+        centres = points + 0.5
+        placed = encoder.pe_layer.forward_with_coords(centres, encoder.input_image_size)
+        kinds = labels[:, :, None]
+        negative, positive = (placed + encoder.point_embeddings[n].weight for n in (0, 1))
+        known = torch.where(kinds == 0, negative, torch.where(kinds == 1, positive, placed))
+        parts.append(torch.where(kinds == -1, encoder.not_a_point_embed.weight, known))
+    if boxes is not None:
+        corners = (boxes + 0.5).reshape(-1, 2, 2)
+        placed = encoder.pe_layer.forward_with_coords(corners, encoder.input_image_size)
+        parts.append(placed + torch.cat([encoder.point_embeddings[n].weight for n in (2, 3)]))
+    given = next((part for part in (points, boxes, masks) if part is not None), None)
+    count = 1 if given is None else len(given)
+    if parts:
+        sparse = torch.cat(parts, dim=1)
+    else:
+        sparse = torch.empty((count, 0, encoder.embed_dim), device=encoder._get_device())
+    if masks is not None:
+        return sparse, encoder._embed_masks(masks)
+    nothing = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+    return sparse, nothing.expand(count, -1, *encoder.image_embedding_size)
 
 
 def _two_way_transformer(

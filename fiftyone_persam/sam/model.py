@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from numbers import Integral
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,15 @@ from ..errors import PersamError
 from .contrast import Contrast
 from .decoding import decode_batch, embed_prompts
 from .embedding import Decoded, ImageEmbedding, Prompt
+from .execution import Execution
 from .features import FeatureSource
 from .fused_attention import fuse_attention, has_slow_attention
+from .half_precision import steady_norms, works_in
 from .identity import hash_tensors
 from .photos import Photo, PhotoSource, load_photo, photo_size, resize_photo
 from .promptable import Adapter
+from .raw_photos import RawPhoto, load_raw, resize_raw
+from .transfers import send
 
 ENCODE_BATCH = {"cuda": 8, "mps": 4, "cpu": 4}
 DECODE_BATCH = {"cuda": 64, "mps": 16, "cpu": 8}
@@ -33,8 +37,7 @@ class PromptableSam:
 
     The image encoder and the mask decoder run in ``dtype``; the prompt encoder, all coordinates
     and everything returned except the embeddings stay in float32. An image encoder that is too
-    coarse in half precision says so with an attribute ``half_precision = False`` and stays in
-    float32 as well.
+    coarse in a half precision says so, see `works_in`, and stays in float32 as well.
 
     Args:
         sam: the model. It is copied if it has to change (device, dtype, evaluation mode), so the
@@ -54,8 +57,7 @@ class PromptableSam:
         checkpoint_sha256: str | None = None,
     ) -> None:
         target = sam.pixel_mean.device if device is None else torch.device(device)
-        halves = getattr(sam.image_encoder, "half_precision", True)
-        encoder_dtype = dtype if halves else torch.float32
+        encoder_dtype = dtype if works_in(sam.image_encoder, dtype) else torch.float32
         heavy = ((sam.image_encoder, encoder_dtype), (sam.mask_decoder, dtype))
         # A CPU keeps the released attention, and with it the released numbers to the last bit.
         fuse = torch.device(target).type == "cuda" and has_slow_attention(sam.image_encoder)
@@ -70,9 +72,13 @@ class PromptableSam:
             sam.image_encoder.to(encoder_dtype)
             sam.mask_decoder.to(dtype)
             sam.prompt_encoder.float()
+            if dtype == torch.float16:
+                steady_norms(sam.image_encoder)
+                steady_norms(sam.mask_decoder)
             if fuse:
                 fuse_attention(sam.image_encoder)
         self.sam = sam
+        self.execution = Execution()
         self.features: FeatureSource | None = None
         self.adapters: tuple[Adapter, ...] = ()
         self._plain = sam  # as it was before any adapter
@@ -131,6 +137,12 @@ class PromptableSam:
         changed.features = None if source is None else source.on(self.device)
         return changed
 
+    def with_speed(self, **switches: Any) -> PromptableSam:
+        """The model with other switches of `Speed`, such as ``compile=True``; this one stays."""
+        changed = copy.copy(self)
+        changed.execution = self.execution.with_speed(**switches)
+        return changed
+
     def adapted(self, adapter: Adapter) -> PromptableSam:
         """The model with an adapter attached; this one itself stays as it is.
 
@@ -139,6 +151,7 @@ class PromptableSam:
         """
         changed = copy.copy(self.frozen())
         changed.sam = _with_own(changed.sam, adapter.part)
+        changed.execution = changed.execution.with_speed()
         changed.adapters = (*self.adapters, adapter)
         adapter.attach(changed.sam)
         return changed
@@ -150,6 +163,22 @@ class PromptableSam:
             return self
         changed = copy.copy(self)
         changed.sam = _with_own(_with_own(self.sam, "mask_decoder"), "prompt_encoder")
+        changed.execution = changed.execution.with_speed()
+        return changed
+
+    def in_full_precision(self) -> PromptableSam:
+        """The model with a frozen decoder in float32, for gradients that half precision would lose.
+
+        Nothing else is copied; embeddings of this model fit.
+        """
+        if self.dtype == torch.float32:
+            return self.frozen()
+        changed = copy.copy(self)
+        changed.sam = _with_own(_with_own(self.sam, "mask_decoder"), "prompt_encoder")
+        own = copy.deepcopy(changed.sam.mask_decoder).float()
+        changed.sam._modules["mask_decoder"] = own
+        changed.execution = changed.execution.with_speed()
+        changed.dtype = torch.float32
         return changed
 
     def on(self, device: torch.device | str) -> PromptableSam:
@@ -159,6 +188,7 @@ class PromptableSam:
             return self
         moved = PromptableSam(self._plain, self.name, target, self.dtype, self.checkpoint_sha256)
         moved._weights = self._weights
+        moved.execution = self.execution.with_speed()
         moved = moved.with_features(self.features)
         for adapter in self.adapters:
             own = copy.deepcopy(adapter)
@@ -186,10 +216,33 @@ class PromptableSam:
         photo = load_photo(source, contrast)
         return resize_photo(photo, self.image_size), (photo.shape[0], photo.shape[1])
 
-    def preprocess(self, resized: Sequence[Photo]) -> Tensor:
+    @property
+    def resizes(self) -> bool:
+        """Whether the device resizes photos itself, as `Speed` says: `load_raw` serves it."""
+        plain = type(self).encode_resized is PromptableSam.encode_resized and self.features is None
+        return plain and self.execution.speed.on("resize", self.device)
+
+    def load_raw(
+        self, source: PhotoSource, contrast: Contrast | None = None
+    ) -> tuple[RawPhoto, tuple[int, int]]:
+        """As `load_and_resize`, but the device is left to resize the photo.
+
+        The result is within 1 / 255 of `load_and_resize`, but for a JPEG of three times the input's
+        size or more, which is decoded at a fraction of its size.
+        """
+        return load_raw(source, self.image_size, contrast, pinned=self.device.type == "cuda")
+
+    def preprocess(self, resized: Sequence[Photo | RawPhoto]) -> Tensor:
         """Resized photos -> (B, 3, S, S) float32 on the device, normalised, then padded with 0."""
         size = self.image_size
         batch = torch.zeros((len(resized), 3, size, size), device=self.device)
+        raw = [one for one in resized if isinstance(one, RawPhoto)]
+        if raw and len(raw) == len(resized) and len({one.shape for one in raw}) == 1:
+            pixels = torch.stack(resize_raw(raw, self.device))
+            height, width = raw[0].shape[:2]
+            batch[:, :, :height, :width] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
+            return batch
+        sent = iter(resize_raw(raw, self.device))
         for slot, photo in zip(batch, resized, strict=True):
             height, width = photo.shape[:2]
             if max(height, width) > size:
@@ -197,21 +250,22 @@ class PromptableSam:
                     f"a resized photo of {height} x {width} does not fit into {size} x {size}: "
                     "use load_and_resize"
                 )
-            # torch cannot share read-only memory, which PIL hands out.
-            pixels = torch.from_numpy(photo if photo.flags.writeable else photo.copy())
-            if self.device.type == "cuda":
-                pixels = pixels.pin_memory()  # else the transfer waits for all work on the device
-            pixels = pixels.to(self.device, non_blocking=True).permute(2, 0, 1).float()
+            if isinstance(photo, RawPhoto):
+                pixels = next(sent)
+            else:
+                # torch cannot share read-only memory, which PIL hands out.
+                pixels = torch.from_numpy(photo if photo.flags.writeable else photo.copy())
+                pixels = send(pixels, self.device).permute(2, 0, 1).float()
             slot[:, :height, :width] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
         return batch
 
     def encode_resized(
         self,
-        resized: Sequence[Photo],
+        resized: Sequence[Any],
         original_sizes: Sequence[tuple[int, int]],
         grad: bool = False,
     ) -> list[ImageEmbedding]:
-        """Encode photos from `load_and_resize` as one batch.
+        """Encode photos from `load_and_resize`, or from `load_raw`, as one batch.
 
         Args:
             resized: photos inside the model's input.
@@ -224,7 +278,7 @@ class PromptableSam:
         # Not inference mode: what that returns can take no part in a later backward pass.
         with torch.set_grad_enabled(grad):
             pixels = self.preprocess(resized).to(self._encoder_dtype)
-            features = self.sam.image_encoder(pixels).to(self.dtype)
+            features = self.execution.encode(self.sam.image_encoder, pixels).to(self.dtype)
         matching: Sequence[Tensor | None] = [None] * len(resized)
         if self.features is not None:
             found = self.features.features(resized, self.image_size, self.grid_size)

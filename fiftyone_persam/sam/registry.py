@@ -209,7 +209,7 @@ def load_sam(
         device: "cuda", "mps", "cpu", ...; "auto" takes the best one there is, and for a module
             of your own the one it is on.
         dtype: of encoder and decoder: "float32", "bfloat16", "float16" or a torch dtype; "auto"
-            is bfloat16 on CUDA and float32 elsewhere.
+            is float16 on CUDA and float32 elsewhere.
         download: fetch a missing checkpoint into FiftyOne's model zoo folder.
         features: what objects are found by (paper, section 3.2): the model's own embedding if
             None, "timm/<model>" for that timm model's last features, or a `FeatureSource`.
@@ -271,9 +271,9 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype of encoder and decoder; "auto" is bfloat16 on CUDA and float32 elsewhere."""
+    """The dtype of encoder and decoder; "auto" is float16 on CUDA and float32 elsewhere."""
     if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.float16 if device.type == "cuda" else torch.float32
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     chosen = kinds.get(dtype) if isinstance(dtype, str) else dtype
     if chosen is None or chosen not in kinds.values():

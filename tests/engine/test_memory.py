@@ -113,4 +113,4 @@ def test_a_cpu_has_its_own_size() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_asked() -> None:
     sam = PromptableSam(build_sam_lite(64).eval(), "tiny", "cuda")
-    assert batch_size_of(sam) == 16
+    assert batch_size_of(sam) == 64

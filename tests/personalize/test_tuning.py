@@ -55,6 +55,16 @@ def test_no_step_leaves_equal_weights() -> None:
     assert tuning.losses == ()
 
 
+def test_the_way_there_is_remembered() -> None:
+    logits, truth = example(0, 5.0, 0.5)
+    tuning = tune_scales([logits], [truth], steps=60, every=25)
+    assert [step for step, _ in tuning.path] == [0, 25, 50, 60]
+    assert tuning.path[0][1] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert tuning.path[-1][1] == tuning.weights
+    plain = tune_scales([logits], [truth], steps=60)
+    assert plain.path == () and plain.weights == tuning.weights
+
+
 def test_the_loss_falls() -> None:
     logits, truth = example(1, 5.0, 0.5)
     first, *_, last = tune_scales([logits], [truth]).losses

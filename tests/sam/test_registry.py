@@ -189,7 +189,7 @@ def test_bad_arguments(given: dict[str, Any], says: str) -> None:
     ("dtype", "device", "expected"),
     [
         ("auto", "cpu", torch.float32),
-        ("auto", "cuda", torch.bfloat16),
+        ("auto", "cuda", torch.float16),
         ("auto", "mps", torch.float32),
         ("float16", "cpu", torch.float16),
         (torch.bfloat16, "cpu", torch.bfloat16),

@@ -58,12 +58,21 @@ def problem_with_new_name(dataset: Any, run: str, new_name: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long a run will take, judged by an earlier one on this machine."""
+    """How long a run will take, judged by an earlier one on this machine.
+
+    Attributes:
+        seconds: all of it.
+        photos_per_second: without what is done once.
+        device: where.
+        run: the earlier one.
+        compiling: seconds of all that go into compiling the image encoder.
+    """
 
     seconds: float
     photos_per_second: float
     device: str
     run: str
+    compiling: float = 0.0
 
 
 def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | None:
@@ -80,7 +89,13 @@ def estimate(dataset: Any, model: str, method: str, photos: int) -> Estimate | N
         return None
     run = (same or ended)[-1]
     rate = float(run.timings["photos_per_second"])
-    return Estimate(photos / rate, rate, run.record.device, run.name)
+    compiling = float(run.timings.get("compiling") or 0)
+    done, seconds = run.timings.get("photos") or 0, float(run.timings.get("seconds") or 0)
+    if 0 < compiling < seconds and done:
+        rate = done / (seconds - compiling)
+    else:
+        compiling = 0.0
+    return Estimate(photos / rate + compiling, rate, run.record.device, run.name, compiling)
 
 
 def _all_encoded(timings: dict[str, Any]) -> bool:

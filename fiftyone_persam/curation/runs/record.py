@@ -126,6 +126,7 @@ class RunRecord:
         weights_sha256: of the weights themselves, where there is no checkpoint or another backbone
             beside it.
         device, dtype, backend: where and how the last call computed.
+        compiled: whether the last call compiled the image encoder.
         versions: of this package and of those that results depend on.
         earlier: how masks of earlier calls were made, where it differs.
         reviewed_threshold: the presence threshold that the run's reviewer has chosen, for clones
@@ -145,6 +146,7 @@ class RunRecord:
     device: str = "cpu"
     dtype: str = "float32"
     backend: str = "local"
+    compiled: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierCall, ...] = ()
     reviewed_threshold: float | None = None

@@ -57,6 +57,8 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
         RunConflictError: somebody else writes this run.
         BaseException: whatever stopped it; the run can be resumed then.
     """
+    from ...sam.execution import compiles
+
     with Lease(plan.dataset, plan.name) as lease:
         database.refresh(plan.dataset)
         if (plan.name in naming.run_names(plan.dataset)) != plan.exists:
@@ -68,7 +70,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
             schema.check_unlocked(plan.dataset, names, f"writing run {plan.name!r}")
         for mark in plan.marks:  # before the record that names them
             mark.write()
-        record = _begin(plan, backend_name(backend))
+        record = _begin(plan, backend_name(backend), compiles(job.sam))
         started = time.perf_counter()
         state, reason = RunState.FAILED, ""
         saver = _Saver(plan, lease)
@@ -99,7 +101,7 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
     return loading.load(plan.dataset, plan.name)
 
 
-def _begin(plan: Plan, backend: str) -> RunRecord:
+def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
     """Register the run, before its first photo: a process that dies leaves a run to resume."""
     dataset = plan.dataset
     record = RunRecord(
@@ -110,6 +112,7 @@ def _begin(plan: Plan, backend: str) -> RunRecord:
         device=str(plan.sam.device),
         dtype=str(plan.sam.dtype).removeprefix("torch."),
         backend=backend,
+        compiled=compiled,
         references=tuple(ReferenceRecord(**one.to_dict()) for one in plan.references),
         parameters=plan.parameters,
         versions=versions(),

@@ -48,6 +48,7 @@ def segment(
     device: Any = "auto",
     dtype: Any = "auto",
     features: Any = None,
+    compile: Any = "auto",
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | str | None = None,
     progress: Progress = None,
@@ -96,10 +97,13 @@ def segment(
         batch_size: photos encoded at once; by device if None.
         num_workers: threads that load photos, and as many that write; by machine if None.
         device: "auto", "cuda", "mps", "cpu", ...
-        dtype: "auto" (bfloat16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
+        dtype: "auto" (float16 on CUDA, float32 elsewhere and in ``mode="reference"``), "float32",
             "bfloat16" or "float16".
         features: what the object is found by (paper, section 3.2): the model's own embedding if
             None, "timm/<model>" for that timm model's features, or a `FeatureSource`.
+        compile: compile the image encoder (``torch.compile``), which takes seconds to minutes:
+            True, False, or "auto": on CUDA, for jobs long enough to earn that with a model that
+            the package's own kernels do not serve. The run's record says which: ``compiled``.
         cache: where embeddings are looked up and kept, so that another reference or method over
             the same photos costs only decoding: True for a folder beside FiftyOne's model zoo, a
             folder of your own, or a `DiskCache` with another limit than 10 GiB.
@@ -151,6 +155,7 @@ def segment(
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
+    checks.check_switch("compile", compile)
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
@@ -199,7 +204,7 @@ def segment(
         marks=marks,
         fitting=time.perf_counter() - started,
     )
-    return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
+    return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
 
 
 def resume_run(
@@ -211,6 +216,7 @@ def resume_run(
     num_workers: int | None = None,
     device: Any = "auto",
     dtype: Any = None,
+    compile: Any = "auto",
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
     backend: Backend | str | None = None,
     progress: Progress = None,
@@ -227,6 +233,7 @@ def resume_run(
         num_workers: see `segment`.
         device: see `segment`.
         dtype: the run's own if None.
+        compile: see `segment`.
         cache: see `segment`.
         backend: see `segment`.
         progress: see `segment`.
@@ -243,6 +250,7 @@ def resume_run(
     batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
     checks.check_count("batch_size", batch_size)
     checks.check_count("num_workers", num_workers)
+    checks.check_switch("compile", compile)
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
@@ -279,22 +287,24 @@ def resume_run(
         run_id=run_id,
         fitting=time.perf_counter() - started,
     )
-    return _carry_out(plan, batch_size, num_workers, embeddings, backend, progress)
+    return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
 
 
 def _carry_out(
     plan: Plan,
     batch_size: int | None,
     num_workers: int | None,
+    compile: Any,
     cache: EmbeddingCache | None,
     backend: Backend | str | None,
     progress: Progress,
 ) -> loading.Run:
     from ...engine import Job, choose_backend
+    from ...sam.execution import for_job
 
     job = Job(
         tasks=plan.tasks,
-        sam=plan.sam,
+        sam=for_job(plan.sam, compile, len(plan.tasks)),
         predictors=plan.predictors,
         output=plan.output,
         batch_size=batch_size,

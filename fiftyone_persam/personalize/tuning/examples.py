@@ -53,6 +53,17 @@ class Examples:
     def __len__(self) -> int:
         return len(self.embeddings)
 
+    def decode(self, model: Promptable) -> Tensor:
+        """(B, M, hm, wm) logits of the first pass."""
+        logits, _ = model.decode_tensors(
+            self.features,
+            self.points,
+            self.labels,
+            attention_bias=self.attention_bias,
+            token_offset=self.token_offset,
+        )
+        return logits
+
     def chunks(self, size: int) -> Iterator[Examples]:
         """The same photos, at most ``size`` at a time."""
         for start in range(0, len(self), size):

@@ -8,7 +8,7 @@ other views of it all along, and the values that did best there are kept (early 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from ...errors import PersamError
 from ...sam import PromptableSam
+from ..state import FittedState
 from .examples import Examples
 from .parts import Part
 from .scales import DICE_SMOOTH, FOCAL_ALPHA, WEIGHT_DECAY
 
 LOW, ORIGINAL = "low", "original"
+_VIEWS, _BEST = "tuning.views", "tuning.best"
 _AT_ONCE = {"cuda": 16, "cpu": 4}
 
 
@@ -56,6 +58,31 @@ class Course:
     losses: tuple[tuple[int, float, float], ...]
     view_losses: tuple[tuple[int, float], ...]
     best_step: int
+
+
+def remember(state: FittedState, course: Course) -> FittedState:
+    """The state with the course of its tuning, to be saved with it."""
+    judged = torch.tensor(course.view_losses, dtype=torch.float64).reshape(-1, 2)
+    return replace(
+        state,
+        losses=torch.tensor(course.losses, dtype=torch.float64).reshape(-1, 3),
+        more={**state.more, _VIEWS: judged, _BEST: torch.tensor(course.best_step)},
+    )
+
+
+def course_of(state: FittedState) -> Course:
+    """What `remember` kept.
+
+    Raises:
+        PersamError: the state has no course of a tuning.
+    """
+    if state.losses is None:
+        raise PersamError("the fitted state has no course of its tuning: fit again")
+    rows = tuple((int(step), dice, focal) for step, dice, focal in state.losses.tolist())
+    # Earlier versions tuned PerSAM-F alone, and took all steps.
+    judged = state.more.get(_VIEWS, torch.zeros(0, 2)).tolist()
+    best = int(state.more.get(_BEST, torch.tensor(rows[-1][0] + 1 if rows else 0)))
+    return Course(rows, tuple((int(step), loss) for step, loss in judged), best)
 
 
 def tune_part(
@@ -96,7 +123,7 @@ class _Tuner:
         self.sam = sam
         self.part = part
         self.schedule = schedule
-        self.model = part.decoder(sam.frozen())
+        self.model = part.decoder(sam.in_full_precision())
         self.at_once = _AT_ONCE.get(sam.device.type, 4)
         self.decoded: dict[int, list[Tensor]] = {}
 
@@ -169,19 +196,9 @@ class _Tuner:
 
     def _decoded(self, examples: Examples, number: int, chunk: Examples) -> Tensor:
         if not self.part.constant:
-            return self._decode(chunk)
+            return chunk.decode(self.model)
         kept = self.decoded.setdefault(id(examples), [])
         if len(kept) <= number:
             with torch.no_grad():
-                kept.append(self._decode(chunk))
+                kept.append(chunk.decode(self.model))
         return kept[number]
-
-    def _decode(self, chunk: Examples) -> Tensor:
-        logits, _ = self.model.decode_tensors(
-            chunk.features,
-            chunk.points,
-            chunk.labels,
-            attention_bias=chunk.attention_bias,
-            token_offset=chunk.token_offset,
-        )
-        return logits

@@ -48,6 +48,7 @@ class MaskWeights3(TunedMethod):
 
     name = "mask_weights_3"
     title = "Three mask weights"
+    decodes_once = True
     help = "weighs a part against the whole by three free numbers, PerSAM-F without its sum of 1"
 
     def __init__(

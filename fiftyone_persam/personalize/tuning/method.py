@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,21 @@ from ...sam import Promptable, PromptableSam
 from ..cascade_method import CascadeMethod
 from ..cascade_options import Mode
 from ..location import ReferenceView
+from ..method import Effort
 from ..state import FittedState
 from .examples import located, other_views
-from .harness import Course, Schedule, tune_part
+from .harness import Course, Schedule, course_of, remember, tune_part
 from .parts import Part, decoding_with
 
 TUNED = "tuned."
 """Begins the names of a part's values among what is saved."""
-_VIEWS, _BEST = "tuning.views", "tuning.best"
 
+_STEP_WITHOUT_DECODER = 0.005  # seconds
+
+TunedPasses = Annotated[
+    Literal["first", "all"],
+    Option("passes that decode with what was tuned; the frozen decoder refines after the first"),
+]
 Self = TypeVar("Self", bound="TunedMethod")
 
 Steps = Annotated[
@@ -84,6 +90,7 @@ class TunedMethod(CascadeMethod):
             takes all steps.
         resolution: "low", the loss is taken at the logits' resolution; "original", at the photo's.
         seed: of the part's first values and of the views.
+        tuned_passes: which passes decode with the part, the "first" or "all".
         options: as in `PerSAM`.
 
     Raises:
@@ -91,6 +98,9 @@ class TunedMethod(CascadeMethod):
     """
 
     sam: PromptableSam
+
+    decodes_once: ClassVar[bool] = False
+    """Whether the part is `Part.constant`."""
 
     def __init__(
         self,
@@ -102,9 +112,17 @@ class TunedMethod(CascadeMethod):
         views: Views = 4,
         resolution: Resolution = "low",
         seed: Seed = 0,
+        tuned_passes: TunedPasses = "first",
         **options: Any,
     ) -> None:
-        given = {"steps": steps, "lr": lr, "views": views, "resolution": resolution, "seed": seed}
+        given = {
+            "steps": steps,
+            "lr": lr,
+            "views": views,
+            "resolution": resolution,
+            "seed": seed,
+            "tuned_passes": tuned_passes,
+        }
         check_values(self.options(), given)
         super().__init__(sam, mode, **options)
         if not isinstance(self.sam, PromptableSam):
@@ -117,6 +135,7 @@ class TunedMethod(CascadeMethod):
         self.views = int(views)
         self.resolution = resolution
         self.seed = int(seed)
+        self.tuned_passes = tuned_passes
         self._decoder: tuple[FittedState, Promptable, Part] | None = None
 
     @abstractmethod
@@ -132,17 +151,22 @@ class TunedMethod(CascadeMethod):
         Raises:
             PersamError: nothing has been fitted yet.
         """
-        state = self.state
-        if state.losses is None:
-            raise PersamError("the fitted state has no course of its tuning: fit again")
-        rows = [(int(step), dice, focal) for step, dice, focal in state.losses.tolist()]
-        judged = [(int(step), loss) for step, loss in state.more[_VIEWS].tolist()]
-        return Course(tuple(rows), tuple(judged), int(state.more[_BEST]))
+        return course_of(self.state)
 
     @property
     def parameters(self) -> int:
         """How many numbers are tuned."""
         return self.part(torch.Generator()).size
+
+    @classmethod
+    def effort(cls) -> Effort:
+        """All steps, and the judgements between them."""
+        defaults = {option.name: option.default for option in cls.options()}
+        steps, views = defaults["steps"], defaults["views"]
+        judgements = steps // Schedule.every + 1
+        if cls.decodes_once:
+            return Effort(passes=1 + views, photos=views, seconds=steps * _STEP_WITHOUT_DECODER)
+        return Effort(steps, judgements * views, views)
 
     def tune(
         self,
@@ -159,22 +183,17 @@ class TunedMethod(CascadeMethod):
         schedule = Schedule(self.steps, self.lr, self.resolution)
         course = tune_part(self.sam, part, train, unseen, schedule)
         values = {TUNED + name: value.detach() for name, value in part.state_dict().items()}
-        judged = torch.tensor(course.view_losses, dtype=torch.float64).reshape(-1, 2)
-        best = torch.tensor(course.best_step)
-        return replace(
-            state,
-            losses=torch.tensor(course.losses, dtype=torch.float64).reshape(-1, 3),
-            more={**state.more, **values, _VIEWS: judged, _BEST: best},
-        )
+        return remember(replace(state, more={**state.more, **values}), course)
 
     def decoder(self) -> Promptable:
-        """The model as it decodes with the tuned part in the first pass.
+        """The model as it decodes with the tuned part, by default in the first pass alone.
 
-        The refinement is the frozen decoder's: it was trained to mend any mask, and the part was
-        tuned to one photo. On both albums that is better than the part in all passes
-        (`benchmarks/TUNING.md`).
+        The frozen decoder was trained to mend any mask, and the part was tuned to one photo: on
+        both albums the frozen one refines better (`benchmarks/TUNING.md`).
         """
         tuned = self._tuned()[1]
+        if self.tuned_passes == "all":
+            return tuned
 
         def decode(*given: Any, **named: Any) -> tuple[Tensor, Tensor]:
             model = tuned if named.get("masks") is None else self.sam

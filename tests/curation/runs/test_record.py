@@ -41,6 +41,7 @@ RECORD = RunRecord(
     device="cuda",
     dtype="bfloat16",
     backend="devices",
+    compiled=True,
     versions={"torch": "2"},
     earlier=(EarlierCall("persam", "other", (REFERENCE,), Parameters(), {"torch": "1"}),),
 )

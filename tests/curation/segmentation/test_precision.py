@@ -31,7 +31,7 @@ def test_dtype_for(dtype: Any, options: dict[str, Any], expected: Any) -> None:
 @pytest.mark.parametrize(
     ("asked", "mode", "recorded"),
     [
-        ("auto", "corrected", "bfloat16"),
+        ("auto", "corrected", "float16"),
         ("auto", "reference", "float32"),
         ("bfloat16", "reference", "bfloat16"),
     ],
@@ -47,7 +47,7 @@ def test_the_record_says_which(
     ordinary = registry.resolve_dtype
 
     def as_on_cuda(dtype: Any, device: torch.device) -> torch.dtype:
-        return torch.bfloat16 if dtype == "auto" else ordinary(dtype, device)
+        return torch.float16 if dtype == "auto" else ordinary(dtype, device)
 
     monkeypatch.setattr(registry, "resolve_dtype", as_on_cuda)
     photos = dataset(make_photos(tmp_path, 2))

@@ -1,0 +1,68 @@
+"""The form's chooser of methods, and the options of the chosen one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+import pytest
+
+import fiftyone_persam as fp
+
+from .context import Form
+
+TUNED = ("lora", "adapter", "prompt_tuning", "ssprompt")
+OWN = {
+    "persam": set(),
+    "persam_f": {"scale_tuning", "steps"},
+    "lora": {"rank", "steps", "views", "seed"},
+    "ssprompt": {"spatial", "semantic", "learn", "steps"},
+}
+
+
+def form(photos: fo.Dataset, method: str, **more: Any) -> Form:
+    chosen = {"reference": photos.first().id, "method": method, "label_field": "ground_truth"}
+    return Form(photos, "segment_from_reference", chosen | more)
+
+
+def test_each_method_in_one_sentence_with_its_time(photos: fo.Dataset) -> None:
+    shown = form(photos, "persam", more=True)["method"]
+    labels = {choice.value: choice.label for choice in shown.view.choices}
+    infos = {info.name: info for info in fp.list_methods()}
+    assert {"persam_f", "persam", *TUNED} <= set(labels) <= set(infos)
+    for name, label in labels.items():
+        assert label.startswith(f"{infos[name].title}: {infos[name].help}")
+        assert infos[name].help.count(".") == 0
+    assert labels["persam"].endswith(" (learns at once)")
+    for name in TUNED:
+        assert re.search(r" \(learns in about \d+ s and 4 more photos\)$", labels[name])
+
+
+def options_in(filled: Form) -> set[str]:
+    start = "option_"
+    names = filled.inputs.type.properties
+    return {name.removeprefix(start) for name in names if name.startswith(start)}
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_options_of_the_chosen_method_alone(method: str, photos: fo.Dataset) -> None:
+    assert not options_in(form(photos, method))
+    shown = options_in(form(photos, method, more=True))
+    own = {option.name for option in {i.name: i for i in fp.list_methods()}[method].options}
+    assert OWN[method] <= shown <= own
+    assert not shown & (set().union(*OWN.values()) - own)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("on", True), ("off", False), (None, True)])
+def test_a_switch_that_may_be_left_to_the_mode(
+    given: str | None, meant: bool, photos: fo.Dataset
+) -> None:
+    shown = form(photos, "persam_f", more=True)["option_semantic_prompt"]
+    assert isinstance(shown.type, types.Enum) and not shown.required
+    more: dict[str, Any] = {"more": True, "out_field": "mine", "option_steps": 1}
+    if given is not None:
+        more["option_semantic_prompt"] = given
+    form(photos, "persam_f", **more).execute()
+    assert fp.load_run(photos, "mine").record.parameters.options["semantic_prompt"] is meant
