@@ -241,8 +241,11 @@ def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
 def narrow_table() -> Any:
     """A table that fits beside the grid and into a form: by default one is 650 pixels wide."""
     # Paths are broken anywhere, else they push the next column out of sight.
-    cell = {"paddingLeft": "10px", "paddingRight": "10px", "overflowWrap": "anywhere"}
-    table = {"minWidth": 0, "& td.MuiTableCell-root, & th.MuiTableCell-root": cell}
+    table = {
+        "minWidth": 0,
+        "& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"},
+        "& td.MuiTableCell-root:not(:first-of-type)": {"overflowWrap": "anywhere"},
+    }
     return types.TableView(componentsProps={"table": {"sx": table}})
 
 

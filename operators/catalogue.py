@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .dreambooth import ExportDreamBooth
 from .evaluation import CompareRuns, Evaluate
+from .everything import SegmentEverything
 from .handover import ExportMasks, PromoteMasks
 from .importing import ImportPerSeg
 from .managing import (
@@ -26,6 +27,7 @@ OPERATORS = (
     SegmentFromReference,
     SegmentFromOpened,
     SegmentAgain,
+    SegmentEverything,
     Evaluate,
     ImportPerSeg,
     AcceptMasks,

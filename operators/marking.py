@@ -113,7 +113,7 @@ def point_inputs(ctx: Context, inputs: Any, sample: Any) -> bool:
     row = inputs.grid(POINT, gap=1, columns=2, orientation="horizontal")
     for name, default in CENTER.items():
         far = "left" if name == "x" else "top"
-        row.int(
+        row.float(
             name,
             default=default,
             min=0,

@@ -7,7 +7,7 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from . import panel_current, panel_evaluation, panel_forms, panel_thumbs
+from . import panel_current, panel_evaluation, panel_forms, panel_picking, panel_thumbs
 from . import panel_parts as parts
 from .base import ICON, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
@@ -25,6 +25,13 @@ CHOOSING = (
     "on_unload",
     "on_change_dataset",
     "change_run",
+    "pick_back",
+    "pick_click",
+    "pick_more",
+    "pick_next",
+    "pick_object",
+    "pick_proposal",
+    "pick_scale",
     "refresh",
     "renamed",
     "segment",
@@ -45,7 +52,9 @@ tomorrow. The thumbs given until *Save* are one step.
 """
 
 
-class ReviewPanel(panel_evaluation.EvaluationPage, panel_forms.PanelForms, foo.Panel):
+class ReviewPanel(
+    panel_evaluation.EvaluationPage, panel_picking.PickingPage, panel_forms.PanelForms, foo.Panel
+):
     """Counts, queue, histograms, decisions and hand-over of one run."""
 
     @property
@@ -252,6 +261,8 @@ class ReviewPanel(panel_evaluation.EvaluationPage, panel_forms.PanelForms, foo.P
         panel = types.Object()
         if missing := missing_packages():
             panel.md(f"Install what is missing first: `pip install {' '.join(missing)}`")
+        elif ctx.panel.state.page == panel_picking.PICKING:
+            panel_picking.picking_page(panel, self, ctx.panel.state)
         elif not ctx.panel.state.run:
             parts.empty(panel, self, ctx.panel.state)
         elif ctx.current_sample:

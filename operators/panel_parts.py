@@ -98,7 +98,7 @@ def empty(panel: Any, owner: Any, state: Any) -> None:
     panel.md(
         "### No masks yet\n"
         "1. Select **one** photo that shows your object: click the tick in its corner.\n"
-        "2. Press the button. If the object has no label there, you mark it in the form.\n"
+        "2. Press a button. If the object has no label there, you click it, here or in the form.\n"
         "3. Look through the masks that it finds in the other photos."
     )
     panel.btn(
@@ -108,6 +108,7 @@ def empty(panel: Any, owner: Any, state: Any) -> None:
         on_click=owner.segment,
         variant="contained",
     )
+    panel.btn("point", label="Point at it", icon="ads_click", on_click=owner.pick_object)
     panel.btn("refresh", label="Refresh", icon="refresh", on_click=owner.refresh)
 
 
@@ -297,6 +298,7 @@ def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
         disabled=not accepted,
     )
     row = flowing_row(panel, "manage")
+    row.btn("point", label="Another object", icon="ads_click", on_click=owner.pick_object)
     row.btn("rename", label="Rename run", icon="edit", on_click=owner.rename)
     row.btn("delete", label="Delete run", icon="delete", on_click=owner.delete)
     if counts.get("failed"):

@@ -79,6 +79,22 @@ def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | N
         return None
 
 
+def look_up_shared(
+    cache: EmbeddingCache | None,
+    sam: Promptable,
+    path: str,
+    contrast: Contrast | None = None,
+    frame: int | None = None,
+) -> ImageEmbedding | None:
+    """What a device that resizes photos itself has kept, for a model that does not.
+
+    A `TextPromptable` shares its image encoder with such a model, and takes what that has made.
+    """
+    if cache is None or not hasattr(sam, "complete"):
+        return None
+    return look_up(cache, embedding_key(sam, path, contrast, frame, raw=True))
+
+
 def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
     """Keep an embedding, if that can be done."""
     try:
@@ -122,6 +138,8 @@ def encode_files(
     for path in paths:
         key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
+        if embedding is None:
+            embedding = look_up_shared(cache, sam, path, contrast)
         if embedding is not None:
             embedding = completed(sam, embedding, lambda p=path: p, contrast)  # type: ignore[misc]
         else:

@@ -53,6 +53,7 @@ class Asked(Protocol):
         self, embeddings: Sequence[ImageEmbedding]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
     def scale_weights(self) -> Tensor | None: ...  # noqa: D102
+    def decoder(self) -> Promptable: ...  # noqa: D102
     def _batch(
         self,
         embeddings: Sequence[ImageEmbedding],
@@ -179,7 +180,8 @@ class PendingPredictions:
         weights = method.scale_weights()
         if weights is not None:
             weights = send(weights.float(), sam.device)
-        chain = Chain(sam, method.post_refinement)
+        decoder = method.decoder()
+        chain = Chain(decoder, method.post_refinement)
         given: Inputs = (
             weights,
             batch.features,
@@ -191,7 +193,9 @@ class PendingPredictions:
             *places_of(photos, sam.device),
         )
         execution = getattr(sam, "execution", None)
-        if execution is None or not execution.speed.on("graphs", sam.device):
+        # A tuned decoder is the method's own: a record of it would outlive what was tuned.
+        recorded = execution is not None and execution.speed.on("graphs", sam.device)
+        if execution is None or not recorded or decoder is not sam:
             return chain(*given)  # type: ignore[arg-type]
         return Passes(*execution.graphs(("passes", method.post_refinement), chain, given))
 

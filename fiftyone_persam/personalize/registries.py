@@ -40,6 +40,7 @@ LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
         "aligned": f"{_HERE}.location:AlignedPrior",
         "parts": f"{_HERE}.stronger_priors:PartsPrior",
         "multi_scale": f"{_HERE}.stronger_priors:MultiScalePrior",
+        "proposals": f"{_HERE}.proposal_prior:ProposalsPrior",
         "released": f"{_HERE}.location:ReleasedPrior",
     },
     required=("name", "help", "foreground", "fit", "similarity", "guide"),

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ..errors import PersamError
 from .discovery import discover, load_head
 from .embedding import Decoded, ImageEmbedding, Prompt
+from .lite import EMBED_DIM
 from .photos import Photo
 from .promptable import Promptable
 from .proposals import SAME_MASK, Proposal
@@ -32,7 +33,7 @@ class DiscoveryProposer:
     def propose(self, sam: Promptable, photo: Photo, max_proposals: int) -> list[Proposal]:
         """See `Proposer.propose`; for any model that decodes boxes."""
         own = sam.encode([photo])[0]
-        finder = own if sam.encoder_identity == _sam_lite("cpu").encoder_identity else None
+        finder = own if knows(sam) else None
         return self.from_embedding(sam, own, max_proposals, photo=photo, finder=finder)
 
     def from_embedding(
@@ -128,6 +129,33 @@ def proposal_of(embedding: ImageEmbedding, logits: Tensor, score: float) -> Prop
     values = F.grid_sample(full, grid, mode="bilinear", padding_mode="border", align_corners=False)
     mask = (values[0, 0] > 0).cpu().numpy()
     return Proposal.of(mask, score, (x0, y0), (height, width))
+
+
+def boxes_in(sam: Promptable, embedding: ImageEmbedding, count: int) -> tuple[Tensor, Tensor]:
+    """Boxes of things in a photo that sam_lite has encoded, best first, and their scores.
+
+    Args:
+        sam: the model that made the embedding.
+        embedding: the photo.
+        count: how many at most.
+
+    Returns:
+        (n, 4) x0, y0, x1, y1 in pixels of the photo and (n,); none for another model than sam_lite,
+        whose embedding the detector does not know.
+    """
+    if not knows(sam):
+        return torch.zeros(0, 4), torch.zeros(0)
+    return discover(load_head(), embedding, count)
+
+
+def knows(sam: Promptable) -> bool:
+    """Whether the detector knows a model's embedding: whether its image encoder is sam_lite's."""
+    if sam.embed_dim != EMBED_DIM:
+        return False
+    # Another backbone beside it, to match by, leaves the embedding as it is.
+    own = sam.encoder_identity.split("+")[0]
+    adapted = any(one.part == "image_encoder" for one in getattr(sam, "adapters", ()))
+    return own == _sam_lite("cpu").encoder_identity and not adapted
 
 
 @functools.cache

@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         album = _album(Path(scratch))
         with stage.open_browser() as browser, stage.open_server() as session:
-            for take in (form, masks, review, evaluation, methods):
+            for take in (form, pick, annotate, masks, review, evaluation, methods):
                 with stage.open_tab(browser, session, 1440, 900) as app:
                     take(app, album)
                     _save(app, folder / f"{take.__name__}.webp")
@@ -56,9 +56,42 @@ def form(app: App, album: Any) -> None:
     expect(app.form.get_by_text("Required property")).to_have_count(0)
 
 
+def pick(app: App, album: Any) -> None:
+    """An unlabelled photo in the form, with numbered proposals to click."""
+    photos = _unlabelled(album)
+    app.open(photos.name)
+    app.select(1)
+    form = app.start("Segment my object")
+    expect(form.get_by_alt_text("Pick 1", exact=True)).to_be_visible(timeout=SLOW)
+    expect(form.get_by_text("Required property")).to_have_count(0)
+
+
+def annotate(app: App, album: Any) -> None:
+    """An unlabelled photo in the App's own annotation."""
+    photos = _unlabelled(album)
+    photos.add_sample_field("cup", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    photos.set_label_schemas({"cup": photos.generate_label_schemas("cup")})
+    photos.activate_label_schemas(["cup"])
+    app.open(photos.name)
+    modal = app.open_photo(1)
+    modal.locator("[data-cy=annotate]").click()
+    expect(modal.locator("[data-cy=sidebar]")).to_be_visible()
+    app.expect_drawn()
+
+
+def _unlabelled(album: Any) -> Any:
+    name = "my-photos"
+    if fo.dataset_exists(name):
+        fo.delete_dataset(name)
+    photos = fo.Dataset(name)
+    photos.add_samples([fo.Sample(path) for path in album.values("filepath")[5:10]])
+    return photos
+
+
 def masks(app: App, album: Any) -> None:
     """The masks of a run in the grid."""
     app.open(album.name)
+    app.expect_drawn()  # what is switched on before that, the App may forget to draw
     app.page.locator("[data-cy=checkbox-persam_f]").click()
     app.expect_drawn()
 

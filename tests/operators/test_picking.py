@@ -8,11 +8,13 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 import pytest
+from fiftyone.operators.executor import ExecutionError
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.forms import picking
+from operators.marking import relative_point
 
-from .context import Form
+from .context import Form, PanelTab, operator, uris
 
 SEGMENT = "segment_from_reference"
 
@@ -71,3 +73,54 @@ def test_one_photo_is_chosen_without_asking(unlabelled) -> None:
     form = Form(unlabelled.limit(1), SEGMENT)
     assert form.params["reference"] == unlabelled.first().id
     assert "Pick 1" in pictures(form)
+
+
+def test_an_object_is_pointed_at_in_the_panel(unlabelled) -> None:
+    panel = PanelTab(unlabelled, selected=[unlabelled.last().id])
+    panel.click("Point at it")
+    assert panel.state["pick_photo"] == unlabelled.last().id
+    (heatmap,) = panel.state["pick_figure"]["plot"]
+    assert heatmap["type"] == "heatmap" and min(heatmap["x"]) > 0 and max(heatmap["y"]) < 1
+    assert panel.state["pick_offered"]
+    more = panel.state["pick_offered"]
+    panel.click("More")
+    assert panel.state["pick_offered"] != more
+    panel.send("pick_click", x=0.5, y=0.5)
+    assert 1 <= len(panel.state["pick_scales"]) <= 3
+    asked = panel.send("pick_scale", scale=0)
+    (prompt,) = [r for r in asked if r["operator_uri"] == "prompt_user_for_operation"]
+    given = prompt["params"]["params"]
+    assert given["reference"] == unlabelled.last().id and given["way"] == "point"
+    form = Form(unlabelled, SEGMENT, params={**given, "out_field": "mine"})
+    assert form.errors == [] and "Your object in the photo" in pictures(form)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"pick": "5000"}, "proposal 5000 is not offered: choose one of 1 to"),
+        ({"way": "point", "point": {"x": 250, "y": -3}}, None),
+        ({"way": "box", "mark": {"left": 60, "right": 40}}, "The box is empty"),
+    ],
+)
+def test_what_cannot_be_picked(unlabelled, params: dict[str, Any], message: str | None) -> None:
+    form = Form(unlabelled, SEGMENT, params={"reference": unlabelled.first().id, **params})
+    if message is None:  # a slider ends at the photo's edge
+        assert relative_point(form.ctx) == (1.0, 0.0)
+    else:
+        assert any(message in error for error in form.errors), form.errors
+    assert not any(name.endswith("_reference") for name in unlabelled.get_field_schema())
+
+
+def test_everything_is_segmented_in_the_app_and_from_python(unlabelled) -> None:
+    form = Form(unlabelled.limit(1), "segment_everything", params={"max_proposals": 3})
+    assert form.errors == []
+    result, requests = form.execute()
+    assert "reload_dataset" in uris(requests) and result["failed"] == 0
+    unlabelled.reload()
+    assert 1 <= len(unlabelled.first()["everything"].detections) <= 3
+    call = operator("segment_everything")
+    done = call(unlabelled.skip(1).limit(1), max_proposals=2, out_field="things").result
+    assert done["fields"] == ["things"]
+    with pytest.raises(ExecutionError, match="max_proposals"):
+        call(unlabelled, max_proposals=5_000)

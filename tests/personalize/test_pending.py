@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fiftyone_persam.personalize import PerSAM, PerSAMF, Reference
+from fiftyone_persam.personalize import METHODS, PerSAM, PerSAMF, Reference
 from fiftyone_persam.personalize.cascade_method import CascadeMethod
 from fiftyone_persam.personalize.prediction import Prediction
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
@@ -91,6 +91,18 @@ def test_steps_predict_what_the_passes_predict(
     wanted = plain.predict_embeddings(embeddings)
     assert_same(steps.predict_embeddings(embeddings), wanted)
     assert_same(steps.predict_embeddings(embeddings, batch_size=3), wanted)
+
+
+@pytest.mark.parametrize("name", ["lora", "ssprompt", "prompt_tuning"])
+def test_a_tuned_decoder_decodes(
+    name: str, sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding]
+) -> None:
+    options = {"steps": 8, "views": 0, "lr": 0.05, "presence_threshold": 0}
+    plain, steps = pair(sam, METHODS[name], reference, **options)
+    wanted = plain.predict_embeddings(embeddings)
+    assert_same(steps.predict_embeddings(embeddings), wanted)
+    untuned = PerSAM(sam, presence_threshold=0).fit(reference).predict_embeddings(embeddings)
+    assert any(one.score != other.score for one, other in zip(wanted, untuned, strict=True))
 
 
 @pytest.mark.parametrize("kind", [PerSAM, PerSAMF])

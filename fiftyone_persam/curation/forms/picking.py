@@ -202,6 +202,13 @@ def pointed(filepath: str, point: Sequence[float], side: int = SIDE) -> str:
     return _uri(picture)
 
 
+def picture_size(filepath: str, side: int = SIDE) -> tuple[int, int]:
+    """Width and height of the pictures that are made here of a photo, in pixels."""
+    height, width = _known(filepath)[0].original_size
+    scale = side / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def photo_thumbnail(filepath: str, side: int = THUMB) -> str:
     """The photo alone, as a ``data:`` URI."""
     return _uri(_small(load_photo(filepath), side))

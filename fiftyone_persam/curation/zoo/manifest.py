@@ -21,7 +21,7 @@ _DATE = "2026-11-21 00:00:00"
 
 def build_manifest() -> dict[str, Any]:
     """What FiftyOne's zoo has to know of every model."""
-    titles = sorted(info.title for info in list_methods())
+    titles = sorted(info.title for info in list_methods() if not info.needs_text)
     models = []
     for info in list_models():
         bundled = info.source == "bundled"

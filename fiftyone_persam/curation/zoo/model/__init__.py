@@ -63,6 +63,8 @@ def resolve_input(model_name: str, ctx: Any) -> Any:
     )
     methods = types.DropdownView()
     for info in list_methods():
+        if info.needs_text:  # here a sample is the reference
+            continue
         methods.add_choice(info.name, label=info.title, description=info.help)
     inputs.enum(
         "method", methods.values(), default=methods.values()[0], label="Method", view=methods
