@@ -26,7 +26,7 @@ COMMANDS = {
     "second_reference": [*TINY, "--photos", "3", "--repeats", "2"],
     "plain_loop": [*TINY, "--photos", "2", "--repeats", "1"],
     "evaluation": ["--photos", "3", "--repeats", "1"],
-    "precision": [*TINY, "--photos", "2"],
+    "precision": [*TINY, "--photos", "2", "--layers"],
     "gpu": [
         "--device",
         "cpu",

@@ -8,10 +8,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .. import __version__
 from ..errors import PersamError
+from ..options import as_plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,22 @@ def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | N
         return None
 
 
+def look_up_shared(
+    cache: EmbeddingCache | None,
+    sam: Promptable,
+    path: str,
+    contrast: Contrast | None = None,
+    frame: int | None = None,
+) -> ImageEmbedding | None:
+    """What a device that resizes photos itself has kept, for a model that does not.
+
+    A `TextPromptable` shares its image encoder with such a model, and takes what that has made.
+    """
+    if cache is None or not hasattr(sam, "complete"):
+        return None
+    return look_up(cache, embedding_key(sam, path, contrast, frame, raw=True))
+
+
 def keep(cache: EmbeddingCache, key: str, embedding: ImageEmbedding) -> None:
     """Keep an embedding, if that can be done."""
     try:
@@ -121,6 +138,8 @@ def encode_files(
     for path in paths:
         key = embedding_key(sam, path, contrast)
         embedding = look_up(cache, key)
+        if embedding is None:
+            embedding = look_up_shared(cache, sam, path, contrast)
         if embedding is not None:
             embedding = completed(sam, embedding, lambda p=path: p, contrast)  # type: ignore[misc]
         else:
@@ -129,6 +148,18 @@ def encode_files(
                 keep(cache, key, embedding)
         found.append(embedding)
     return found
+
+
+def check_size(max_bytes: Any) -> int:
+    """A number of bytes as Python's own integer; NumPy's are taken, too.
+
+    Raises:
+        PersamError: this is not a positive integer.
+    """
+    number = as_plain(max_bytes)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
+    return number
 
 
 class MemoryCache:
@@ -142,9 +173,7 @@ class MemoryCache:
     """
 
     def __init__(self, max_bytes: int = 2**30) -> None:
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
-        self.max_bytes = max_bytes
+        self.max_bytes = check_size(max_bytes)
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self._bytes = 0

@@ -15,7 +15,7 @@ import torch
 from ..errors import PersamError
 from ..sam.frames import load_frame
 from ..sam.photos import Photo, PhotoSource
-from .cache import completed, embedding_key, keep, look_up
+from .cache import completed, embedding_key, keep, look_up, look_up_shared
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .memory import BatchLimit, batch_size_of, is_out_of_memory
@@ -145,6 +145,8 @@ def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     raw = getattr(job.sam, "resizes", False) and getattr(predictor, "in_steps", False)
     key = None if job.cache is None else embedding_key(job.sam, path, contrast, frame, raw)
     known = look_up(job.cache, key)
+    if known is None:
+        known = look_up_shared(job.cache, job.sam, path, contrast, frame)
     if known is not None:
         return completed(job.sam, known, lambda: _source(task), contrast)
     sam: Any = job.sam

@@ -55,7 +55,10 @@ POSITIVE_POINTS = 3
 """Positive points of corrected mode."""
 
 # What a subclass must not change to be asked in steps, which pass these by.
-_STEPPED = ("predict_embeddings", "similarities", "locate", "guide", "_decode", "_predictions")
+_STEPPED = (
+    *("predict_embeddings", "similarities", "locate", "guide"),
+    *("decoder", "_decode", "_predictions"),
+)
 
 Self = TypeVar("Self", bound="CascadeMethod")
 CONTRAST = "contrast"  # names the reference's window of values among what is saved

@@ -166,6 +166,21 @@ class PromptableSam:
         changed.execution = changed.execution.with_speed()
         return changed
 
+    def in_full_precision(self) -> PromptableSam:
+        """The model with a frozen decoder in float32, for gradients that half precision would lose.
+
+        Nothing else is copied; embeddings of this model fit.
+        """
+        if self.dtype == torch.float32:
+            return self.frozen()
+        changed = copy.copy(self)
+        changed.sam = _with_own(_with_own(self.sam, "mask_decoder"), "prompt_encoder")
+        own = copy.deepcopy(changed.sam.mask_decoder).float()
+        changed.sam._modules["mask_decoder"] = own
+        changed.execution = changed.execution.with_speed()
+        changed.dtype = torch.float32
+        return changed
+
     def on(self, device: torch.device | str) -> PromptableSam:
         """See `Promptable.on`."""
         target = torch.device(device)

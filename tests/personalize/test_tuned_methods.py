@@ -177,6 +177,30 @@ def test_what_can_be_combined(
         assert on.course.losses != off.course.losses
 
 
+@pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "mask_weights_3"])
+def test_the_frozen_decoder_refines(
+    name: str, sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding]
+) -> None:
+    first, every = (
+        build(name, sam, lr=0.05, tuned_passes=passes).fit(reference) for passes in ("first", "all")
+    )
+    batch, mine = first.trace(embeddings[1])
+    _, other = every.trace(embeddings[1])
+    assert torch.equal(mine.passes[0].logits, other.passes[0].logits)
+    assert not torch.equal(mine.passes[1].logits, other.passes[1].logits)
+    # The first pass's mask in the untuned model's own second pass.
+    points = batch.points * np.asarray(embeddings[1].scale)
+    with torch.inference_mode():
+        logits, scores = sam.decode_tensors(
+            batch.features,
+            torch.as_tensor(points, dtype=torch.float32),
+            torch.as_tensor(batch.labels, dtype=torch.float32)[None],
+            masks=mine.passes[0].logits[:, None],
+        )
+    best = 1 + int(scores[0, 1:].argmax())
+    torch.testing.assert_close(logits[0, best], mine.passes[1].logits[0], atol=1e-4, rtol=1e-4)
+
+
 @TABLE
 def test_several_references_and_negatives(
     name: str, sam: PromptableSam, photos: list[Array], reference: Reference
@@ -349,3 +373,27 @@ def test_a_tuned_decoder_shares_the_weights(sam: PromptableSam, reference: Refer
     pairs = zip(own.parameters(), sam.sam.mask_decoder.parameters(), strict=True)
     assert all(a.data_ptr() == b.data_ptr() for a, b in pairs)
     assert isinstance(own, nn.Module) and not any(one.requires_grad for one in own.parameters())
+
+
+def test_gradients_are_taken_in_full_precision(reference: Reference) -> None:
+    coarse = load_sam(small_sam(192), dtype="bfloat16")
+    method = build("lora", coarse, views=0).fit(reference)
+    assert coarse.sam.mask_decoder.iou_token.weight.dtype == torch.bfloat16
+    first, *_, last = method.course.losses
+    assert sum(last[1:]) < sum(first[1:])
+    assert {one.dtype for one in method.tuned_part().parameters()} == {torch.float32}
+    (found,) = method.predict([reference.photo])
+    assert found.mask.shape == reference.size
+    own = load_sam(small_sam(192), dtype="float32")
+    exact = build("lora", own, views=0).fit(reference)
+    assert method.course.losses[-1][1:] == pytest.approx(exact.course.losses[-1][1:], abs=0.02)
+
+
+def test_the_devices_own_passes_do_not_skip_the_part(
+    sam: PromptableSam, reference: Reference
+) -> None:
+    """What decodes by the model itself has to leave a tuned method alone, on any device."""
+    stepped = sam.with_speed(passes=True)
+    assert PerSAM(stepped).in_steps
+    for name in PARAMETERS:
+        assert not build(name, stepped).in_steps

@@ -123,7 +123,7 @@ class _Tuner:
         self.sam = sam
         self.part = part
         self.schedule = schedule
-        self.model = part.decoder(sam.frozen())
+        self.model = part.decoder(sam.in_full_precision())
         self.at_once = _AT_ONCE.get(sam.device.type, 4)
         self.decoded: dict[int, list[Tensor]] = {}
 

@@ -30,6 +30,10 @@ TUNED = "tuned."
 
 _STEP_WITHOUT_DECODER = 0.005  # seconds
 
+TunedPasses = Annotated[
+    Literal["first", "all"],
+    Option("passes that decode with what was tuned; the frozen decoder refines after the first"),
+]
 Self = TypeVar("Self", bound="TunedMethod")
 
 Steps = Annotated[
@@ -86,6 +90,7 @@ class TunedMethod(CascadeMethod):
             takes all steps.
         resolution: "low", the loss is taken at the logits' resolution; "original", at the photo's.
         seed: of the part's first values and of the views.
+        tuned_passes: which passes decode with the part, the "first" or "all".
         options: as in `PerSAM`.
 
     Raises:
@@ -107,9 +112,17 @@ class TunedMethod(CascadeMethod):
         views: Views = 4,
         resolution: Resolution = "low",
         seed: Seed = 0,
+        tuned_passes: TunedPasses = "first",
         **options: Any,
     ) -> None:
-        given = {"steps": steps, "lr": lr, "views": views, "resolution": resolution, "seed": seed}
+        given = {
+            "steps": steps,
+            "lr": lr,
+            "views": views,
+            "resolution": resolution,
+            "seed": seed,
+            "tuned_passes": tuned_passes,
+        }
         check_values(self.options(), given)
         super().__init__(sam, mode, **options)
         if not isinstance(self.sam, PromptableSam):
@@ -122,6 +135,7 @@ class TunedMethod(CascadeMethod):
         self.views = int(views)
         self.resolution = resolution
         self.seed = int(seed)
+        self.tuned_passes = tuned_passes
         self._decoder: tuple[FittedState, Promptable, Part] | None = None
 
     @abstractmethod
@@ -172,13 +186,14 @@ class TunedMethod(CascadeMethod):
         return remember(replace(state, more={**state.more, **values}), course)
 
     def decoder(self) -> Promptable:
-        """The model as it decodes with the tuned part in the first pass.
+        """The model as it decodes with the tuned part, by default in the first pass alone.
 
-        The refinement is the frozen decoder's: it was trained to mend any mask, and the part was
-        tuned to one photo. On both albums that is better than the part in all passes
-        (`benchmarks/TUNING.md`).
+        The frozen decoder was trained to mend any mask, and the part was tuned to one photo: on
+        both albums the frozen one refines better (`benchmarks/TUNING.md`).
         """
         tuned = self._tuned()[1]
+        if self.tuned_passes == "all":
+            return tuned
 
         def decode(*given: Any, **named: Any) -> tuple[Tensor, Tensor]:
             model = tuned if named.get("masks") is None else self.sam

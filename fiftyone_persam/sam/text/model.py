@@ -112,6 +112,7 @@ class TextSam(PromptableSam):
             self.checkpoint_sha256,
             self._encoder_sha256,
         )
+        moved.execution = self.execution.with_speed()
         moved = moved.with_features(self.features)  # type: ignore[assignment]
         for adapter in self.adapters:
             own = copy.deepcopy(adapter)
