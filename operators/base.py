@@ -13,6 +13,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 from fiftyone.operators.executor import ExecutionContext, ExecutionError
 
+from fiftyone_persam.curation.checks import as_plain
 from fiftyone_persam.curation.fiftyone_api import root_dataset, serialized_view
 from fiftyone_persam.errors import PersamError
 
@@ -166,7 +167,7 @@ class PersamOperator(foo.Operator):
             ctx["view"] = collection
         elif collection is not None:
             ctx["dataset"] = collection
-        given = {key: value for key, value in params.items() if value is not None}
+        given = {key: as_plain(value) for key, value in params.items() if value is not None}
         try:
             execution = foo.execute_operator(
                 self.uri, ctx, params=given, request_delegation=delegate

@@ -222,6 +222,23 @@ def with_retries(action: Callable[[], T]) -> T:
             pause = min(2 * pause, 10.0)
 
 
+def surviving(action: Callable[[], T]) -> T:
+    """Do something that can be repeated, until all of it is on the database's disk.
+
+    A database that is killed forgets what it has acknowledged just before. Where it died meanwhile,
+    all is done once more: nobody can tell which of the steps it has forgotten.
+
+    Raises:
+        PersamError: it stayed away.
+    """
+    while True:
+        began = with_retries(fiftyone_api.database_process)
+        done = with_retries(action)
+        make_durable()
+        if with_retries(fiftyone_api.database_process) == began:
+            return done
+
+
 def root(samples: Any) -> Any:
     """The dataset behind a dataset or view, as it is in the database by now.
 

@@ -237,6 +237,21 @@ def store_collection() -> Any:
     return odm.get_db_conn()["execution_store"]
 
 
+def rename_values(dataset: Any, renamed: Mapping[str, str]) -> None:
+    """Move the values of fields of all samples to other names, where they are not moved yet."""
+    # 1.22.1: `_sample_collection`. Without it values are lost where a database died while FiftyOne
+    # renamed their fields.
+    if renamed:
+        anywhere = {"$or": [{name: {"$exists": True}} for name in renamed]}
+        dataset._sample_collection.update_many(anywhere, {"$rename": dict(renamed)})
+
+
+def database_process() -> Any:
+    """Tells one process of the database from the next, which was started after it had died."""
+    # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented.
+    return odm.get_db_conn().command("hello").get("topologyVersion", {}).get("processId")
+
+
 def dataset_name(identity: str) -> str | None:
     """What the dataset with this id is called now; None if it is gone."""
     # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented. Without it every dataset

@@ -1,6 +1,6 @@
 """A process killed before each thing it does to the database and to files, operation by operation.
 
-    python -m tests.curation.kills [OPERATION ...] [--every K] [--from N]
+    python -m tests.curation.kills [OPERATION ...] [--every K] [--first N] [--after]
 
 A child, forked from a process that has imported everything, kills itself before its n-th write
 command or file operation, for every n. Then somebody looks at the dataset's runs, as any next call
@@ -85,6 +85,27 @@ def _overwrite_or_resume(dataset: Any, folder: Path) -> None:
     (_overwrite if done else _resume)(dataset, folder)
 
 
+def _tried(dataset: Any, folder: Path) -> None:
+    """A run of a model that can be tried again, of which one mask is to be the next reference."""
+    settings = {"method": "persam", "out_field": "x", "mask_storage": "file"}
+    fp.segment(
+        dataset, dataset.first(), model="sam_lite", presence_threshold=0, progress=False, **settings
+    )
+    fp.curation.set_review(dataset.limit(1), "x", "accepted")
+
+
+def _again(dataset: Any, folder: Path) -> None:
+    fp.curation.segment_again(dataset, "x", dataset.last(), label_field="x", progress=False)
+
+
+def _again_or_resume(dataset: Any, folder: Path) -> None:
+    run = fp.load_run(dataset, "x")
+    if run.state != "done":
+        fp.resume_run(dataset, "x", progress=False)
+    elif len(run.record.references) == 1:
+        _again(dataset, folder)
+
+
 def _evaluate(dataset: Any, folder: Path) -> None:
     fp.evaluate(dataset, "x", eval_key="scores", progress=False)
 
@@ -150,6 +171,7 @@ OPERATIONS: dict[str, Operation] = {
     "segment": Operation(lambda d, f: None, _segment, _segment_or_resume, whole=False),
     "resume": Operation(_interrupted, _resume, _resume, whole=False),
     "overwrite": Operation(_segmented, _overwrite, _overwrite_or_resume, whole=False),
+    "again": Operation(_tried, _again, _again_or_resume, whole=False),
     "rename": Operation(_segmented, lambda d, f: fp.rename_run(d, "x", "y") and None),
     "delete": Operation(_segmented, lambda d, f: fp.delete_run(d, "x")),
     "evaluate": Operation(_segmented, _evaluate_anew),
@@ -164,10 +186,12 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def killed_job(name: str, operation: str, folder: str, n: int | None, report: str | None) -> None:
-    """The child: does it, and kills itself before the n-th thing it does."""
+def killed_job(
+    name: str, operation: str, folder: str, after: bool, n: int | None, report: str | None
+) -> None:
+    """The child: does it, and kills itself before the n-th thing it does, or after a write too."""
     dataset = fo.load_dataset(name)
-    jobs.light(n, [folder, fo.config.default_dataset_dir], before_only=True)
+    jobs.light(n, [folder, fo.config.default_dataset_dir], before_only=not after)
     OPERATIONS[operation].act(dataset, Path(folder))
     if report is not None:
         Path(report).write_text(json.dumps(jobs.FUSE.count))
@@ -357,9 +381,25 @@ class Report:
 
 
 def kill_everywhere(
-    name: str, folder: Path, every: int = 1, first: int = 1, log: Callable[[str], Any] = print
+    name: str,
+    folder: Path,
+    every: int = 1,
+    first: int = 1,
+    log: Callable[[str], Any] = print,
+    after: bool = False,
+    most: int | None = None,
 ) -> Report:
-    """Kill an operation before every ``every``-th thing it does, and look at what is left."""
+    """Kill an operation before every ``every``-th thing it does, and look at what is left.
+
+    Args:
+        name: one of `OPERATIONS`.
+        folder: an empty one.
+        every: of so many points one is tried.
+        first: the first of them; those of ``most`` begin at another one each time instead.
+        log: told of what was left.
+        after: kill after each write of the database too, when it was carried out.
+        most: try so many points, spread evenly.
+    """
     operation = OPERATIONS[name]
     world = World(folder)
     try:
@@ -367,14 +407,18 @@ def kill_everywhere(
         world.keep()
         before = world.picture()
         count = folder / "count.json"
-        start = (jobs.start, killed_job, world.dataset.name, name, str(world.folder))
+        start = (jobs.start, killed_job, world.dataset.name, name, str(world.folder), after)
         code = jobs.finish(start[0](*start[1:], None, str(count)))
         if code:
             raise AssertionError(f"{name} ended with {code} though nobody killed it")
         world.dataset.reload()
         after = world.picture()
         report = Report(name, json.loads(count.read_text()))
-        for n in range(first, report.points + 1, every):
+        points = range(first, report.points + 1, every)
+        if most is not None:
+            every = max(1, report.points // most)
+            points = range(1 + (first - 1) % every, report.points + 1, every)[:most]
+        for n in points:
             world.put_back()
             code = jobs.finish(start[0](*start[1:], n, None))
             report.tried.append(n)
@@ -413,12 +457,15 @@ def main(given: Iterable[str] | None = None) -> int:
     parser.add_argument("operations", nargs="*", default=list(OPERATIONS))
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--after", action="store_true", help="after each write of the database too")
     arguments = parser.parse_args(None if given is None else list(given))
     reports = []
     for name in arguments.operations:
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
-            report = kill_everywhere(name, Path(folder), arguments.every, arguments.first)
+            report = kill_everywhere(
+                name, Path(folder), arguments.every, arguments.first, after=arguments.after
+            )
             print(f"{report}, {time.monotonic() - started:.0f} s", flush=True)
             reports.append(report)
     print(

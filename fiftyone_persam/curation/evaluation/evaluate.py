@@ -149,11 +149,11 @@ def _store(
         }
         journal.begin(dataset, key, "evaluate", details, [lease])
         try:
-            results = database.with_retries(lambda: write(aside, details["results"]))
+            results = database.surviving(lambda: write(aside, details["results"]))
             details["whole"] = True
             journal.begin(dataset, key, "evaluate", details, [lease])
         finally:
-            database.with_retries(lambda: _finish(dataset, details))
+            database.surviving(lambda: _finish(dataset, details))
             journal.end(dataset, key, "evaluate")
     results.rename(key)
     return results

@@ -13,7 +13,7 @@ import numpy as np
 from ...engine.writing import MASK_VALUE
 from ...errors import PersamError, RunConflictError
 from ..checks import check_field_name, check_states, check_switches, check_text
-from ..database import photos_of, with_retries, write_samples
+from ..database import photos_of, surviving, write_samples
 from ..fiftyone_api import new_field
 from ..labels.masks import shown_mask
 from ..labels.pixels import found_object
@@ -123,14 +123,17 @@ def promote(
     replaced = _batches(dataset, label_field, [*chosen.ids, *withdrawn], target)
     with promoting(dataset, label_field, files, replaced):
         copies = {i: files.copy(i, source) for i, source in sources.items()}
-        if withdrawn:
+
+        def write() -> None:
             write_samples(dataset, {i: {label_field: v} for i, v in withdrawn.items()})
-        if chosen.ids:
-            _declare(dataset, label_field, target)
-            if target is fo.Segmentation and targets:
-                name_values(dataset, label_field, targets)
-        for values in written.chunks(copies):
-            with_retries(lambda values=values: write_samples(dataset, values))  # type: ignore[misc]
+            if chosen.ids:
+                _declare(dataset, label_field, target)
+                if target is fo.Segmentation and targets:
+                    name_values(dataset, label_field, targets)
+            for values in written.chunks(copies):
+                write_samples(dataset, values)
+
+        surviving(write)
     return result
 
 

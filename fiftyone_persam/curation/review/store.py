@@ -80,12 +80,13 @@ def change_review(
         changed = change(record)
         if changed is None or changed == record:
             return
-        done = (
-            store.set_if_absent(run, changed)
-            if stored is None
-            else store.compare_and_set(run, stored, changed)
-        )
-        if done:
+
+        def put(stored: Any = stored, changed: Any = changed) -> bool:
+            if stored is None:
+                return bool(store.set_if_absent(run, changed))
+            return bool(store.compare_and_set(run, stored, changed))
+
+        if with_retries(put):
             make_durable()
             return
 

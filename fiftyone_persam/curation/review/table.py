@@ -139,8 +139,8 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
         states[done.isin(queries.columns(everybody, (), queries.done(run), low))] = ABSENT
     for state, query in (
         (FAILED, queries.failed(run)),  # and somebody has drawn a mask since
-        (ACCEPTED, {review_field(run): ACCEPTED}),
-        (REJECTED, {review_field(run): REJECTED}),
+        (ACCEPTED, queries.decided(dataset, run, ACCEPTED)),
+        (REJECTED, queries.decided(dataset, run, REJECTED)),
     ):
         states[done.isin(queries.columns(everybody, (), queries.done(run), query))] = state
     # Whatever was said of a photo without a mask: there is none to be right or wrong.
@@ -173,12 +173,13 @@ def recount(dataset: Any, run: str, before: ReviewCounts) -> ReviewCounts:
 
 def _counts(dataset: Any, run: str, segmented: int) -> ReviewCounts:
     photos, done = photos_of(dataset), queries.done(run)
-    open_, with_error = queries.undecided(run), queries.failed(run)
+    open_, with_error = queries.undecided(dataset, run), queries.failed(run)
     below = low_presence(dataset, run, presence_threshold(dataset, run))
     accepted, rejected = (
-        queries.count(photos, done, {review_field(run): state}) for state in (ACCEPTED, REJECTED)
+        queries.count(photos, done, queries.decided(dataset, run, state))
+        for state in (ACCEPTED, REJECTED)
     )
-    absent = queries.count(photos, queries.open_to_threshold(run), below)
+    absent = queries.count(photos, queries.open_to_threshold(dataset, run), below)
     drawn = queries.count(photos, done, open_, with_error)
     failed = queries.count(photos, queries.without_mask(run), with_error)
     todo = segmented - accepted - rejected - absent - drawn

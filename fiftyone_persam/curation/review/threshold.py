@@ -33,7 +33,8 @@ def _between(collection: Collection, run: str, one: float, other: float) -> int:
     """How many photos that nobody has decided about are absent at one threshold only."""
     low, high = sorted((one, other))
     crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
-    return queries.count(photos_of(collection), queries.open_to_threshold(run), crossed)
+    open_ = queries.open_to_threshold(root_dataset(collection), run)
+    return queries.count(photos_of(collection), open_, crossed)
 
 
 def set_presence_threshold(collection: Collection, run: str, threshold: float) -> int:
@@ -126,7 +127,7 @@ class _Moved:
 
 def _moved(dataset: Any, run: str, previous: float, threshold: float) -> _Moved:
     fields, photos = read_fields(dataset, run), photos_of(dataset)
-    open_, below = queries.open_to_threshold(run), queries.below(run, threshold)
+    open_, below = queries.open_to_threshold(dataset, run), queries.below(run, threshold)
     kept = f"{fields.masks or fields.instances}{WITHHELD}._cls"
     return _Moved(
         gone=queries.ids(photos, open_, below, {kept: None}),

@@ -33,7 +33,7 @@ def align_masks(dataset: Any, run: str) -> None:
     below = queries.below(run, presence_threshold(dataset, run))
     names = [f"{name}{WITHHELD}._cls" for name in (fields.masks, fields.instances) if name]
     # Of photos that somebody has decided about, the mask that was looked at stays.
-    open_ = queries.open_to_threshold(run)
+    open_ = queries.open_to_threshold(dataset, run)
     hide = queries.ids(photos, open_, below, dict.fromkeys(names))
     waiting = {"$or": [{name: queries.TEXT} for name in names]}
     show = queries.ids(photos, open_, {"$nor": [below]}, waiting)

@@ -35,6 +35,7 @@ _HOMES = {
     "rename": "lifecycle",
     "overwrite": "segmentation.execution",
     "results": "segmentation.execution",
+    "again": "segmentation.again",
     "threshold": "review.threshold",
     "review": "review.decisions",
     "evaluate": "evaluation.evaluate",
@@ -62,7 +63,7 @@ def carry_out(
         What the operation's function returns.
     """
     begin(dataset, name, operation, details, leases)
-    done = _function(operation)(dataset, details)
+    done = _do(dataset, operation, details)
     end(dataset, name, operation)
     return done
 
@@ -100,7 +101,8 @@ def settle(dataset: Any) -> None:
     if any(e["store_name"] == LEASES and not is_live(e["value"]) for e in entries):
         with_retries(lambda: clear_dead(dataset))
     intents = [e["value"] for e in entries if e["store_name"] == STORE]
-    for intent in sorted(intents, key=lambda i: float(i["time"])):
+    # Another try at a run goes by what its run has come to, so that is settled first.
+    for intent in sorted(intents, key=lambda i: (i["operation"] == "again", float(i["time"]))):
         try:
             _finish(dataset, intent)
         except RunConflictError:
@@ -122,8 +124,16 @@ def _finish(dataset: Any, intent: dict[str, Any]) -> None:
         if _store(dataset).get(_key(name, operation)) != intent:
             return  # done by somebody else meanwhile
         database.refresh(dataset)
-        _function(operation)(dataset, intent["details"])
+        _do(dataset, operation, intent["details"])
         end(dataset, name, operation)
+
+
+def _do(dataset: Any, operation: str, details: dict[str, Any]) -> Any:
+    def act() -> Any:
+        database.refresh_if_changed(dataset)  # the database may have forgotten what is in memory
+        return _function(operation)(dataset, details)
+
+    return database.surviving(act)
 
 
 def _function(operation: str) -> Finish:

@@ -19,6 +19,7 @@ import fiftyone.operators as foo
 import psutil
 
 from ...errors import RunConflictError
+from ..database import with_retries
 from ..fiftyone_api import dataset_id
 
 logger = logging.getLogger(__name__)
@@ -57,12 +58,14 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
-        store = _store(self._dataset_id)
+        store = with_retries(lambda: _store(self._dataset_id))
         deadline = time.monotonic() + self._wait
-        while not store.set_if_absent(self.run, self._value):
-            holder = store.get(self.run)
+        while not with_retries(lambda: store.set_if_absent(self.run, self._value)):
+            holder = with_retries(lambda: store.get(self.run))
             if holder is None:
                 continue  # given back in this moment
+            if holder["token"] == self._value["token"]:
+                break  # stored before the database went away
             if is_live(holder):
                 if time.monotonic() < deadline:
                     time.sleep(PAUSE)
@@ -77,7 +80,7 @@ class Lease:
                     f"{what} of dataset {self._dataset_name!r} is being written by "
                     f"process {holder['pid']} on {holder['host']}: {advice}"
                 )
-            if store.compare_and_set(self.run, holder, self._value):
+            if with_retries(lambda h=holder: store.compare_and_set(self.run, h, self._value)):  # type: ignore[misc]
                 break
         self._thread = threading.Thread(target=self._renew, name="persam-lease", daemon=True)
         self._thread.start()

@@ -61,14 +61,24 @@ def below(run: str, threshold: float) -> dict[str, Any]:
     return {f"{run}_presence": {"$gte": LOWEST, "$lt": threshold}}
 
 
-def undecided(run: str) -> dict[str, Any]:
-    """Photos that nobody has accepted or rejected."""
-    return {f"{run}_review": {"$nin": ["accepted", "rejected"]}}
+def decided(dataset: Any, run: str, decision: str) -> dict[str, Any]:
+    """Photos that somebody has accepted, or rejected.
+
+    Before anybody has, there is no such field: the index does not have it, so nobody asks for it.
+    """
+    field = f"{run}_review"
+    return {field: decision} if dataset.has_field(field) else {"_id": None}
 
 
-def open_to_threshold(run: str) -> dict[str, Any]:
+def undecided(dataset: Any, run: str) -> dict[str, Any]:
+    """Photos that nobody has accepted or rejected; see `decided`."""
+    field = f"{run}_review"
+    return {field: {"$nin": ["accepted", "rejected"]}} if dataset.has_field(field) else {}
+
+
+def open_to_threshold(dataset: Any, run: str) -> dict[str, Any]:
     """Photos whose state the threshold decides: with a mask, and nothing said about them."""
-    return {**done(run), **undecided(run), f"{run}_error": None}
+    return {**done(run), **undecided(dataset, run), f"{run}_error": None}
 
 
 def some(sample_ids: Sequence[str]) -> dict[str, Any]:

@@ -99,6 +99,9 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
     def rename() -> None:
         if mapping := {old: new for old, new in renamed.items() if dataset.has_field(old)}:
             dataset.rename_sample_fields(mapping)
+        # A database that died in between may know the new names, and have the values under the old.
+        left = {old: new for old, new in renamed.items() if dataset.has_field(new)}
+        fiftyone_api.rename_values(dataset, left)
         schemas = dict(dataset.label_schemas or {})
         if any(name in renamed for name in schemas):
             active = [renamed.get(name, name) for name in dataset.active_label_schemas or []]

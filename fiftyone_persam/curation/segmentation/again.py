@@ -12,8 +12,10 @@ from ..labels.references import resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
 from ..review.table import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table
-from ..runs.loading import Run, load_run
-from ..runs.naming import require
+from ..runs import journal
+from ..runs.lease import Lease
+from ..runs.loading import Run
+from ..runs.naming import require, run_names
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record
 from .phrases import find_phrases, has_phrase
@@ -101,7 +103,8 @@ def segment_again(
     parameters = record.parameters
     for mark in marks:
         mark.write()
-    try:
+
+    def again() -> Run:
         return segment(
             selected(dataset, redo),
             reference=references,
@@ -115,11 +118,34 @@ def segment_again(
             **{name: getattr(parameters, name) for name in _KEPT},
             **parameters.options,
         )
-    finally:
-        # Also after a run that was stopped; one that was refused has left the references alone.
-        learnt = {one.sample_id for one in load_run(dataset, run).record.references}
-        if good and good <= learnt:
+
+    if not good:
+        return again()
+    lease = f"*again {run}*"
+    details = {"run": run, "good": sorted(good)}
+    with Lease(dataset, lease, what=f"another try of run {run!r}"):
+        # Written down first: the masks that were learnt from count as accepted, whatever happens.
+        journal.begin(dataset, run, "again", details, [lease])
+        try:
+            return again()
+        finally:
+            _finish(dataset, details)
+            journal.end(dataset, run, "again")
+
+
+def _finish(dataset: Any, details: dict[str, Any]) -> None:
+    """Accept the masks that a run has learnt from; one that was refused has not learnt from them.
+
+    Also after a run that was stopped.
+    """
+    run, good = details["run"], set(details["good"])
+    if run in run_names(dataset):
+        learnt = {one.sample_id for one in read_record(dataset, run).references}
+        if good <= learnt:
             set_review(dataset, run, ACCEPTED, good)
+
+
+FINISH = {"again": _finish}
 
 
 # Settings of a run that another try keeps; `segment` takes them under the same names.
