@@ -16,6 +16,7 @@ import fiftyone_persam as fp
 from fiftyone_persam import curation
 from fiftyone_persam.curation import database
 from fiftyone_persam.engine import DiskCache, MemoryCache
+from fiftyone_persam.errors import PersamError
 
 from .discs import Make, make_photos, tiny_sam
 
@@ -174,3 +175,11 @@ def test_a_reference_of_a_filtered_view(dataset: Make, tmp_path: Path, field: st
     ):
         assert Path(one).read_bytes() == Path(other).read_bytes()
     assert whole.record.references == run.record.references
+
+
+def test_a_view_that_cannot_be_looked_through(photos: fo.Dataset) -> None:
+    photos.first()["dots"] = fo.Keypoint(points=[[0.3, 0.5]])
+    view = photos.filter_keypoints("dots", labels=["nose"])  # without a skeleton
+    with pytest.raises(PersamError, match=r"cannot be looked through .*skeleton.*: give another"):
+        run_on(photos, "y", reference=view, label_field="dots")
+    photos.delete_sample_field("dots")

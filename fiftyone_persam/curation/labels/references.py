@@ -208,7 +208,7 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
     elif isinstance(reference, (str, ObjectId)):
         yield _by_id(dataset, str(reference)), None
     elif isinstance(reference, fo.core.collections.SampleCollection):
-        yield from ((sample, None) for sample in _labelled(reference))
+        yield from ((sample, None) for sample in _look_through(_labelled(reference)))
     elif _is_pair(dataset, reference):
         for choice in _choices(dataset, reference[0]):
             if isinstance(choice, (SampleReference, PhraseReference)):
@@ -231,6 +231,17 @@ def _labelled(samples: Any) -> Any:
         return samples
     whole = within_limits(with_all_fields(samples))
     return whole.flatten() if is_grouped_by_field(whole) else whole
+
+
+def _look_through(samples: Any) -> Iterator[Any]:
+    """The samples of a view, which may have a stage that FiftyOne cannot carry out."""
+    try:
+        yield from samples
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise BadReferenceError(
+            f"the reference's view cannot be looked through ({reason}): give another view"
+        ) from None
 
 
 def _is_pair(dataset: Any, reference: Any) -> bool:
