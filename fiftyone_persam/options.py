@@ -207,6 +207,14 @@ def _option(name: str, hint: Any, default: Any) -> Option:
     return replace(said, name=name, kind=kind, default=default, choices=choices, optional=optional)
 
 
+def as_plain(value: Any) -> Any:
+    """Python's own number, text or truth value for one of NumPy's or torch's, also in an array.
+
+    These look and count alike, but neither the database nor JSON takes them.
+    """
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
 def _is_switch(value: object) -> bool:
     if isinstance(value, bool):
         return True

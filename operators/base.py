@@ -13,6 +13,7 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 from fiftyone.operators.executor import ExecutionContext, ExecutionError
 
+from fiftyone_persam.curation.checks import as_plain
 from fiftyone_persam.curation.fiftyone_api import root_dataset, serialized_view
 from fiftyone_persam.errors import PersamError
 
@@ -166,7 +167,7 @@ class PersamOperator(foo.Operator):
             ctx["view"] = collection
         elif collection is not None:
             ctx["dataset"] = collection
-        given = {key: value for key, value in params.items() if value is not None}
+        given = {key: as_plain(value) for key, value in params.items() if value is not None}
         try:
             execution = foo.execute_operator(
                 self.uri, ctx, params=given, request_delegation=delegate
@@ -237,13 +238,17 @@ def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
     inputs.view(name, (types.Warning if warning else types.Notice)(label=text))
 
 
-def narrow_table() -> Any:
-    """A table that fits beside the grid and into a form: by default one is 650 pixels wide."""
+def narrow_table(long: int = 0) -> Any:
+    """A table that fits beside the grid and into a form: by default one is 650 pixels wide.
+
+    Args:
+        long: which column, from 1, has paths that may be broken anywhere; 0 for none
+    """
     # Paths are broken anywhere, else they push the next column out of sight.
     table = {
         "minWidth": 0,
         "& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"},
-        "& td.MuiTableCell-root:not(:first-of-type)": {"overflowWrap": "anywhere"},
+        f"& td.MuiTableCell-root:nth-of-type({long})": {"overflowWrap": "anywhere"},
     }
     return types.TableView(componentsProps={"table": {"sx": table}})
 

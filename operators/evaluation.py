@@ -8,7 +8,16 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 from fiftyone.operators.constants import ViewTarget
 
-from .base import Context, PersamOperator, choose, narrow_table, notice, refuse, show_fields
+from .base import (
+    Context,
+    PersamOperator,
+    choose,
+    counted,
+    narrow_table,
+    notice,
+    refuse,
+    show_fields,
+)
 from .runs import run_names
 from .segment import plain_metrics
 from .streaming import Progress
@@ -126,10 +135,13 @@ class CompareRuns(PersamOperator):
     description = "Show where the masks of two runs disagree, strongest disagreement first"
     icon = "compare"
     delegable = False
+    view_target = True
     submit = "Compare"
 
     def form(self, ctx: Context, inputs: Any) -> None:
-        """Two runs, ground truth, order."""
+        """Two runs, ground truth, order, photos."""
+        from fiftyone_persam.curation.database import photos_of
+
         names = run_names(ctx.dataset)
         if len(names) < 2:
             refuse(inputs, "Two runs are needed.", "Segment once more under another name.")
@@ -150,7 +162,11 @@ class CompareRuns(PersamOperator):
                 label="Begin where the second run is better, end where it is worse",
                 description="Off: strongest disagreement first",
             )
-        notice(inputs, "what", "The grid will show the photos in that order, with both masks on.")
+        second = ctx.params.get("run_b") if ctx.params.get("run_b") in rest else rest[-1]
+        compared = len(photos_of(chosen_samples(ctx)).exists(first).exists(second))
+        text = f"{counted(compared)} of both runs. The grid will show them in that order, with "
+        notice(inputs, "what", f"{text}both masks on.")
+        inputs.view_target(ctx, action_description="Compare", default_target="CURRENT_VIEW")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Compare, and write the agreement into a field."""
@@ -158,7 +174,7 @@ class CompareRuns(PersamOperator):
 
         run_a, run_b = ctx.params["run_a"], ctx.params["run_b"]
         comparison = compare_runs(
-            ctx.dataset,
+            chosen_samples(ctx),
             run_a,
             run_b,
             gt_field=ctx.params.get("gt_field") or None,

@@ -9,6 +9,7 @@ import fiftyone.operators.types as types
 from .base import (
     Context,
     PersamOperator,
+    counted,
     from_app,
     missing_packages,
     narrow_table,
@@ -16,6 +17,7 @@ from .base import (
     refuse,
     show_fields,
 )
+from .evaluation import chosen_samples
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
@@ -71,6 +73,7 @@ class ShowFailures(PersamOperator):
     label = "Show failed photos"
     description = "The photos that a run could not segment, with the reason for each"
     icon = "report_problem"
+    view_target = True
     risk = types.RiskLevel.LOW
 
     def form(self, ctx: Context, inputs: Any) -> None:
@@ -78,15 +81,22 @@ class ShowFailures(PersamOperator):
         from fiftyone_persam.curation.review.table import review_counts
 
         run = choose_run(ctx, inputs)
-        if run is not None and not review_counts(ctx.dataset, run).failed:
-            refuse(inputs, f"No photo failed in run {run!r}.")
+        if run is None:
+            return
+        if failed := review_counts(chosen_samples(ctx), run).failed:
+            notice(inputs, "amount", f"{counted(failed)} failed.")
+        else:
+            elsewhere = review_counts(ctx.dataset, run).failed
+            more = f" here; {counted(elsewhere)} failed in other views" if elsewhere else ""
+            refuse(inputs, f"No photo failed in run {run!r}{more}.")
+        inputs.view_target(ctx, action_description="Show", default_target="CURRENT_VIEW")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """One row per photo."""
         from fiftyone_persam.curation.review.table import FAILED, review_view
 
         run = ctx.params["run"]
-        view = review_view(ctx.dataset, run, FAILED)
+        view = review_view(chosen_samples(ctx), run, FAILED)
         ids, paths, errors = view.values(["id", "filepath", f"{run}_error"])
         rows = [
             {"photo": path.rsplit("/", 1)[-1], "reason": error, "id": i}
@@ -103,7 +113,7 @@ class ShowFailures(PersamOperator):
 
     def resolve_output(self, ctx: Context) -> Any:
         """A table."""
-        return _table("failures", "Failed photos", "photo", "reason")
+        return _table("failures", "Failed photos", "photo", "reason", long=2)
 
     def __call__(self, sample_collection: Any, run: str) -> Any:
         """The failed photos of ``run``, with reasons."""
@@ -346,7 +356,7 @@ class Doctor(PersamOperator):
 
     def resolve_output(self, ctx: Context) -> Any:
         """A table."""
-        return _table("checks", "Checks", "check", "result", "advice")
+        return _table("checks", "Checks", "check", "result", "advice", long=2)
 
     def __call__(self) -> Any:
         """Check this machine."""
@@ -378,10 +388,10 @@ def going_on(ctx: Context) -> dict[str, str]:
     return {run: f"{run}: {e['label']}" for run, e in ProgressStore(ctx.dataset).running().items()}
 
 
-def _table(name: str, label: str, *columns: str) -> Any:
+def _table(name: str, label: str, *columns: str, long: int = 0) -> Any:
     outputs = types.Object()
     rows = types.Object()
-    view = narrow_table()
+    view = narrow_table(long)
     for column in columns:
         rows.str(column, label=column.capitalize())
         view.add_column(column, label=column.capitalize())

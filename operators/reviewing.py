@@ -6,7 +6,8 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, notice, refuse, show_fields
+from .base import Context, PersamOperator, counted, notice, refuse, show_fields
+from .evaluation import chosen_samples
 from .runs import choose_run
 from .streaming import Progress
 
@@ -50,7 +51,9 @@ class _Decide(PersamOperator):
 
     def __call__(self, sample_collection: Any, run: str, ids: list[str] | None = None) -> Any:
         """Decide about photos of a run; default: all of the given view."""
-        chosen = list(ids) if ids is not None else sample_collection.values("id")
+        from fiftyone_persam.curation.checks import list_of_ids
+
+        chosen = list_of_ids(sample_collection if ids is None else ids)
         return self.call(sample_collection, run=run, ids=chosen)
 
 
@@ -167,11 +170,18 @@ class EditMask(PersamOperator):
     label = "Edit masks by hand"
     description = "Offer a run's masks to the App's Annotate tools, as Detections"
     icon = "draw"
+    view_target = True
 
     def form(self, ctx: Context, inputs: Any) -> None:
-        """The run, and what will happen."""
+        """The run, the photos, and what will happen."""
+        from fiftyone_persam.curation.review.table import review_counts
+
         run = choose_run(ctx, inputs)
         if run is not None:
+            ids = ctx.params.get("ids")
+            amount = len(ids) if ids else review_counts(chosen_samples(ctx), run).total
+            notice(inputs, "amount", f"{counted(amount)}.")
+            inputs.view_target(ctx, action_description="Edit", default_target="CURRENT_VIEW")
             notice(
                 inputs,
                 "how",
@@ -184,7 +194,8 @@ class EditMask(PersamOperator):
         """Prepare the field."""
         from fiftyone_persam.curation.review.editing import make_editable
 
-        return {"field": make_editable(ctx.dataset, ctx.params["run"], ctx.params.get("ids"))}
+        run, ids = ctx.params["run"], ctx.params.get("ids")
+        return {"field": make_editable(ctx.dataset if ids else chosen_samples(ctx), run, ids)}
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the field that can be edited."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Set, ValuesView
 from typing import Any
 
 import fiftyone.operators.types as types
+from bson import ObjectId
 from fiftyone.core.collections import SampleCollection
 
 from fiftyone_persam.errors import BadReferenceError
@@ -203,7 +205,7 @@ class SegmentFromReference(PersamOperator):
             overwrite: do these photos of a run of this name again
             options: of the method, see :func:`fiftyone_persam.list_methods`
         """
-        reference, phrase = _without_words(reference)
+        reference, phrase = _without_words(_listed(reference))
         chosen: dict[str, Any]
         if reference is None:
             chosen = {"scope": SAID}
@@ -258,14 +260,30 @@ def _are_several(reference: Any) -> bool:
     """Whether this is a view or a list of references, rather than one or a (sample, id) pair."""
     if isinstance(reference, SampleCollection):
         return True
-    pair = isinstance(reference, tuple) and len(reference) == 2 and isinstance(reference[1], str)
-    return isinstance(reference, (list, tuple)) and not pair
+    return isinstance(reference, (list, tuple)) and not _is_pair(reference)
+
+
+def _is_pair(reference: Any) -> bool:
+    """Whether this is a sample, or its id, and the id of one of its labels."""
+    two = isinstance(reference, tuple) and len(reference) == 2
+    return two and isinstance(reference[1], (str, ObjectId))
+
+
+def _listed(reference: Any) -> Any:
+    """References in an array, a set or a generator as a list; anything else as it is."""
+    if hasattr(reference, "ravel"):
+        return reference.ravel().tolist()
+    if isinstance(reference, Set):
+        return sorted(reference, key=str)  # a run must be one that can be made again
+    return list(reference) if isinstance(reference, (Iterator, ValuesView)) else reference
 
 
 def _by_id(reference: Any) -> tuple[Any, str | None]:
     """A reference as plain values, which can be queued: the sample's id, and the label's."""
     sample, label_id = reference if isinstance(reference, tuple) else (reference, None)
-    return getattr(sample, "id", sample), label_id
+    sample_id = getattr(sample, "id", sample)
+    sample_id = str(sample_id) if isinstance(sample_id, ObjectId) else sample_id
+    return sample_id, None if label_id is None else str(label_id)
 
 
 def _without_words(reference: Any) -> tuple[Any, str | None]:

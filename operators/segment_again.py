@@ -23,6 +23,7 @@ class SegmentAgain(PersamOperator):
     icon = "add_photo_alternate"
     delegable = True
     generator = True
+    view_target = True
     submit = "Run again"
 
     def form(self, ctx: Context, inputs: Any) -> None:
@@ -44,7 +45,8 @@ class SegmentAgain(PersamOperator):
             description="Off: only the new reference says what the object looks like",
             view=types.CheckboxView(),
         )
-        counts = review_counts(ctx.dataset, run)
+        samples = ctx.target_view()
+        counts = review_counts(samples, run)
         count = counts.total - counts.accepted
         notice(
             inputs,
@@ -54,23 +56,30 @@ class SegmentAgain(PersamOperator):
         )
         edited = edit_field(run)
         if ctx.dataset.has_field(edited):
-            lost = review_view(ctx.dataset, run, *NOT_ACCEPTED).exists(edited).count()
+            lost = review_view(samples, run, *NOT_ACCEPTED).exists(edited).count()
             if lost:
                 text = f"{lost} of them were opened for correction: accept those you want to keep."
                 notice(inputs, "corrected", text)
         if not count:
             refuse(inputs, f"Every photo of run {run!r} is accepted already.", name="nothing")
+        # What is selected is the reference.
+        inputs.view_target(
+            ctx,
+            action_description="Run again",
+            default_target="CURRENT_VIEW",
+            allow_selected_samples=False,
+        )
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Segment what is not accepted."""
         from fiftyone_persam.curation.segmentation.again import segment_again
 
-        name, chosen = ctx.params["run"], chosen_reference(ctx)
+        name, chosen, samples = ctx.params["run"], chosen_reference(ctx), ctx.target_view()
         pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
 
         def work() -> dict[str, Any]:
             run = segment_again(
-                ctx.dataset,
+                samples,
                 name,
                 reference=pair,
                 label_field=chosen.label_field,
@@ -119,7 +128,7 @@ class SegmentAgain(PersamOperator):
             sample_collection,
             delegate=delegate,
             run=run,
-            reference=getattr(reference, "id", reference),
+            reference=str(getattr(reference, "id", reference)),
             label_field=label_field,
             label_id=label_id,
             mask_value=None if mask_value is None else str(mask_value),

@@ -253,3 +253,29 @@ def test_the_scale_table_has_every_action(
     assert {figure.name.rpartition(", ")[0] for figure in figures} == set(BARS)
     assert all(figure.value for figure in figures)
     assert "| seconds | 12 photos | goal |" in capsys.readouterr().out
+
+
+def test_proposals_are_measured(album: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without training photos beside it, the album's own objects are what is to be found."""
+    module = importlib.import_module("benchmarks.proposals")
+    given = [str(album), "--proposers", "discovery", "--limit", "1", "--photos", "nowhere"]
+    assert module.main(given) == 0
+    shown = capsys.readouterr().out.splitlines()
+    number = r"(?:\d+\.\d+|nan)"
+    assert re.fullmatch(rf"first ten {number}, AR@100 {number}, decoder {number} x", shown[-1])
+    assert shown[0].startswith("AR over") and shown[1].startswith("discovery")
+
+
+def test_average_recall_is_coco_s() -> None:
+    recall = importlib.import_module("benchmarks.proposals").average_recall
+    encoded = importlib.import_module("benchmarks.proposals").encoded
+    left, right = np.zeros((2, 40, 60), np.bool_)
+    left[5:25, 5:25] = True
+    right[10:30, 35:55] = True
+    found = np.roll(right, 4, axis=1)  # IoU 2 / 3: up to the threshold of 0.65
+    detections = [
+        {"image_id": 0, "category_id": 1, "score": score, "segmentation": encoded(mask)}
+        for score, mask in ((0.9, left), (0.8, found))
+    ]
+    assert recall([((40, 60), [left, right])], detections) == pytest.approx([0.7] * 3)
+    assert recall([((40, 60), [left, right])], []) == [0, 0, 0]

@@ -120,6 +120,7 @@ def test_wheel_carries_library_plugin_weights_and_outlines(wheel: Path) -> None:
         "fiftyone_persam/py.typed",
         "fiftyone_persam/sam/weights/sam_lite.safetensors",
         "fiftyone_persam/sam/weights/README.md",
+        "fiftyone_persam/sam/weights/discovery.safetensors",
         "fiftyone_persam/datasets/outlines/cat.png",
         "fiftyone_persam/curation/zoo/model/manifest.json",
         "fiftyone_persam/curation/zoo/dataset/fiftyone.yml",

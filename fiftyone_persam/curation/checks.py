@@ -12,21 +12,14 @@ import numpy as np
 from bson import ObjectId
 
 from ..errors import PersamError, did_you_mean
+from ..options import as_plain
 from .database import photo_ids
 from .fiftyone_api import root_dataset
 
 LONGEST_NAME = 100
 MASKS = (fo.Segmentation, fo.Detections, fo.Detection)
 _SHOWN = 60
-
-
-def as_plain(value: Any) -> Any:
-    """Python's own number, text or truth value for one of NumPy's, also in an array of one.
-
-    These look and count alike, but neither the database nor JSON takes NumPy's.
-    """
-    alone = isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0
-    return value.item() if alone else value
+_SAMPLES = (fo.Sample, fo.core.sample.SampleView)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -154,16 +147,18 @@ def list_of_ids(ids: Any) -> list[str]:
     """Sample ids as a list of texts.
 
     Args:
-        ids: texts or ``ObjectId`` in a list, set, array or generator; or a dataset or view, whose
-            photos are meant.
+        ids: texts, ``ObjectId`` or samples in a list, set, array or generator; one sample; or a
+            dataset or view, whose photos are meant.
 
     Raises:
         PersamError: they are something else.
     """
     if isinstance(ids, fo.core.collections.SampleCollection):
         return photo_ids(ids)
+    if isinstance(ids, _SAMPLES):
+        return [ids.id]
     if isinstance(ids, Iterable) and not isinstance(ids, (str, bytes)):
-        listed = _listed(ids)
+        listed = [one.id if isinstance(one, _SAMPLES) else one for one in _listed(ids)]
         if all(isinstance(one, (str, ObjectId)) for one in listed):
             return [str(one) for one in listed]
     raise PersamError(f"ids {_short(ids)} is not a list of sample ids: give [sample.id, ...]")

@@ -18,6 +18,7 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
+from ..options import as_plain
 from ..sam.masks import MaskImage, fit_mask, mask_of_array, object_in, read_mask_file
 from ..sam.pasting import FARTHEST, paste_instance
 from .layout import ANNOTATIONS, IMAGES, natural_key
@@ -126,7 +127,7 @@ class PerSegExporter(foud.LabeledImageDatasetExporter):  # type: ignore[misc]
             raise PersamError(
                 f"export_media {self.export_media!r} is not known: give True, False or 'symlink'"
             )
-        value = self.mask_value
+        value = self.mask_value = as_plain(self.mask_value)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise PersamError(f"mask_value {value!r} is not a pixel value: give an integer")
         folder = Path(self.export_dir)

@@ -8,10 +8,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .. import __version__
 from ..errors import PersamError
+from ..options import as_plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,6 +150,18 @@ def encode_files(
     return found
 
 
+def check_size(max_bytes: Any) -> int:
+    """A number of bytes as Python's own integer; NumPy's are taken, too.
+
+    Raises:
+        PersamError: this is not a positive integer.
+    """
+    number = as_plain(max_bytes)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
+    return number
+
+
 class MemoryCache:
     """Embeddings kept in main memory; least recently used ones are forgotten first.
 
@@ -160,9 +173,7 @@ class MemoryCache:
     """
 
     def __init__(self, max_bytes: int = 2**30) -> None:
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
-        self.max_bytes = max_bytes
+        self.max_bytes = check_size(max_bytes)
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self._bytes = 0

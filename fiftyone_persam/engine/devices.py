@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
@@ -58,6 +58,8 @@ class DevicesBackend:
                     "there is no CUDA device: use backend='local', or name devices as in "
                     "DevicesBackend(['cpu', 'cpu'])"
                 )
+        if not isinstance(devices, (str, Sequence)) and isinstance(devices, Iterable):
+            devices = list(devices)
         if isinstance(devices, str) or not isinstance(devices, Sequence) or not devices:
             raise PersamError(f"devices {devices!r} is not a list of devices: give ['cuda:0', ...]")
         self.devices = [str(resolve_device(device)) for device in devices]

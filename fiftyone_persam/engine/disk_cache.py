@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PersamError
 from ..sam.checkpoints import model_zoo_dir
-from .cache import in_main_memory, size_of
+from .cache import check_size, in_main_memory, size_of
 from .writing import PART_SUFFIX, write_bytes
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class DiskCache:
     def __init__(
         self, folder: str | os.PathLike[str] | None = None, max_bytes: int = MAX_BYTES
     ) -> None:
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise PersamError(f"max_bytes {max_bytes!r} is not a size: give 1 or more")
+        max_bytes = check_size(max_bytes)
         self.folder = Path(folder or default_cache_dir()).expanduser().absolute()
         self.max_bytes = max_bytes
         self._lock = threading.Lock()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PersamError
+from ..options import as_plain
 from .job import INLINE, Job, OutputSettings, PhotoResult, PhotoTask, Timings
 from .local import LocalBackend
 from .memory import BATCH
@@ -65,10 +66,12 @@ class RayBackend:
         cpus_per_worker: float = 1,
     ) -> None:
         _ray()
+        workers = as_plain(workers)
         if workers is not None and (
             isinstance(workers, bool) or not isinstance(workers, int) or workers < 1
         ):
             raise PersamError(f"workers {workers!r} is not a number of them: give 1 or more")
+        gpus_per_worker, cpus_per_worker = as_plain(gpus_per_worker), as_plain(cpus_per_worker)
         for name, value in (
             ("gpus_per_worker", 0 if gpus_per_worker is None else gpus_per_worker),
             ("cpus_per_worker", cpus_per_worker),

@@ -18,7 +18,7 @@ from ..sam import Contrast, ImageEmbedding, PhotoSource, TextPromptable, load_sa
 from ..sam.model import DECODE_BATCH, check_batch_size
 from .cascade_options import PresenceThreshold
 from .checks import check_embeddings, several_references_of
-from .method import Method
+from .method import Effort, Method
 from .persam import PerSAM
 from .prediction import Prediction
 from .reference import TEXT, VISUAL, Reference, TextReference
@@ -101,6 +101,11 @@ class EvfSam(Method):
     def contrast(self) -> Contrast | None:
         """See `Method.contrast`."""
         return None if self._looks is None else self._looks.contrast
+
+    @classmethod
+    def effort(cls) -> Effort:
+        """Nothing is tuned."""
+        return Effort()
 
     def fit(self: Self, reference: Any, embeddings: Sequence[ImageEmbedding] | None = None) -> Self:
         """Take a phrase, and learn how the object looks where photos of it are given besides.

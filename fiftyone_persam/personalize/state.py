@@ -229,7 +229,7 @@ def check_header(path: str | os.PathLike[str], header: dict[str, Any], sam: Prom
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise CheckpointError(f"fitted state {path!r} is not a path: give the file's path")
-    target = Path(path)
+    target = Path(path).expanduser()
     if target.suffix == ".safetensors":
         return target
     return target.with_name(target.name + ".safetensors")

@@ -71,7 +71,7 @@ def read_photo(
                 f"photo the given PIL image cannot be decoded ({one_line(error)}): replace it"
             ) from None
     if isinstance(source, (str, os.PathLike)):
-        return _from_file(Path(source), contrast)
+        return _from_file(Path(source).expanduser(), contrast)
     raise PhotoError(
         f"a photo cannot be read from {type(source).__name__}: "
         "pass a path, a PIL image, or an array of shape (H, W, 3)"

@@ -137,4 +137,4 @@ def _read_jpeg(
         size = (width, height) if turn in SWAPS_SIDES else (height, width)
         return turn_array(pixels, turn), size
 
-    return use_image(Path(source), read)
+    return use_image(Path(source).expanduser(), read)

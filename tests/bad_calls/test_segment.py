@@ -221,6 +221,7 @@ SETTINGS = (
     segment("num-workers-bool", "num_workers False .*: give", num_workers=False),
     segment("device-unknown", "device 'gpu0' is not known: use", device="gpu0"),
     segment("dtype-unknown", "dtype 'half' is not known: use", dtype="half"),
+    segment("compile-unknown", "compile 'yes' is not known: give", compile="yes"),
     segment("cache-number", "cache 3 is not a cache: give", cache=3),
     segment("cache-empty", "cache '' is not a cache: give", cache=""),
     segment("cache-file", "embeddings cannot be cached in .*text.png: choose",

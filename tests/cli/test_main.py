@@ -81,6 +81,7 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
         *("--similarity", "--prompts", "--mask-storage", "file", "--masks-dir", tmp_path / "m"),
         *("--presence-threshold", "0", "--device", "cpu", "--batch-size", "2"),
         *("--cache", tmp_path / "cache", "--mode", "reference", "--dtype", "bfloat16"),
+        *("--compile", "off"),
     )
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 6
     assert code == 0

@@ -208,8 +208,8 @@ def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | 
     elif isinstance(reference, (str, ObjectId)):
         yield _by_id(dataset, str(reference)), None
     elif isinstance(reference, fo.core.collections.SampleCollection):
-        yield from ((sample, None) for sample in _labelled(reference))
-    elif _is_pair(reference):
+        yield from ((sample, None) for sample in _look_through(_labelled(reference)))
+    elif _is_pair(dataset, reference):
         for choice in _choices(dataset, reference[0]):
             if isinstance(choice, (SampleReference, PhraseReference)):
                 raise BadReferenceError(f"a (reference, label id) pair is not a reference: {_HOW}")
@@ -233,11 +233,30 @@ def _labelled(samples: Any) -> Any:
     return whole.flatten() if is_grouped_by_field(whole) else whole
 
 
-def _is_pair(reference: Any) -> bool:
+def _look_through(samples: Any) -> Iterator[Any]:
+    """The samples of a view, which may have a stage that FiftyOne cannot carry out."""
+    try:
+        yield from samples
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise BadReferenceError(
+            f"the reference's view cannot be looked through ({reason}): give another view"
+        ) from None
+
+
+def _is_pair(dataset: Any, reference: Any) -> bool:
     """Whether two things are a sample and one of its labels, rather than two samples."""
     if not isinstance(reference, tuple) or len(reference) != 2:
         return False
-    return isinstance(reference[1], (str, ObjectId))
+    return isinstance(reference[1], (str, ObjectId)) and not _has(dataset, str(reference[1]))
+
+
+def _has(dataset: Any, sample_id: str) -> bool:
+    try:
+        dataset[sample_id]
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def _by_id(dataset: Any, sample_id: str) -> Any:

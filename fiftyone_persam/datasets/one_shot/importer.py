@@ -11,6 +11,7 @@ import fiftyone.utils.data as foud
 import numpy as np
 
 from ...errors import DatasetLayoutError, PersamError
+from ...options import as_plain
 from .benchmarks import read_benchmark
 from .records import Example, OneShotIndex
 from .regions import load_mask
@@ -56,6 +57,7 @@ class OneShotImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         directory = None if dataset_dir is None else os.fspath(dataset_dir)
         super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
         self.benchmark = benchmark
+        folds = as_plain(folds)
         self.folds = [folds] if isinstance(folds, int) else folds
         self.on_error = on_error
         self.gt_field = gt_field

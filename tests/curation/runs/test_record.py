@@ -44,6 +44,7 @@ RECORD = RunRecord(
     compiled=True,
     versions={"torch": "2"},
     earlier=(EarlierCall("persam", "other", (REFERENCE,), Parameters(), {"torch": "1"}),),
+    reviewed_threshold=0.4,
 )
 # What version 0.1 has stored first, before it knew back ends, weights and renamings.
 OLDEST: dict[str, Any] = {
@@ -178,6 +179,7 @@ def test_nobody_else_reads_or_writes_what_fiftyone_stores_of_a_run() -> None:
         "runs/record.py": {"get_run_info", "update_run_config", "init_run", "load_run_results"},
         "runs/loading.py": {"get_run_info"},
         "segmentation/execution.py": {"init_run"},
+        "adoption.py": {"init_run"},  # of a run that came with its photos
         "evaluation/scores.py": {"update_run_config"},  # of evaluations
     }
     curation = ROOT / "fiftyone_persam" / "curation"
