@@ -238,13 +238,17 @@ def notice(inputs: Any, name: str, text: str, warning: bool = False) -> None:
     inputs.view(name, (types.Warning if warning else types.Notice)(label=text))
 
 
-def narrow_table() -> Any:
-    """A table that fits beside the grid and into a form: by default one is 650 pixels wide."""
+def narrow_table(long: int = 0) -> Any:
+    """A table that fits beside the grid and into a form: by default one is 650 pixels wide.
+
+    Args:
+        long: which column, from 1, has paths that may be broken anywhere; 0 for none
+    """
     # Paths are broken anywhere, else they push the next column out of sight.
     table = {
         "minWidth": 0,
         "& .MuiTableCell-root": {"paddingLeft": "10px", "paddingRight": "10px"},
-        "& td.MuiTableCell-root:not(:first-of-type)": {"overflowWrap": "anywhere"},
+        f"& td.MuiTableCell-root:nth-of-type({long})": {"overflowWrap": "anywhere"},
     }
     return types.TableView(componentsProps={"table": {"sx": table}})
 

@@ -113,7 +113,7 @@ class ShowFailures(PersamOperator):
 
     def resolve_output(self, ctx: Context) -> Any:
         """A table."""
-        return _table("failures", "Failed photos", "photo", "reason")
+        return _table("failures", "Failed photos", "photo", "reason", long=2)
 
     def __call__(self, sample_collection: Any, run: str) -> Any:
         """The failed photos of ``run``, with reasons."""
@@ -356,7 +356,7 @@ class Doctor(PersamOperator):
 
     def resolve_output(self, ctx: Context) -> Any:
         """A table."""
-        return _table("checks", "Checks", "check", "result", "advice")
+        return _table("checks", "Checks", "check", "result", "advice", long=2)
 
     def __call__(self) -> Any:
         """Check this machine."""
@@ -388,10 +388,10 @@ def going_on(ctx: Context) -> dict[str, str]:
     return {run: f"{run}: {e['label']}" for run, e in ProgressStore(ctx.dataset).running().items()}
 
 
-def _table(name: str, label: str, *columns: str) -> Any:
+def _table(name: str, label: str, *columns: str, long: int = 0) -> Any:
     outputs = types.Object()
     rows = types.Object()
-    view = narrow_table()
+    view = narrow_table(long)
     for column in columns:
         rows.str(column, label=column.capitalize())
         view.add_column(column, label=column.capitalize())

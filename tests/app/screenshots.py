@@ -1,4 +1,4 @@
-"""The README's pictures of the App: ``python -m tests.app.screenshots [folder]``.
+"""The README's pictures of the App: ``python -m tests.app.screenshots [folder [name ...]]``.
 
 Runs the real App on the demo album, in a FiftyOne home that is deleted afterwards.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,16 @@ LIMIT = 300_000  # bytes
 METHODS = ("persam", "persam_f")  # also the names of the runs
 
 
-def main(folder: Path) -> None:
-    """Take all pictures."""
+def main(folder: Path, only: Sequence[str] = ()) -> None:
+    """Take all pictures, or some of them."""
     folder.mkdir(parents=True, exist_ok=True)
     link_plugin()
     with tempfile.TemporaryDirectory() as scratch:
         album = _album(Path(scratch))
         with stage.open_browser() as browser, stage.open_server() as session:
             for take in (form, pick, annotate, masks, review, evaluation, methods):
+                if only and take.__name__ not in only:
+                    continue
                 with stage.open_tab(browser, session, 1440, 900) as app:
                     take(app, album)
                     _save(app, folder / f"{take.__name__}.webp")
@@ -155,4 +158,4 @@ def _save(app: App, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "operators" / "assets")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "operators" / "assets", sys.argv[2:])
