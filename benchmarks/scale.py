@@ -11,6 +11,7 @@ do it: the panel's event for a decision, and the form of an operator, without a 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import sys
@@ -75,7 +76,7 @@ def timings(dataset: Any, repeats: int) -> dict[str, list[float]]:
     }
     found = {name: _clock(action, repeats) for name, action in actions.items()}
     found |= _in_the_app(dataset, ids, repeats)
-    thresholds = iter([HIDDEN, 0.0] * repeats)
+    thresholds = itertools.cycle([HIDDEN, 0.0])
     change = lambda: curation.set_presence_threshold(dataset, RUN, next(thresholds))  # noqa: E731
     found["threshold change"] = _clock(change, max(2, repeats // 2))
     return found

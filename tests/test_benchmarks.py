@@ -18,6 +18,7 @@ import fiftyone_persam as fp
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
+from benchmarks.scale import BARS
 
 TINY = ["--model", "tiny", "--device", "cpu"]
 COMMANDS = {
@@ -242,6 +243,16 @@ def test_rows_of_the_ablation_are_nested() -> None:
     assert all(less <= more for less, more in itertools.pairwise(on))
     released = ablation.row(sam, "scale_tuning", "reference")
     assert not released.guided_attention and not released.negative_prior
+
+
+def test_the_scale_table_has_every_action(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = run("scale", ["--counts", "12", "--repeats", "1"], tmp_path)
+
+    assert {figure.name.rpartition(", ")[0] for figure in figures} == set(BARS)
+    assert all(figure.value for figure in figures)
+    assert "| seconds | 12 photos | goal |" in capsys.readouterr().out
 
 
 def test_proposals_are_measured(album: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,7 @@ def adopt_run(samples: Any, name: str) -> Run:
 
 def _fields_left(dataset: Any, name: Any) -> RunFields:
     found = leftover_runs(dataset)
-    if name not in found:
+    if name not in list(found):
         listed = ", ".join(found) or "there are none"
         raise PersamError(
             f"dataset {dataset.name!r} has no fields of a run {name!r} without its record: choose "

@@ -147,18 +147,16 @@ def list_of_ids(ids: Any) -> list[str]:
     """Sample ids as a list of texts.
 
     Args:
-        ids: texts, ``ObjectId`` or samples in a list, set, array or generator; one sample; or a
-            dataset or view, whose photos are meant.
+        ids: texts or ``ObjectId`` in a list, set, array or generator; or a dataset or view, whose
+            photos are meant.
 
     Raises:
         PersamError: they are something else.
     """
     if isinstance(ids, fo.core.collections.SampleCollection):
         return photo_ids(ids)
-    if isinstance(ids, _SAMPLES):
-        return [ids.id]
-    if isinstance(ids, Iterable) and not isinstance(ids, (str, bytes)):
-        listed = [one.id if isinstance(one, _SAMPLES) else one for one in _listed(ids)]
+    if isinstance(ids, Iterable) and not isinstance(ids, (str, bytes, *_SAMPLES)):
+        listed = _listed(ids)
         if all(isinstance(one, (str, ObjectId)) for one in listed):
             return [str(one) for one in listed]
     raise PersamError(f"ids {_short(ids)} is not a list of sample ids: give [sample.id, ...]")

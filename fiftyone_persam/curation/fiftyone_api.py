@@ -246,6 +246,14 @@ def rename_values(dataset: Any, renamed: Mapping[str, str]) -> None:
         dataset._sample_collection.update_many(anywhere, {"$rename": dict(renamed)})
 
 
+def drop_values(dataset: Any, names: Sequence[str]) -> None:
+    """Remove values of all samples that are left over of fields which are gone."""
+    # 1.22.1: `_sample_collection`, as `rename_values`.
+    if names:
+        anywhere = {"$or": [{name: {"$exists": True}} for name in names]}
+        dataset._sample_collection.update_many(anywhere, {"$unset": dict.fromkeys(names, "")})
+
+
 def database_process() -> Any:
     """Tells one process of the database from the next, which was started after it had died."""
     # 1.22.1: `fiftyone.core.odm.get_db_conn`, which is not documented.

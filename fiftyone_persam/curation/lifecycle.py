@@ -66,7 +66,7 @@ def delete_run(samples: Any, name: str) -> None:
 def _is_leftover(dataset: Any, name: str) -> bool:
     """Whether there are only the fields of a run; raise PersamError if there is nothing."""
     journal.settle(dataset)
-    if name not in run_names(dataset) and name in leftover_runs(dataset):
+    if name not in run_names(dataset) and name in list(leftover_runs(dataset)):
         return True
     require(dataset, name)
     return False

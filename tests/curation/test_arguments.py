@@ -92,10 +92,11 @@ def test_several_ids(photos: fo.Dataset, make: Callable[[list[str]], Any]) -> No
     assert [one.sample_id for one in run.record.references] == ids
 
 
-def test_samples_where_ids_are_meant(photos: fo.Dataset) -> None:
-    for samples, count in ((photos.limit(2), 2), (list(photos), 3), (photos.first(), 1)):
-        curation.set_review(photos, "x", None)
-        assert curation.set_review(photos, "x", "rejected", samples) == count
+def test_a_view_where_ids_are_meant(photos: fo.Dataset) -> None:
+    curation.set_review(photos, "x", None)
+    assert curation.set_review(photos, "x", "rejected", photos.limit(2)) == 2
+    with pytest.raises(PersamError, match="is not a list of sample ids: give"):
+        curation.set_review(photos, "x", "rejected", photos.first())
 
 
 @pytest.mark.parametrize("make", [list, set, np.array, iter, tuple])

@@ -18,7 +18,7 @@ from fiftyone_persam.personalize.stronger_priors import (
 )
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
 
-ADDED = ("background_removed", "parts", "multi_scale")
+ADDED = ("background_removed", "parts", "multi_scale", "proposals")
 
 
 def view(features: torch.Tensor, cells: torch.Tensor) -> ReferenceView:

@@ -10,7 +10,7 @@ from typing import Any
 from ...engine.job import INLINE
 from ...errors import PersamError
 from ..checks import as_plain
-from ..database import photos_of, root
+from ..database import photos_of, root, surviving
 from ..fiftyone_api import root_dataset
 from ..runs import folders, journal, losses, queries, schema
 from ..runs.fields import WITHHELD, fields_of, masks_of, read_fields
@@ -95,7 +95,7 @@ def move_threshold(
             "tag": folders.new_tag(),
         }
         journal.begin(dataset, run, "threshold", details)
-        _move(dataset, details, moved)
+        surviving(lambda: _move(dataset, details, moved))
         journal.end(dataset, run, "threshold")
         return moved.count
 
@@ -152,17 +152,14 @@ def _move(dataset: Any, details: dict[str, Any], moved: _Moved) -> None:
         folders.claim_folder(folder, dataset, run, run_id)
         changes |= {"masks_dir": str(folder), "run_id": run_id}
     update_record(dataset, run, **changes)
-    emptied = masks_of(dataset, fields, moved.back)
     withhold(dataset, fields, folder, moved.gone, absent=True, tag=details["tag"])
     withhold(dataset, fields, folder, moved.back, absent=False)
     change_review(dataset, run, lambda record: _noted(record, details))
-    # An attempt before this one may have written a file for a photo that stays as it is now.
-    written = folders.tagged(folder, details["tag"])
-    unneeded = {*emptied, *written} - masks_of(dataset, fields, moved.gone)
-    if unneeded:
+    # Those of photos that came back, and of attempts before this one.
+    if empty := folders.emptied(folder):
         below = queries.below(run, details["threshold"])
-        unneeded -= masks_of(dataset, fields, queries.ids(photos, queries.done(run), below))
-        folders.remove_files(folder, dataset, run_id, unneeded)
+        shown = masks_of(dataset, fields, queries.ids(photos, queries.done(run), below))
+        folders.remove_files(folder, dataset, run_id, empty - shown)
 
 
 def _noted(record: dict[str, Any], details: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import fiftyone as fo
 
+from ...engine.rendering import ABSENT
 from ...engine.writing import PART_SUFFIX, write_bytes
 from ...errors import PersamError, RunConflictError
 from ..checks import folder_path
@@ -205,9 +206,9 @@ def remove_files(folder: Path, dataset: Any, run_id: str, files: Iterable[str]) 
         remove_unnamed(rest)
 
 
-def tagged(folder: Path, tag: str) -> list[str]:
-    """The paths of a folder's files whose names have a tag."""
-    return [str(folder / name) for name in _names(folder) if tag in name.split(".")]
+def emptied(folder: Path) -> set[str]:
+    """The paths of a folder's files of masks that were emptied."""
+    return {str(folder / name) for name in _names(folder) if name.endswith(f".{ABSENT}.png")}
 
 
 def _names(folder: Path) -> list[str]:

@@ -31,7 +31,7 @@ def require(dataset: Any, name: str) -> None:
     settle(dataset)
     names = run_names(dataset)
     if name not in names:
-        if name in leftover_runs(dataset):
+        if name in list(leftover_runs(dataset)):
             raise PersamError(_without_record(dataset, name))
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "it has none"
         raise PersamError(

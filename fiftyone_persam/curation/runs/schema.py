@@ -72,6 +72,9 @@ def delete_fields(dataset: Any, names: Iterable[str]) -> None:
     def delete() -> None:
         if present := [name for name in names if dataset.has_field(name)]:
             dataset.delete_sample_fields(present)
+        # A database that died in between may have forgotten the fields, and have their values.
+        gone = [name for name in names if not dataset.has_field(name)]
+        fiftyone_api.drop_values(dataset, gone)
         for index in dataset.list_indexes():
             if index.partition(".")[0] in names:
                 dataset.drop_index(index)
