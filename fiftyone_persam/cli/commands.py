@@ -181,6 +181,13 @@ def runs_delete(options: Options) -> None:
     print(f"deleted: {options.run}")
 
 
+def runs_adopt(options: Options) -> None:
+    """Make fields whose run's record is gone a run again."""
+    import fiftyone_persam as fp
+
+    print(fp.adopt_run(_dataset(options), options.run).summary())
+
+
 def import_album(options: Options) -> None:
     """Make a dataset of a folder in PerSeg's layout."""
     from ..curation.handover.importing import import_folder

@@ -166,7 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_runs(subparsers: Any) -> None:
-    runs = subparsers.add_parser("runs", help="list, resume, stop, rename and delete runs")
+    runs = subparsers.add_parser("runs", help="list, resume, stop, rename, delete and adopt runs")
     actions = runs.add_subparsers(required=True, metavar="ACTION")
     for name, command, text in (
         ("list", commands.runs_list, "the runs of a dataset"),
@@ -175,6 +175,7 @@ def _add_runs(subparsers: Any) -> None:
         ("stop", commands.runs_stop, "stop a run that goes on in another process"),
         ("rename", commands.runs_rename, "rename a run, its fields and its review"),
         ("delete", commands.runs_delete, "delete a run with every field and file it wrote"),
+        ("adopt", commands.runs_adopt, "make fields whose run's record is gone a run again"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("dataset", help="a FiftyOne dataset")

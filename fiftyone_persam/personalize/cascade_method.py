@@ -57,7 +57,7 @@ POSITIVE_POINTS = 3
 # What a subclass must not change to be asked in steps, which pass these by.
 _STEPPED = (
     *("predict_embeddings", "similarities", "locate", "guide"),
-    *("decoder", "_decode", "_predictions"),
+    *("_decode", "_predictions"),
 )
 
 Self = TypeVar("Self", bound="CascadeMethod")

@@ -182,6 +182,11 @@ def test_runs(run: Call, photos: fo.Dataset) -> None:
     assert code == 0 and "6 segmented" in out
     assert len(photos.exists("first")) == 6
 
+    photos.delete_run("first")  # FiftyOne's own call takes the record alone
+    assert fp.list_runs(photos) == []
+    assert "first" in run("runs", "adopt", NAME, "first")[1]
+    assert [r.name for r in fp.list_runs(photos)] == ["first"]
+
     assert run("runs", "delete", NAME, "first")[0] == 0
     assert fp.list_runs(photos) == [] and set(photos.get_field_schema()) == fields
 
@@ -222,6 +227,7 @@ def test_every_photo_bad(run: Call, photos: fo.Dataset, tmp_path: Path) -> None:
         (["runs", "show", NAME, "x"], "no run 'x'"),
         (["runs", "resume", NAME, "x"], "no run 'x'"),
         (["runs", "delete", NAME, "x"], "no run 'x'"),
+        (["runs", "adopt", NAME, "x"], "no fields of a run 'x'"),
         (["runs", "rename", NAME, "x", "y"], "no run 'x'"),
         (["import", "/nowhere"], "/nowhere is not a folder"),
         (["import", "ALBUM", "--name", NAME], "already"),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import shutil
 import signal
 import sys
@@ -354,13 +355,22 @@ def _hash(content: bytes) -> str:
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two pictures differ, a line each."""
+    """Where two pictures differ, a line each.
+
+    Numbers may differ by the rounding of batches of another size, which a resumed run has.
+    """
     if isinstance(one, dict) and isinstance(other, dict):
         found = []
         for name in sorted({*one, *other}, key=str):
             found += differences(one.get(name), other.get(name), f"{where}/{Path(str(name)).name}")
         return found
-    return [] if one == other else [f"{where}: {one!r:.120} instead of {other!r:.120}"]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [line for n, pair in pairs for line in differences(*pair, f"{where}/{n}")]
+    same = one == other
+    if isinstance(one, float) and isinstance(other, float):
+        same = math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-6)
+    return [] if same else [f"{where}: {one!r:.120} instead of {other!r:.120}"]
 
 
 # Killing ------------------------------------------------------------------------------------------
@@ -441,10 +451,10 @@ def _judge(
     try:
         fp.list_runs(world.dataset)  # as anybody does who comes next
         now = world.picture()
-        if operation.whole and now not in (before, after):
-            nearest = min((differences(now, one) for one in (before, after)), key=len)
+        nearest = min((differences(now, one) for one in (before, after)), key=len)
+        if operation.whole and nearest:
             return [f"after the next look: {line}" for line in nearest]
-        if not operation.whole or now == before:
+        if not operation.whole or not differences(now, before):
             (operation.go_on or operation.act)(world.dataset, world.folder)
             now = world.picture()
         return [f"gone on with: {line}" for line in differences(now, after)]

@@ -77,7 +77,7 @@ def test_masks_are_replaced_where_the_form_says_so(photos):
 def test_only_photos_without_a_mask_are_announced(photos):
     fp.segment(photos.limit(2), photos.first(), out_field="mine", method="persam")
     form = picked(photos, {"out_field": "mine", "evaluate": False})
-    assert "1 photos will be segmented, 2 have a mask of run 'mine' already, in" in form.texts()
+    assert "1 photo will be segmented, 2 have a mask of run 'mine' already, in" in form.texts()
     form.execute()
     photos.reload()
     assert photos.count("mine") == 3
@@ -245,7 +245,7 @@ def test_dynamic_groups_stand_for_their_photos(photos):
     second = photos.values("id")[1]
     ctx = context(owners, SEGMENT, selected=[second], view_target="SELECTED_SAMPLES")
     inputs = operator(SEGMENT).resolve_type(ctx, "inputs").type.properties
-    assert inputs["amount"].view.label.startswith("1 photos will be segmented")
+    assert inputs["amount"].view.label.startswith("1 photo will be segmented")
 
 
 def test_what_is_no_photo(dataset, tmp_path):

@@ -148,7 +148,7 @@ def test_group_references(dataset, album):
     form = Form(photos, SEGMENT)
     assert form.errors == []
     assert (form.params["scope"], form.params["group_by"]) == ("groups", "object")
-    assert "2 photos have role = 'reference'" in form.texts()
+    assert "2 photos with role = 'reference'" in form.texts()
     result, _ = form.execute()
     assert result["counts"]["segmented"] == 6
     assert {r["group"] for r in fp.load_run(photos, result["run"]).config.references} == {

@@ -93,7 +93,7 @@ def test_steps_predict_what_the_passes_predict(
     assert_same(steps.predict_embeddings(embeddings, batch_size=3), wanted)
 
 
-@pytest.mark.parametrize("name", ["lora", "ssprompt", "prompt_tuning"])
+@pytest.mark.parametrize("name", ["lora", "adapter", "ssprompt", "prompt_tuning", "mask_weights_3"])
 def test_a_tuned_decoder_decodes(
     name: str, sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding]
 ) -> None:

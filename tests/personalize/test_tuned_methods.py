@@ -387,13 +387,3 @@ def test_gradients_are_taken_in_full_precision(reference: Reference) -> None:
     own = load_sam(small_sam(192), dtype="float32")
     exact = build("lora", own, views=0).fit(reference)
     assert method.course.losses[-1][1:] == pytest.approx(exact.course.losses[-1][1:], abs=0.02)
-
-
-def test_the_devices_own_passes_do_not_skip_the_part(
-    sam: PromptableSam, reference: Reference
-) -> None:
-    """What decodes by the model itself has to leave a tuned method alone, on any device."""
-    stepped = sam.with_speed(passes=True)
-    assert PerSAM(stepped).in_steps
-    for name in PARAMETERS:
-        assert not build(name, stepped).in_steps

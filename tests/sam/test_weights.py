@@ -50,9 +50,10 @@ print(sam.checkpoint_sha256, prediction.mask.shape)
 """
 
 
-def test_it_is_the_file_of_its_card() -> None:
+def test_the_files_are_those_of_their_card() -> None:
     stated = re.findall(r"sha256: `?([0-9a-f]{64})`?", CARD.read_text(encoding="utf-8"))
-    assert stated == [hashlib.sha256(BUNDLED_PATH.read_bytes()).hexdigest()]
+    files = (BUNDLED_PATH, BUNDLED_PATH.with_name("discovery.safetensors"))
+    assert stated == [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 
 
 def test_it_is_small_and_in_half_precision() -> None:

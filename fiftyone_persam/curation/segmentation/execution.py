@@ -197,12 +197,12 @@ def _forgotten(plan: Plan) -> list[PhotoTask]:
     make_durable()  # what it knows then, it does not forget
 
     def look() -> list[PhotoTask]:
-        dataset = plan.dataset
-        ended = set(dataset.exists(plan.name).values("id"))
-        ended |= set(dataset.exists(f"{plan.name}_error").values("id"))
+        photos = database.photos_of(plan.dataset)
+        ended = set(photos.exists(plan.name).values("id"))
+        ended |= set(photos.exists(f"{plan.name}_error").values("id"))
         missing = {task.id for task in plan.tasks} - ended
         if missing:  # those that somebody has deleted in the meantime are not lost
-            missing = database.living(dataset, missing)
+            missing = database.living(plan.dataset, missing)
         return [task for task in plan.tasks if task.id in missing]
 
     return with_retries(look)
