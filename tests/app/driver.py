@@ -101,8 +101,14 @@ class App:
         return self.form.locator("button", has_text=re.compile(rf"^{label}$")).first
 
     def submit(self, label: str) -> None:
-        expect(self.button(label)).to_be_enabled(timeout=FAST)
-        self.button(label).click()
+        button = self.button(label)
+        expect(button).to_be_enabled(timeout=FAST)
+        button.click()
+        try:
+            expect(button).to_have_count(0, timeout=15_000)
+        except AssertionError:  # the form was drawn anew in the moment of the click
+            if button.count() and button.is_enabled():
+                button.click()
 
     def schedule(self) -> None:
         """Queue the operator for a worker, in place of running it in the App's server."""
