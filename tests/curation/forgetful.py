@@ -52,7 +52,7 @@ def main(folder: Path, moments: int) -> None:
     monitoring.register(killer)
     os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(port)
 
-    from fiftyone_persam.curation.database import with_retries
+    from fiftyone_persam.curation.database import make_durable, with_retries
     from fiftyone_persam.curation.fiftyone_api import database_process
 
     from .kills import OPERATIONS, World, differences
@@ -69,6 +69,7 @@ def main(folder: Path, moments: int) -> None:
         writes, after = killer.count, world.picture()
         for n in sorted({1 + writes * i // moments for i in range(moments)}):
             world.put_back()
+            make_durable()  # what the next kill may not take
             deaths = database.deaths
             killer.count, killer.kills_at = 0, n
             operation.act(world.dataset, world.folder)

@@ -252,6 +252,8 @@ def _is_pair(dataset: Any, reference: Any) -> bool:
 
 
 def _has(dataset: Any, sample_id: str) -> bool:
+    if dataset is None:  # samples that bring their own
+        return False
     try:
         dataset[sample_id]
     except (KeyError, ValueError):

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import deque
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +32,9 @@ EXPIRE = 60.0
 """Seconds without a renewal after which a holder on another machine counts as gone."""
 PAUSE = 0.03
 """Seconds between two looks at a lease that somebody else holds."""
+
+_GIVEN_BACK: deque[str] = deque(maxlen=1000)
+"""Tokens of this process's last leases: a database that was killed may have forgotten their end."""
 
 
 class Lease:
@@ -66,7 +70,7 @@ class Lease:
                 continue  # given back in this moment
             if holder["token"] == self._value["token"]:
                 break  # stored before the database went away
-            if is_live(holder):
+            if is_live(holder) and holder["token"] not in _GIVEN_BACK:
                 if time.monotonic() < deadline:
                     time.sleep(PAUSE)
                     continue
@@ -105,6 +109,7 @@ class Lease:
             self._thread.join()
         if self._lost.is_set():
             return
+        _GIVEN_BACK.append(self._value["token"])
         try:
             _store(self._dataset_id).delete(self.run)
         except Exception as failure:  # the database is away: the lease expires by itself
