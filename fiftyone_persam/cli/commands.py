@@ -183,9 +183,9 @@ def runs_delete(options: Options) -> None:
 
 def runs_adopt(options: Options) -> None:
     """Make fields whose run's record is gone a run again."""
-    import fiftyone_persam as fp
+    from ..curation.adoption import adopt_run
 
-    print(fp.adopt_run(_dataset(options), options.run).summary())
+    print(adopt_run(_dataset(options), options.run).summary())
 
 
 def import_album(options: Options) -> None:
