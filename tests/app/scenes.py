@@ -37,7 +37,7 @@ def form(app: App, world: World) -> None:
 def form_bottom(app: App, world: World) -> None:
     """The same form, its end, with more options."""
     form(app, world)
-    app.form.get_by_text("More options").click()
+    app.form.get_by_text("More options", exact=True).click()
     expect(app.form.get_by_text("Similarity maps").first).to_be_visible(timeout=SLOW)
     end_of_form(app)
 
