@@ -109,11 +109,12 @@ class Lease:
             self._thread.join()
         if self._lost.is_set():
             return
-        _GIVEN_BACK.append(self._value["token"])
         try:
             _store(self._dataset_id).delete(self.run)
         except Exception as failure:  # the database is away: the lease expires by itself
             logger.warning("The lease of run %r could not be given back: %s", self.run, failure)
+        # Not before: who takes it over in between would lose it to this deletion.
+        _GIVEN_BACK.append(self._value["token"])
 
     def _renew(self) -> None:
         store = _store(self._dataset_id)

@@ -131,14 +131,20 @@ def masked_detection(mask: npt.NDArray[np.bool_], label: str) -> Any:
     )
 
 
-def check_markable(dataset: Any, field: str) -> None:
-    """Raise PersamError unless a field takes marked objects, or can be made for them."""
+def check_markable(dataset: Any, field: str, action: str = "marking a reference in") -> None:
+    """Raise PersamError unless a field takes objects that no run found, or can be made for them.
+
+    Args:
+        dataset: the field's dataset.
+        field: its name.
+        action: what is about to be done with the field, for the message.
+    """
     if owner := owner_of(dataset, field):
         raise PersamError(f"field {field!r} belongs to run {owner!r}: choose another field")
     present = dataset.get_field(field)
     if present is not None and getattr(present, "document_type", None) is not fo.Detections:
         raise PersamError(f"field {field!r} does not hold Detections: choose another field")
-    schema.check_unlocked(dataset, [field], f"marking a reference in {field!r}")
+    schema.check_unlocked(dataset, [field], f"{action} {field!r}")
 
 
 def _marked(sample: Any, field: str) -> list[Any]:

@@ -18,7 +18,7 @@ from ..checks import check_field_name, check_switches, check_text
 from ..fiftyone_api import new_field, root_dataset
 from ..progress import Progress, StoppedError, reporting
 from ..runs import schema
-from ..runs.naming import owner_of
+from .marking import check_markable
 from .plan import check_photos
 
 FLUSH = 16
@@ -144,7 +144,7 @@ def segment_everything(
     check_field_name("out_field", out_field)
     chosen = PROPOSERS[proposer]()
     dataset = root_dataset(photos)
-    _check_field(dataset, out_field)
+    check_markable(dataset, out_field, "writing into")
     ids, paths = photos.values(["id", "filepath"])
     has_field = dataset.has_field(out_field)
     there = set(photos.exists(out_field).values("id")) if has_field else set()
@@ -204,16 +204,6 @@ def _write(dataset: Any, changes: dict[str, dict[str, Any]]) -> None:
     if changes:
         database.with_retries(lambda: database.write_samples(dataset, changes))
         changes.clear()
-
-
-def _check_field(dataset: Any, name: str) -> None:
-    """Raise PersamError unless the field is free, or holds Detections that are no run's."""
-    if owner := owner_of(dataset, name):
-        raise PersamError(f"field {name!r} belongs to run {owner!r}: choose another field")
-    present = dataset.get_field(name)
-    if present is not None and getattr(present, "document_type", None) is not fo.Detections:
-        raise PersamError(f"field {name!r} does not hold Detections: choose another field")
-    schema.check_unlocked(dataset, [name], f"writing into {name!r}")
 
 
 def _declare(dataset: Any, name: str) -> None:

@@ -226,6 +226,18 @@ def test_of_many_only_one_gets_the_lease(photos: fo.Dataset) -> None:
     assert len(won) == 1 and len(refused) == 7
 
 
+def test_a_lease_whose_end_was_forgotten_stands_in_nobodys_way(photos: fo.Dataset) -> None:
+    """As by a database that is killed just after, while the process that had it lives on."""
+    store = lease._store(photos._doc.id)
+    with lease.Lease(photos, "x"):
+        forgotten = store.get("x")
+    store.set("x", forgotten)
+    with lease.Lease(photos, "x"):
+        assert store.get("x")["token"] != forgotten["token"]
+        with pytest.raises(fp.RunConflictError), lease.Lease(photos, "x"):
+            pass
+
+
 def test_a_lease_that_was_taken_over_is_noticed(
     photos: fo.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
