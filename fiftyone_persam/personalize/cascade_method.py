@@ -23,8 +23,10 @@ from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import pending, prior
 from .assembly import assemble
+from .candidates import CandidateSource, Scenes
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
+    Candidates,
     GuidedAttention,
     MaxInstances,
     Mode,
@@ -37,13 +39,12 @@ from .cascade_options import (
     SeveralReferences,
 )
 from .checks import check_embeddings, several_references_of
-from .instances import find_instances
 from .learning import Learner
 from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
 from .method import Effort, Method
 from .prediction import Prediction
 from .reference import Reference
-from .registries import LOCATION_PRIORS
+from .registries import CANDIDATES, LOCATION_PRIORS
 from .state import FittedState
 
 MODES = {"corrected": "background_removed", "reference": "released"}
@@ -61,6 +62,8 @@ _STEPPED = (
 )
 
 Self = TypeVar("Self", bound="CascadeMethod")
+CANDIDATE = "candidates."
+"""Begins the names of what the source of candidates remembers."""
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
 
 
@@ -86,6 +89,8 @@ class CascadeMethod(Method):
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
         positive_points: most similar places of one object to prompt with. None is 3 in corrected
             mode; reference mode has 1.
+        candidates: a name in `CANDIDATES`, where the objects of a photo come from beside what the
+            location prior leads to. Corrected mode.
 
     Raises:
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
@@ -106,6 +111,7 @@ class CascadeMethod(Method):
         max_instances: MaxInstances = 1,
         location_prior: PriorName = None,
         positive_points: PositivePoints = None,
+        candidates: Candidates = "repeat",
     ) -> None:
         given = {
             "mode": mode,
@@ -118,6 +124,7 @@ class CascadeMethod(Method):
             "max_instances": max_instances,
             "location_prior": location_prior,
             "positive_points": positive_points,
+            "candidates": candidates,
         }
         check_values(self.options(), given)
         if location_prior is not None and mode == "reference":
@@ -125,6 +132,12 @@ class CascadeMethod(Method):
                 "mode='reference' locates the object as the released code does: use "
                 "mode='corrected' for another location prior"
             )
+        if candidates != "repeat" and mode == "reference":
+            raise PersamError(
+                "mode='reference' finds one object, as the released code: use mode='corrected' for "
+                f"candidates={candidates!r}"
+            )
+        self._source: CandidateSource = CANDIDATES[candidates]()
         self.prior: LocationPrior = LOCATION_PRIORS[location_prior or MODES[mode]]()
         if max_instances > 1 and not self.prior.suppresses:
             raise PersamError(
@@ -155,6 +168,8 @@ class CascadeMethod(Method):
         self.max_instances = int(max_instances)
         self.location_prior = location_prior
         self.positive_points = positive_points
+        self.candidates = candidates
+        self._source.check(self.sam)
         self._state: FittedState | None = None
 
     @property
@@ -259,6 +274,9 @@ class CascadeMethod(Method):
             state = learner.first_state(views)
             if others:
                 state = replace(state, more={**state.more, **learner.negative_state(others)})
+            learned = self._source.learn(self.sam, views, masks)
+            named = {CANDIDATE + name: tensor for name, tensor in learned.items()}
+            state = replace(state, more={**state.more, **named})
         state = self.tune(state, views, masks)
         seen = [r.contrast for r in references if r.contrast is not None]
         if seen:
@@ -287,7 +305,8 @@ class CascadeMethod(Method):
                 continue
             batch, best = self.locate(list(embeddings[start : start + step]))
             found = self._predictions(batch, self._decode(batch))
-            predictions += found if self.max_instances == 1 else self._more(batch, best, found)
+            asked = self.max_instances > 1 or self._source.always
+            predictions += self._more(batch, best, found) if asked else found
         return predictions
 
     @property
@@ -302,6 +321,7 @@ class CascadeMethod(Method):
             return False
         return (
             self.max_instances == 1
+            and not self._source.always
             and not self.prior.exact
             and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
             and all(getattr(type(self), one) is getattr(CascadeMethod, one) for one in _STEPPED)
@@ -440,7 +460,7 @@ class CascadeMethod(Method):
         )
 
     def _more(self, batch: PriorBatch, best: Tensor, first: list[Prediction]) -> list[Prediction]:
-        """Further objects in the photos of a batch whose strongest are known."""
+        """What the source of candidates makes of a batch whose strongest objects are known."""
         valid = prior.valid_cells(batch.embeddings, self.sam.device)
 
         def segment(rows: list[int], blocked: Tensor) -> list[Prediction]:
@@ -450,14 +470,23 @@ class CascadeMethod(Method):
             again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
             return self._predictions(again, self._decode(again))
 
-        return find_instances(
-            first,
-            batch.similarity,
-            valid,
-            self.state.levels[best],
-            self.max_instances,
-            segment,
-            lambda row, mask: prior.mask_coverage(self.sam, mask, batch.embeddings[row]),
+        return self._source.find(
+            Scenes(
+                self.decoder(),
+                batch,
+                valid,
+                best,
+                first,
+                self.state,
+                {
+                    name.removeprefix(CANDIDATE): tensor
+                    for name, tensor in self.state.more.items()
+                    if name.startswith(CANDIDATE)
+                },
+                self.max_instances,
+                self.presence_threshold,
+                segment,
+            )
         )
 
     def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
