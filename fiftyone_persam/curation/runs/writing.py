@@ -10,6 +10,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.core.storage as fos
 import numpy as np
+from bson import ObjectId
 
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
@@ -160,8 +161,8 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
 
 def _emptied(
     sample_id: str, photo: str, label: dict[str, Any], masks_dir: Path, tag: str
-) -> fo.Label:
-    """A label like one that is stored, of nothing."""
+) -> fo.Label | dict[str, Any]:
+    """A label like one that is stored, of nothing; where its mask is a file, as it is stored."""
     if label["_cls"] == "Detections":
         return fo.Detections()
     if label.get("mask_path") is None:
@@ -171,7 +172,8 @@ def _emptied(
     # Where somebody has deleted the mask's file, its photo has the same size.
     size = mask_size(earlier) if earlier.exists() else read_shown_size(photo)
     write_bytes(_empty_file(*size), path)
-    return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
+    # A label of FiftyOne's costs as much time as the file.
+    return {**label, "_id": ObjectId(), "mask_path": fos.normalize_path(str(path))}
 
 
 @lru_cache(maxsize=8)
