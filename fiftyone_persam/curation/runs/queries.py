@@ -233,7 +233,7 @@ def _same_numbers(
             return None
         keys.append(table["_id"])
         blank = np.full(count, np.nan)
-        numbers = [table[name] if name in row.names else blank for name in names]
+        numbers = [table[n] if first.get(n) is not None else blank for n in names]
         tables.append(np.stack(numbers, axis=1) if numbers else np.zeros((count, 0)))
         at += table.nbytes
         if at == len(array) - 1:
