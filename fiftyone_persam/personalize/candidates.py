@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..sam import Promptable
     from .cascade import PriorBatch
     from .location import ReferenceView
+    from .presence import Appearance
     from .state import FittedState
 
 
@@ -44,6 +45,7 @@ class Scenes:
         threshold: presence below which an object counts as absent.
         again: rows of the batch and their (n, h, w) bool blocked cells -> n predictions whose
             location prior avoids the blocked cells.
+        negatives: appearance of what the object is not, if anything is known.
     """
 
     sam: Promptable
@@ -56,6 +58,7 @@ class Scenes:
     limit: int
     threshold: float
     again: Callable[[list[int], Tensor], list[Prediction]]
+    negatives: Appearance | None = None
 
 
 class CandidateSource(Protocol):

@@ -43,6 +43,7 @@ from .learning import Learner
 from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
 from .method import Effort, Method
 from .prediction import Prediction
+from .presence import Appearance, together
 from .reference import Reference
 from .registries import CANDIDATES, LOCATION_PRIORS
 from .state import FittedState
@@ -305,8 +306,7 @@ class CascadeMethod(Method):
                 continue
             batch, best = self.locate(list(embeddings[start : start + step]))
             found = self._predictions(batch, self._decode(batch))
-            asked = self.max_instances > 1 or self._source.always
-            predictions += self._more(batch, best, found) if asked else found
+            predictions += self._more(batch, best, found) if self._has_more else found
         return predictions
 
     @property
@@ -320,12 +320,16 @@ class CascadeMethod(Method):
         if execution is None or not execution.speed.on("passes", self.sam.device):
             return False
         return (
-            self.max_instances == 1
-            and not self._source.always
+            not self._has_more
             and not self.prior.exact
             and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
             and all(getattr(type(self), one) is getattr(CascadeMethod, one) for one in _STEPPED)
         )
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether what the location prior leads to is not all."""
+        return self.max_instances > 1 or self._source.always
 
     def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
         """Start to segment photos without waiting for the device; see `pending`."""
@@ -357,23 +361,67 @@ class CascadeMethod(Method):
             (B, C, h, w) features for the decoder, (B, h, w) similarity, (B, h, w) bool cells of the
             photos, and (B,) the reference that fits each photo best.
         """
-        state, device = self.state, self.sam.device
         check_embeddings(embeddings, self.sam)
+        features, matching, valid = self.features_of(embeddings)
+        state = self.state
+        maps = self.prior.similarity(matching, valid, state.targets, state.prior)
+        similarity, best = self.combined(maps, valid, matching)
+        return features, similarity, valid, best
+
+    def features_of(self, embeddings: Sequence[ImageEmbedding]) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, h, w) features for the decoder and to match by, and (B, h, w) bool cells."""
+        device = self.sam.device
         features = torch.stack([e.features.to(device) for e in embeddings])
         matching = features
         if embeddings[0].matching is not None:
             matching = torch.stack([e.to_match.to(device) for e in embeddings])
-        valid = prior.valid_cells(embeddings, device)
-        maps = self.prior.similarity(matching, valid, state.targets, state.prior)
+        return features, matching, prior.valid_cells(embeddings, device)
+
+    def combined(self, maps: Tensor, valid: Tensor, matching: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R, h, w) maps of the references as one, and (B,) the best reference.
+
+        What looks more like a negative reference falls behind by as much.
+        """
+        state = self.state
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
         similarity = self._combined(maps)
         if state.negative_targets is not None:
-            # Competition at each place: what looks more like a negative falls behind by as much.
             rival = self.prior.similarity(
                 matching, valid, state.negative_targets, state.negative_prior
             ).amax(dim=1)
             similarity = similarity - (rival - similarity).clamp_min(0)
-        return features, similarity, valid, best
+        return similarity, best
+
+    def predict_located(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        features: Tensor,
+        similarity: Tensor,
+        valid: Tensor,
+        best: Tensor,
+        rivals: Appearance | None = None,
+    ) -> tuple[list[Prediction], Tensor]:
+        """Predictions of B photos from their similarity maps.
+
+        Args:
+            embeddings: the photos.
+            features: see `similarities`.
+            similarity: see `similarities`.
+            valid: see `similarities`.
+            best: see `similarities`.
+            rivals: appearance of other objects, beside that of negative references.
+
+        Returns:
+            The predictions, and (B, h, w) how sure of each place they are: the mask's logits, or
+            the similarity where another source of candidates has a say.
+        """
+        guide = self.guide(similarity, valid, embeddings)
+        batch = self._batch(embeddings, features, similarity, guide, best)
+        outcome = self._decode(batch)
+        found = self._predictions(batch, outcome, rivals)
+        if not self._has_more:
+            return found, outcome.logits
+        return self._more(batch, best, found, rivals), similarity
 
     def guide(
         self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
@@ -459,7 +507,13 @@ class CascadeMethod(Method):
             self.prompt_tokens(),
         )
 
-    def _more(self, batch: PriorBatch, best: Tensor, first: list[Prediction]) -> list[Prediction]:
+    def _more(
+        self,
+        batch: PriorBatch,
+        best: Tensor,
+        first: list[Prediction],
+        rivals: Appearance | None = None,
+    ) -> list[Prediction]:
         """What the source of candidates makes of a batch whose strongest objects are known."""
         valid = prior.valid_cells(batch.embeddings, self.sam.device)
 
@@ -468,7 +522,7 @@ class CascadeMethod(Method):
             similarity, free = batch.similarity[rows], valid[rows] & ~blocked
             guide = self.guide(similarity, free, chosen)
             again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
-            return self._predictions(again, self._decode(again))
+            return self._predictions(again, self._decode(again), rivals)
 
         return self._source.find(
             Scenes(
@@ -486,16 +540,23 @@ class CascadeMethod(Method):
                 self.max_instances,
                 self.presence_threshold,
                 segment,
+                self._negatives(rivals),
             )
         )
 
-    def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
-        state = self.state
+    def _predictions(
+        self, batch: PriorBatch, outcome: Outcome, rivals: Appearance | None = None
+    ) -> list[Prediction]:
         return assemble(
             self.sam,
             batch,
             outcome,
-            state.appearance,
+            self.state.appearance,
             self.presence_threshold,
-            state.negative_appearance,
+            self._negatives(rivals),
         )
+
+    def _negatives(self, rivals: Appearance | None) -> Appearance | None:
+        """What the object is not: negative references, and other objects of the run."""
+        known = [one for one in (self.state.negative_appearance, rivals) if one is not None]
+        return together(known) if known else None

@@ -143,7 +143,7 @@ def _judge(scenes: Scenes, row: int, logits: Tensor) -> Evidence:
         logits,
         scenes.valid[row][None].expand(count, -1, -1),
         together(known),
-        negatives=state.negative_appearance,
+        negatives=scenes.negatives,
     )
 
 

@@ -45,6 +45,8 @@ class Parameters:
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
         features: name of the backbone that finds the object; None for the model's own.
+        objects: names of the objects where a photo may have several, in the order of their values
+            in masks; empty for one object, or one per photo.
     """
 
     label_field: str = "ground_truth"
@@ -57,6 +59,7 @@ class Parameters:
     presence_threshold: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     features: str | None = None
+    objects: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

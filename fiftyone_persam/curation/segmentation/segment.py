@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ...engine.cache import weights_sha256
 from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks
 from ..fiftyone_api import root_dataset
+from ..labels.objects import object_names
 from ..progress import Progress
 from ..runs import loading, losses, presence, stopping
 from ..runs.fields import RunFields
@@ -66,7 +68,9 @@ def segment(
         samples: dataset or view whose photos are segmented.
         reference: what the object is: a sample, a sample id, a (sample or id, label id) pair for
             one of several labels, a view of labelled samples, or a list of these. Several for one
-            object are used together. Or words: ``TextReference("the blue mug")`` alone, or in a
+            object are used together. Several objects at once: ``{"mug": ..., "cat": ...}``, each
+            with one of these; a photo may show any of them, and no two of their masks share a
+            pixel. Or words: ``TextReference("the blue mug")`` alone, or in a
             (sample or id, `TextReference`) pair. Where the method takes none, a model that takes
             phrases finds the object in that photo, or in the one of up to 8 where it is clearest;
             the mask is written into ``x_reference`` as a label, and the run learns from that.
@@ -79,8 +83,10 @@ def segment(
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
         mask_value: which value of the references' segmentation masks is the object ("#rrggbb" in
-            colour masks); everything but background if None.
-        label_type: "segmentation": one `fo.Segmentation`, 255 is the object; "detections":
+            colour masks); everything but background if None. Of several objects each has the
+            class of its own name.
+        label_type: "segmentation": one `fo.Segmentation`, 255 is the object, or 1, 2, ... are the
+            objects, as the field's ``mask_targets`` say; "detections":
             `fo.Detections` with instance masks, which the App can edit; "both": the former in ``x``
             and the latter in ``x_instances``.
         mask_storage: "file": PNG files; "inline": in the database; "auto": files, but inline up to
@@ -151,6 +157,7 @@ def segment(
         prompts=checks.as_plain(prompts),
         presence_threshold=checks.as_plain(presence_threshold),
         options=options,
+        objects=object_names(reference) if isinstance(reference, Mapping) else [],
     )
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
@@ -159,7 +166,10 @@ def segment(
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
-    fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
+    fields = RunFields(
+        *(out_field, label_type, parameters.similarity, parameters.prompts),
+        objects=tuple(parameters.objects),
+    )
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
