@@ -39,8 +39,9 @@ SIZES = (0.6, 0.35)
 """Of the reference photo, at which it is looked at besides."""
 SMALLEST = 0.1  # longer side of the object, as a share of the photo's, that still tells something
 # A part of the object is as like it as the whole: of those that are, the larger one counts. Also,
-# what the passes have led to has a finer outline than what a box has.
-_PER_LOG_AREA, _FIRST = 0.05, 0.03
+# what the passes have led to has a finer outline than what a box has. Yet where several objects are
+# looked for, it may spread over all of them: it counts if a proposal says that it is one thing.
+_PER_LOG_AREA, _FIRST, _ONE_THING = 0.05, 0.03, 0.6
 # What has more than this of its cells, or of the other's, in common with a likelier object is that.
 _SAME = 0.5
 
@@ -111,7 +112,10 @@ def _find(scenes: Scenes, row: int) -> Prediction:
     shares = shares * scenes.valid[row]
     areas = shares.sum((1, 2))
     worth = evidence.match + _PER_LOG_AREA * areas.clamp_min(1).log()
-    worth[0] += _FIRST
+    shared = torch.minimum(shares[1:], shares[:1]).sum((1, 2))
+    overlaps = shared / (areas[1:] + areas[0] - shared).clamp_min(1e-6)
+    one_thing = scenes.limit == 1 or bool((overlaps >= _ONE_THING).any())
+    worth[0] = worth[0] + _FIRST if one_thing else -torch.inf
     kept: list[int] = []
     for index in worth.argsort(descending=True).tolist():
         alike = [float(torch.minimum(shares[index], shares[k]).sum()) for k in kept]
