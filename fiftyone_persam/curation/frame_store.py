@@ -54,9 +54,9 @@ class FrameStore:
         """A frame field, or an attribute of one; None if it is not there."""
         return self.videos.get_field(PREFIX + path)
 
-    def get_field_schema(self) -> dict[str, Any]:
-        """Name -> field, of all frame fields."""
-        return dict(self.videos.get_frame_field_schema() or {})
+    def get_field_schema(self, **chosen: Any) -> dict[str, Any]:
+        """Name -> field, of all frame fields, or of those of a type; see FiftyOne's."""
+        return dict(self.videos.get_frame_field_schema(**chosen) or {})
 
     def delete_sample_fields(self, names: Sequence[str]) -> None:
         """Delete frame fields."""

@@ -84,7 +84,7 @@ def delete_fields(dataset: Any, names: Iterable[str]) -> None:
             dataset.set_label_schemas({n: s for n, s in schemas.items() if n not in kept})
         if colours.remove(dataset, shown):
             dataset.save()
-        if targets := [name for name in shown if name in dataset.mask_targets]:
+        if targets := [name for name in names if name in dataset.mask_targets]:
             for name in targets:
                 del dataset.mask_targets[name]
             dataset.save()
@@ -114,9 +114,9 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
             dataset.active_label_schemas = active
         if colours.rename(dataset, shown):
             dataset.save()
-        if targets := [name for name in shown if name in dataset.mask_targets]:
+        if targets := [name for name in renamed if name in dataset.mask_targets]:
             for name in targets:
-                dataset.mask_targets[shown[name]] = dataset.mask_targets.pop(name)
+                dataset.mask_targets[renamed[name]] = dataset.mask_targets.pop(name)
             dataset.save()
 
     _change(dataset, rename, lambda present: not present & set(renamed))
@@ -125,7 +125,6 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
 def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
     """Set the mask targets of a field: what each pixel value means."""
     with schema_lease(dataset):
-        field = _shown(dataset, field)
         if dict(dataset.mask_targets.get(field) or {}) != dict(targets):
             dataset.mask_targets[field] = dict(targets)
             dataset.save()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,11 @@ CHUNK = 500
 
 
 def write(
-    dataset: Any, fields: RunFields, results: Sequence[PhotoResult], names: Callable[[str], str]
+    dataset: Any,
+    fields: RunFields,
+    results: Sequence[PhotoResult],
+    names: Callable[[str], str],
+    tracks: Callable[[str], str] = lambda _: "",
 ) -> None:
     """Write results in bulk.
 
@@ -37,6 +42,9 @@ def write(
         fields: what to write.
         results: photos, failed ones too.
         names: tells the object's name by sample id, for instances.
+        tracks: tells by sample id of which sequence a photo is a frame, in words that no other
+            sequence or run has; "" for a photo by itself. The App shows an object's instances of
+            one sequence as a track.
     """
     good = [result for result in results if result.error is None]
     columns: dict[str, dict[str, Any]] = {
@@ -48,7 +56,7 @@ def write(
         f"{fields.run}_prompts": {r.id: _keypoints(r) for r in good},
     }
     if fields.instances is not None:
-        found = {r.id: _detections(r, names(r.id)) for r in good}
+        found = {r.id: _detections(r, names(r.id), tracks(r.id)) for r in good}
         absent = {r.id for r in good if r.absent}
         columns[fields.instances] = {
             i: fo.Detections() if i in absent else d for i, d in found.items()
@@ -123,20 +131,27 @@ def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:
     return fo.Segmentation(mask=stored.array)
 
 
-def _detections(result: PhotoResult, name: str) -> fo.Detections:
+def _detections(result: PhotoResult, name: str, track: str) -> fo.Detections:
     height, width = result.size
     detections = []
-    for found in result.instances:
+    for number, found in enumerate(result.instances, start=1):
         x0, y0, x1, y1 = found.box
         if found.mask.path is not None:
             content = {"mask_path": fos.normalize_path(found.mask.path)}
         else:
             content = {"mask": np.asarray(found.mask.array) > 0}
         box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
-        detections.append(
-            fo.Detection(label=name, bounding_box=box, confidence=found.score, **content)
-        )
+        detection = fo.Detection(label=name, bounding_box=box, confidence=found.score, **content)
+        if track:
+            detection.index, detection.instance = number, track_of(track, name, number)
+        detections.append(detection)
     return fo.Detections(detections=detections)
+
+
+def track_of(sequence: str, name: str, index: int) -> fo.Instance:
+    """What tells that instances of several frames are the same object; the same in every call."""
+    text = f"{sequence}|{name}|{index}"
+    return fo.Instance(id=hashlib.sha256(text.encode()).hexdigest()[:24])
 
 
 def _heatmap(result: PhotoResult) -> fo.Heatmap | None:

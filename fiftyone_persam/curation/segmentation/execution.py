@@ -226,6 +226,7 @@ class _Saver:
         self.plan = plan
         self._lease = lease
         self._groups = {task.id: task.group for task in plan.tasks}
+        self._sequences = {task.id: task.sequence for task in plan.tasks if task.sequence}
         self._waiting: list[PhotoResult] = []
         self._flushed = time.monotonic()
 
@@ -245,13 +246,19 @@ class _Saver:
         """Write what is waiting."""
         if self._waiting:
             self._lease.check()
-            writing.write(self.plan.dataset, self.plan.fields, self._waiting, self._name)
+            writing.write(
+                self.plan.dataset, self.plan.fields, self._waiting, self._name, self._track
+            )
             self.saved += len(self._waiting)
             self._waiting = []
         self._flushed = time.monotonic()
 
     def _name(self, sample_id: str) -> str:
         return self.plan.object_name(self._groups[sample_id])
+
+    def _track(self, sample_id: str) -> str:
+        sequence = self._sequences.get(sample_id, "")
+        return f"{self.plan.run_id}|{sequence}" if sequence else ""
 
 
 def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:

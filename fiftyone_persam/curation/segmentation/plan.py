@@ -151,13 +151,13 @@ def check_photos(samples: Any) -> Any:
 
 def _check_videos(samples: Any) -> Any:
     """Videos, a view of frames, or a `FrameStore` where only some frames of videos are meant."""
-    if not isinstance(samples, FrameStore) and not isinstance(samples, fo.Dataset):
+    whole = isinstance(samples, (FrameStore, fo.Dataset))
+    if not whole and not fiftyone_api.is_clips(samples):
         database.check_shows_photos(samples)
-        if not fiftyone_api.is_frames(samples):
-            if any(isinstance(one, FRAME_STAGES) for one in fiftyone_api.stages_of(samples)):
-                samples = photos_of(samples)
-            else:
-                samples = database.with_all_fields(samples)
+        if any(isinstance(one, FRAME_STAGES) for one in fiftyone_api.stages_of(samples)):
+            samples = photos_of(samples)
+        elif not fiftyone_api.is_frames(samples):
+            samples = database.with_all_fields(samples)
     if not len(samples):
         what = "video" if isinstance(samples, fo.Dataset) else "frame"
         raise PersamError(f"there is no {what} to segment: the dataset or view is empty")
@@ -221,6 +221,9 @@ def choose_tasks(
         )
     if isinstance(samples, FrameStore):
         return sequences.recorded_tasks(samples, group_by, asked.frame_files), None, parameters
+    if fiftyone_api.is_clips(samples):
+        tasks, new = sequences.clip_tasks(samples, group_by)
+        return tasks, new, parameters
     if fiftyone_api.is_frames(samples):
         tasks, new = sequences.view_tasks(samples, group_by)
         in_files = any(task.frame is None for task in tasks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -58,7 +58,7 @@ class NewFrames:
         ]
         for start in range(0, len(operations), CHUNK):
             part = operations[start : start + CHUNK]
-            with_retries(lambda p=part: fiftyone_api.bulk_write_frames(store, p, ()))  # type: ignore[misc]
+            with_retries(lambda p=part: fiftyone_api.bulk_write_frames(store.videos, p, ()))  # type: ignore[misc]
         values = {i: _metadata(info) for i, info in self.metadata.items()}
         if values:
             store.videos.set_values("metadata", values, key_field="id")
@@ -77,11 +77,26 @@ def _metadata(info: VideoInfo) -> fo.VideoMetadata:
     )
 
 
-def video_tasks(videos: Any, group_by: str | None) -> tuple[list[PhotoTask], NewFrames]:
+def clip_tasks(clips: Any, group_by: str | None) -> tuple[list[PhotoTask], NewFrames]:
+    """The frames of a view of clips; each once, whatever clips it is in."""
+    wanted: dict[str, set[int]] = {}
+    for sample_id, (first, last) in zip(*clips.values(["sample_id", "support"]), strict=True):
+        wanted.setdefault(sample_id, set()).update(range(first, last + 1))
+    return video_tasks(home(clips).videos.select(list(wanted)), group_by, wanted)
+
+
+def video_tasks(
+    videos: Any, group_by: str | None, only: Mapping[str, Collection[int]] | None = None
+) -> tuple[list[PhotoTask], NewFrames]:
     """Every frame of the videos of a dataset or view.
 
     How many a video has says its metadata, or else the file. One that cannot be read, and of which
     nobody knows a frame, counts as one frame: that one gets the reason.
+
+    Args:
+        videos: the dataset or view.
+        group_by: see `segment`.
+        only: by sample id, the frames that are meant; all if None.
 
     Raises:
         PersamError: none of the videos can be read.
@@ -101,6 +116,8 @@ def video_tasks(videos: Any, group_by: str | None) -> tuple[list[PhotoTask], New
             except PhotoError as error:
                 faults.append(str(error))
         wanted = sorted({*range(1, (count or 0) + 1), *numbers}) or [1]
+        if only is not None:
+            wanted = [number for number in wanted if number in only[sample_id]]
         for number in wanted:
             frame_id = numbers.get(number)
             if frame_id is None:
