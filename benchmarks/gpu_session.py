@@ -3,7 +3,8 @@
     python -m benchmarks.gpu_session --album ../shared/data/perseg_dev --out results
 
 Tests first, then figures. Each part runs in a process of its own with a limit of its own, so that
-one that fails costs no other; what a part prints is kept in the folder as soon as it is there.
+one that fails costs no other; what a part prints is kept in the folder as soon as it is there. All
+of them end within ``--seconds``: what no time is left for is named.
 FiftyOne is not needed. ``--try-out`` does everything on the CPU with a tiny model, to see that it
 runs.
 """
@@ -21,6 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTS = ("sam/test_fast_vit", "sam/test_execution", "engine/test_gpu", "engine/test_memory")
 """Those that have something to test on a GPU alone."""
+SECONDS = 290
+LEAST = 12
+"""Seconds that a part needs at least to show anything: with fewer left it is not begun."""
 SLOWER = 4
 """Times the limits of a try-out: a CPU, and maybe a busy one."""
 
@@ -51,7 +55,7 @@ def parts(album: Path, try_out: bool) -> list[Part]:
         model = "tiny" if try_out else model
         photos = 4 if try_out else photos
         sizes = ["--photos", str(photos), "--repeats", "1" if try_out else "2"]
-        more = ("--batches", "1") if try_out else more
+        more = (*more, "--batches", "1") if try_out else more
         return ["benchmarks.gpu", "--models", model, *sizes, *shared, *more]
 
     vit_h, loop = ("tiny", "2") if try_out else ("vit_h", "12")
@@ -69,6 +73,11 @@ def parts(album: Path, try_out: bool) -> list[Part]:
                 *("--photos", "4" if try_out else "384", "--loop-photos", loop, "--repeats", "1"),
             ],
         ),
+        Part(
+            "compiled",
+            50,
+            speed("vit_b", 512, "--batches", "16", "--compile", "--without", "kernels"),
+        ),
     ]
 
 
@@ -79,17 +88,24 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--album", type=Path, required=True, help="a folder in PerSeg's layout")
     parser.add_argument("--out", type=Path, default=Path("gpu_session"), help="where results go")
     parser.add_argument("--only", nargs="+", help="names of parts")
+    parser.add_argument("--seconds", type=float, help=f"for all parts together ({SECONDS})")
     parser.add_argument("--try-out", action="store_true", help="on the CPU, with a tiny model")
     arguments = parser.parse_args(given)
     out = arguments.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
+    slower = SLOWER if arguments.try_out else 1
+    budget = SECONDS * slower if arguments.seconds is None else arguments.seconds
     began = time.perf_counter()
     failed = []
     for part in parts(arguments.album.absolute(), arguments.try_out):
         if arguments.only and part.name not in arguments.only:
             continue
-        limit = part.limit * (SLOWER if arguments.try_out else 1)
-        code = _run(part, limit, out / f"{part.name}.txt")
+        left = budget - (time.perf_counter() - began)
+        if left < LEAST:
+            print(f"== {part.name}: not begun, no time is left for it", flush=True)
+            failed.append(part.name)
+            continue
+        code = _run(part, min(part.limit * slower, left), out / f"{part.name}.txt")
         if code:
             failed.append(part.name)
         print(
@@ -99,7 +115,7 @@ def main(given: list[str] | None = None) -> int:
     return len(failed)
 
 
-def _run(part: Part, limit: int, log: Path) -> int:
+def _run(part: Part, limit: float, log: Path) -> int:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -8,11 +8,12 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, choose, refuse
-from .evaluation import chosen_samples, mask_fields
+from .evaluation import mask_fields
 from .handover import announce_amount, told_left_out
 from .importing import folder_of
 from .runs import run_names
 from .streaming import Progress
+from .targets import photos_to_read
 
 CROPS = {
     "square": "A square around the object",
@@ -91,7 +92,7 @@ class ExportDreamBooth(PersamOperator):
         from fiftyone_persam.curation.database import photo_ids, photos_of
         from fiftyone_persam.curation.review.table import review_counts
 
-        photos = photos_of(ctx.dataset).select(photo_ids(chosen_samples(ctx)))
+        photos = photos_of(ctx.dataset).select(photo_ids(photos_to_read(ctx)))
         counts = review_counts(photos, run)
         inputs.bool(
             "only_accepted",
@@ -110,7 +111,7 @@ class ExportDreamBooth(PersamOperator):
     def _label_inputs(self, ctx: Context, inputs: Any, field: str) -> None:
         from fiftyone_persam.curation.database import photo_ids, photos_of
 
-        photos = photos_of(ctx.dataset).select(photo_ids(chosen_samples(ctx)))
+        photos = photos_of(ctx.dataset).select(photo_ids(photos_to_read(ctx)))
         amount = len(photos.exists(field))
         announce_amount(
             inputs,
@@ -207,7 +208,7 @@ class ExportDreamBooth(PersamOperator):
             if ctx.params.get(name) is not None
         }
         exported = fp.export_dreambooth(
-            chosen_samples(ctx),
+            photos_to_read(ctx),
             ctx.params["run_or_label_field"],
             folder,
             resolution=ctx.params.get("resolution"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators.types as types
-from fiftyone.operators.constants import ViewTarget
 
 from .base import (
     Context,
@@ -21,6 +20,7 @@ from .base import (
 from .runs import run_names
 from .segment import plain_metrics
 from .streaming import Progress
+from .targets import photos_to_read
 
 NONE = ""
 
@@ -77,7 +77,7 @@ class Evaluate(PersamOperator):
 
         progress.stage = "Evaluating"
         results = fp.evaluate(
-            chosen_samples(ctx),
+            photos_to_read(ctx),
             ctx.params["pred_field"],
             gt_field=ctx.params["gt_field"],
             eval_key=ctx.params["eval_key"],
@@ -163,7 +163,7 @@ class CompareRuns(PersamOperator):
                 description="Off: strongest disagreement first",
             )
         second = ctx.params.get("run_b") if ctx.params.get("run_b") in rest else rest[-1]
-        compared = len(photos_of(chosen_samples(ctx)).exists(first).exists(second))
+        compared = len(photos_of(photos_to_read(ctx)).exists(first).exists(second))
         text = f"{counted(compared)} of both runs. The grid will show them in that order, with "
         notice(inputs, "what", f"{text}both masks on.")
         inputs.view_target(ctx, action_description="Compare", default_target="CURRENT_VIEW")
@@ -174,7 +174,7 @@ class CompareRuns(PersamOperator):
 
         run_a, run_b = ctx.params["run_a"], ctx.params["run_b"]
         comparison = compare_runs(
-            chosen_samples(ctx),
+            photos_to_read(ctx),
             run_a,
             run_b,
             gt_field=ctx.params.get("gt_field") or None,
@@ -254,16 +254,6 @@ def truth_fields(dataset: Any) -> list[str]:
     from fiftyone_persam.curation.runs.naming import owner_of
 
     return [name for name in mask_fields(dataset) if owner_of(dataset, name) is None]
-
-
-def chosen_samples(ctx: Context) -> Any:
-    """The photos of the target; those selected in a grouped dataset, of whichever slice."""
-    from fiftyone_persam.curation.database import photos_of
-
-    target = ctx.request_params.get("view_target")  # taken out of the parameters by FiftyOne
-    if target == ViewTarget.SELECTED_SAMPLES and ctx.dataset.media_type == "group":
-        return photos_of(ctx.dataset).select(list(ctx.selected))
-    return ctx.target_view()
 
 
 def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> None:

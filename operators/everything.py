@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Context, PersamOperator, choose, notice, show_fields
-from .segment_form import chosen_photos, model_inputs
+from .segment_form import model_inputs
 from .streaming import Progress
+from .targets import photos_to_segment
 
 DEFAULT_COUNT = 30
 
@@ -33,7 +34,7 @@ class SegmentEverything(PersamOperator):
             allow_selected_samples=bool(ctx.selected),
             default_target="CURRENT_VIEW",
         )
-        count = len(chosen_photos(ctx))
+        count = len(photos_to_segment(ctx))
         notice(inputs, "amount", f"{count} photo{'' if count == 1 else 's'} will be segmented.")
         helps = {name: PROPOSERS[name].help for name in PROPOSERS}
         choose(inputs, "proposer", helps, "How things are found", default=next(iter(helps)))
@@ -63,7 +64,7 @@ class SegmentEverything(PersamOperator):
         if given.get("download"):
             fp.load_sam(given.get("model", "sam_lite"), download=True)
         done = fp.segment_everything(
-            chosen_photos(ctx),
+            photos_to_segment(ctx),
             model=given.get("model", "sam_lite"),
             out_field=given.get("out_field", "everything"),
             max_proposals=given.get("max_proposals", DEFAULT_COUNT),

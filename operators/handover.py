@@ -8,11 +8,12 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, choose, counted, notice, refuse, show_fields
-from .evaluation import chosen_samples, group_input
+from .evaluation import group_input
 from .importing import folder_of
 from .method_form import sentence
 from .runs import choose_run
 from .streaming import Progress
+from .targets import photos_to_read
 
 SHOWN = 5  # reasons why photos were left out
 STATES = {"accepted": "accepted", "todo": "not looked at", "rejected": "rejected"}
@@ -22,7 +23,7 @@ def state_inputs(ctx: Context, inputs: Any, run: str, required: bool = True) -> 
     """Which review states to take; returns the choice, and refuses one without masks here."""
     from fiftyone_persam.curation.handover.chosen import choose_photos
 
-    found = list(choose_photos(chosen_samples(ctx), run, ()).states.values())
+    found = list(choose_photos(photos_to_read(ctx), run, ()).states.values())
     counts = {state: found.count(state) for state in STATES}
     view = types.DropdownView(multiple=True, allow_user_input=False)
     for state, text in STATES.items():
@@ -113,7 +114,7 @@ class PromoteMasks(PersamOperator):
         from fiftyone_persam.curation.handover.promotion import promote
 
         promotion = promote(
-            chosen_samples(ctx),
+            photos_to_read(ctx),
             ctx.params["run"],
             ctx.params["label_field"],
             states=ctx.params.get("states") or ["accepted"],
@@ -231,7 +232,7 @@ class ExportMasks(PersamOperator):
         folder = folder_of(ctx.params["export_dir"])
         assert folder is not None  # the form requires it
         count = export_masks(
-            chosen_samples(ctx),
+            photos_to_read(ctx),
             ctx.params["run"],
             folder,
             format=ctx.params.get("format", "perseg"),

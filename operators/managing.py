@@ -17,11 +17,11 @@ from .base import (
     refuse,
     show_fields,
 )
-from .evaluation import chosen_samples
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
 from .streaming import Progress, ProgressStore
+from .targets import photos_to_read
 
 
 class ListRuns(PersamOperator):
@@ -83,7 +83,7 @@ class ShowFailures(PersamOperator):
         run = choose_run(ctx, inputs)
         if run is None:
             return
-        if failed := review_counts(chosen_samples(ctx), run).failed:
+        if failed := review_counts(photos_to_read(ctx), run).failed:
             notice(inputs, "amount", f"{counted(failed)} failed.")
         else:
             elsewhere = review_counts(ctx.dataset, run).failed
@@ -96,7 +96,7 @@ class ShowFailures(PersamOperator):
         from fiftyone_persam.curation.review.table import FAILED, review_view
 
         run = ctx.params["run"]
-        view = review_view(chosen_samples(ctx), run, FAILED)
+        view = review_view(photos_to_read(ctx), run, FAILED)
         ids, paths, errors = view.values(["id", "filepath", f"{run}_error"])
         rows = [
             {"photo": path.rsplit("/", 1)[-1], "reason": error, "id": i}

@@ -7,9 +7,9 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, counted, notice, refuse, show_fields
-from .evaluation import chosen_samples
 from .runs import choose_run
 from .streaming import Progress
+from .targets import photos_to_read
 
 THUMBS_DOWN = "alt"
 
@@ -179,7 +179,7 @@ class EditMask(PersamOperator):
         run = choose_run(ctx, inputs)
         if run is not None:
             ids = ctx.params.get("ids")
-            amount = len(ids) if ids else review_counts(chosen_samples(ctx), run).total
+            amount = len(ids) if ids else review_counts(photos_to_read(ctx), run).total
             notice(inputs, "amount", f"{counted(amount)}.")
             inputs.view_target(ctx, action_description="Edit", default_target="CURRENT_VIEW")
             notice(
@@ -195,7 +195,7 @@ class EditMask(PersamOperator):
         from fiftyone_persam.curation.review.editing import make_editable
 
         run, ids = ctx.params["run"], ctx.params.get("ids")
-        return {"field": make_editable(ctx.dataset if ids else chosen_samples(ctx), run, ids)}
+        return {"field": make_editable(ctx.dataset if ids else photos_to_read(ctx), run, ids)}
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the field that can be edited."""

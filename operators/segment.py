@@ -34,7 +34,6 @@ from .segment_form import (
     announce,
     check_references,
     chosen_model,
-    chosen_photos,
     evaluation_inputs,
     group_inputs,
     keeps_embeddings,
@@ -45,6 +44,7 @@ from .segment_form import (
     truth_of,
 )
 from .streaming import Progress
+from .targets import photos_to_segment
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
 # SAID: nowhere, a phrase is looked for in every photo.
@@ -123,7 +123,7 @@ class SegmentFromReference(PersamOperator):
         """Segment, and evaluate where asked for."""
         import fiftyone_persam as fp
 
-        view, name = chosen_photos(ctx), ctx.params["out_field"]
+        view, name = photos_to_segment(ctx), ctx.params["out_field"]
         if ctx.params.get("download"):
             fp.load_sam(ctx.params.get("model", "sam_lite"), download=True)
 

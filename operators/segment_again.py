@@ -10,8 +10,9 @@ from .base import Context, PersamOperator, counted, from_app, notice, refuse, sh
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
-from .segment_form import chosen_photos, keeps_embeddings
+from .segment_form import keeps_embeddings
 from .streaming import Progress
+from .targets import photos_to_segment
 
 
 class SegmentAgain(PersamOperator):
@@ -45,7 +46,7 @@ class SegmentAgain(PersamOperator):
             description="Off: only the new reference says what the object looks like",
             view=types.CheckboxView(),
         )
-        samples = chosen_photos(ctx)
+        samples = photos_to_segment(ctx)
         counts = review_counts(samples, run)
         count = counts.total - counts.accepted
         notice(
@@ -74,7 +75,7 @@ class SegmentAgain(PersamOperator):
         """Segment what is not accepted."""
         from fiftyone_persam.curation.segmentation.again import segment_again
 
-        name, chosen, samples = ctx.params["run"], chosen_reference(ctx), chosen_photos(ctx)
+        name, chosen, samples = ctx.params["run"], chosen_reference(ctx), photos_to_segment(ctx)
         pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
 
         def work() -> dict[str, Any]:

@@ -7,15 +7,13 @@ from urllib.parse import urlparse
 
 import fiftyone as fo
 import fiftyone.operators.types as types
-from fiftyone.operators.constants import ViewTarget
-
-from fiftyone_persam.curation.fiftyone_api import is_dynamic_groups, is_patches
 
 from .base import Context, choose, counted, notice, refuse
 from .method_form import chosen_method, option_inputs, sentence, takes_words
 from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
 from .streaming import duration
+from .targets import photos_to_segment
 
 LABEL_TYPE_TEXTS = {
     "segmentation": "One mask per photo (Segmentation)",
@@ -29,19 +27,6 @@ def keeps_embeddings() -> bool:
     from fiftyone_persam.engine.disk_cache import default_cache_dir
 
     return default_cache_dir().is_dir()
-
-
-def chosen_photos(ctx: Context) -> Any:
-    """The photos that are meant, whatever the grid shows: patches, groups, slices."""
-    from fiftyone_persam.curation.forms.photos import photos_behind
-
-    target = ctx.target_view()
-    if is_dynamic_groups(target):
-        if ctx.request_params.get("view_target") == ViewTarget.SELECTED_SAMPLES:
-            # Every photo of a group can be selected, not only the one in the grid.
-            return ctx.flatten_group_slices(photos_behind(ctx.view)).select(ctx.selected)
-        return ctx.flatten_group_slices(photos_behind(target))
-    return photos_behind(target) if is_patches(target) else ctx.target_view(require_flat=True)
 
 
 def group_inputs(ctx: Context, inputs: Any) -> bool:
@@ -87,7 +72,7 @@ def check_references(
     from fiftyone_persam.curation.forms.photos import problem_with_photos
     from fiftyone_persam.curation.forms.references import problem_with_references
 
-    photos = chosen_photos(ctx)
+    photos = photos_to_segment(ctx)
     if problem_with_photos(photos):  # said by `announce`
         return
     if problem := problem_with_references(photos, references, label_field, group_by):
@@ -165,7 +150,7 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
     ):
         prop.invalid = True
         prop.error_message = problem
-    there = existing_run(chosen_photos(ctx), name)
+    there = existing_run(photos_to_segment(ctx), name)
     if there is not None:
         _go_on_inputs(ctx, inputs, there)
     else:
@@ -227,7 +212,7 @@ def skips_existing(ctx: Context) -> bool:
 
 def evaluation_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
     """Whether to evaluate, where other photos have ground truth."""
-    truth = truth_of(ctx, chosen_photos(ctx), chosen)
+    truth = truth_of(ctx, photos_to_segment(ctx), chosen)
     if truth is None:
         return
     what = f", of {truth.label!r} alone" if truth.label else ""
@@ -264,7 +249,7 @@ def announce(ctx: Context, inputs: Any) -> None:
     from fiftyone_persam.curation.forms.photos import problem_with_photos
     from fiftyone_persam.curation.forms.runs import estimate, existing_run
 
-    photos = chosen_photos(ctx)
+    photos = photos_to_segment(ctx)
     count = len(photos)
     if not count:
         refuse(inputs, "There is no photo to segment: clear the filters.", name="nothing")

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import fiftyone_persam as fp
+from benchmarks import gpu_session
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
@@ -279,3 +280,23 @@ def test_average_recall_is_coco_s() -> None:
     ]
     assert recall([((40, 60), [left, right])], detections) == pytest.approx([0.7] * 3)
     assert recall([((40, 60), [left, right])], []) == [0, 0, 0]
+
+
+def test_the_gpu_session_keeps_what_each_part_prints(
+    album: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--album", str(album), "--out", str(tmp_path), "--try-out", "--only", "sam_lite"]
+    assert gpu_session.main(given) == 0
+    assert "tiny float32 job, files to files" in (tmp_path / "sam_lite.txt").read_text()
+    assert "failed: nothing" in capsys.readouterr().out
+
+
+def test_the_gpu_session_names_what_no_time_is_left_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = gpu_session.parts(tmp_path, try_out=False)
+    given = ["--album", str(tmp_path), "--out", str(tmp_path / "out"), "--seconds", "0"]
+    assert gpu_session.main(given) == len(parts)
+    shown = capsys.readouterr().out
+    assert all(f"{part.name}: not begun" in shown for part in parts)
+    assert not list((tmp_path / "out").iterdir())

@@ -6,14 +6,21 @@ what breaks without it. `missing` tells which of them a release of FiftyOne lack
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import bson
 import fiftyone as fo
 import fiftyone.core.odm as odm
-from bson import DBRef, ObjectId, json_util
+from bson import DBRef, Int64, ObjectId, json_util
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from fiftyone.core.evaluation import EvaluationResults
 from gridfs import GridFS
+
+LARGEST_BATCH = 1_000_000
+"""Documents that the database may send at once; it sends 16 MB at most."""
 
 # Whose attribute -> which, and what it is for. `missing` looks for them.
 USED: dict[str, dict[str, str]] = {
@@ -235,20 +242,53 @@ def frame_collection(dataset: Any) -> Any:
     return dataset._frame_collection
 
 
-def aggregate(samples: Any, stages: Sequence[dict[str, Any]], raw: bool = False) -> Any:
-    """What the database makes of a dataset's or view's samples; documents, or BSON in batches.
+def aggregate(samples: Any, stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents that the database makes of a dataset's or view's samples.
 
     Args:
         samples: a dataset or view.
         stages: of an aggregation, after those of the view.
-        raw: whether to yield batches of documents as bytes.
     """
     # 1.22.1: `_pipeline` and `_sample_collection`. Without them counts and columns of a large run
     # are read through `values`, value by value: seconds instead of milliseconds.
     collection = samples._dataset._sample_collection
-    pipeline = [*samples._pipeline(), *stages]
-    read = collection.aggregate_raw_batches if raw else collection.aggregate
-    return read(pipeline, allowDiskUse=True)
+    return list(collection.aggregate([*samples._pipeline(), *stages], allowDiskUse=True))
+
+
+def aggregate_raw(samples: Any, stages: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+    """Like `aggregate`, but arrays of documents in BSON, as the database sends them.
+
+    The driver's own raw batches make an object of each document before they join them again, which
+    takes three times as long as the database does.
+    """
+    # 1.22.1: as `aggregate`.
+    collection = samples._dataset._sample_collection
+    database = collection.database
+    ask = functools.partial(database.command, codec_options=DEFAULT_RAW_BSON_OPTIONS)
+    command = {
+        "aggregate": collection.name,
+        "pipeline": [*samples._pipeline(), *stages],
+        "cursor": {"batchSize": LARGEST_BATCH},
+        "allowDiskUse": True,
+    }
+    with database.client.start_session() as session:
+        array, cursor = _batch(ask(command, session=session), b"firstBatch")
+        yield array
+        while cursor:
+            more = {"getMore": Int64(cursor), "collection": collection.name}
+            array, cursor = _batch(ask(more, session=session), b"nextBatch")
+            yield array
+
+
+def _batch(reply: Any, name: bytes) -> tuple[bytes, int]:
+    """The array of documents in a reply, and the cursor's id, 0 at its end."""
+    raw = reply["cursor"].raw
+    head = b"\x04" + name + b"\0"
+    before = raw.index(head)
+    start = before + len(head)
+    end = start + int.from_bytes(raw[start : start + 4], "little")
+    rest = raw[4:before] + raw[end:]
+    return raw[start:end], int(bson.decode(struct.pack("<i", len(rest) + 4) + rest)["id"])
 
 
 def stored_document(dataset: Any, names: Sequence[str]) -> dict[str, Any]:

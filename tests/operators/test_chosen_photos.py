@@ -11,6 +11,7 @@ import pytest
 from bson import ObjectId
 
 from fiftyone_persam.curation.evaluation.compare import compare_runs
+from fiftyone_persam.curation.forms.photos import photos_behind
 from fiftyone_persam.curation.review.table import review_counts
 
 from ..curation.reviewed_run import RUN, add_run, ids_of, reviewed_run
@@ -33,7 +34,7 @@ def edited(view: Any) -> set[str]:
 
 def compared(view: Any) -> set[str]:
     ids = operator("compare_runs")(view, RUN, "other").result["ids"]
-    assert ids == compare_runs(view, RUN, "other").ids
+    assert ids == compare_runs(photos_behind(view), RUN, "other").ids
     return set(view._root_dataset.select(ids).values("photo"))
 
 
@@ -47,6 +48,15 @@ def test_of_a_view_its_photos(runs, name):
     assert "2 photos" in Form(view, name, params).texts()
     assert "5 photos" in Form(runs, name, params).texts() or name == "edit_masks"
     assert CALLS[name](view) == {"good", "absent"}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_of_patches_the_photos_behind_them(runs, name):
+    for sample in runs.select(ids_of(runs, "good", "absent")):
+        box = fo.Detection(label="part", bounding_box=[0.1, 0.1, 0.2, 0.2])
+        sample["boxes"] = fo.Detections(detections=[box])
+        sample.save()
+    assert CALLS[name](runs.to_patches("boxes")) == {"good", "absent"}
 
 
 def test_failures_of_a_view(runs):

@@ -118,12 +118,13 @@ class PhraseReference:
     Attributes:
         text: the phrase.
         dataset: name of the run's dataset.
+        group: the object's name where a photo may have several.
     """
 
     text: str
     dataset: str
+    group: str = ""
 
-    group = ""
     sample_id = ""
     label_field = ""
     label_id = None
@@ -140,6 +141,7 @@ class PhraseReference:
     def to_dict(self) -> dict[str, Any]:
         """See `SampleReference.to_dict`."""
         return {
+            "group": self.group,
             "sample_id": self.sample_id,
             "label_field": self.label_field,
             "filepath": self.filepath,
@@ -164,6 +166,18 @@ def resolve_photos(dataset: Any, reference: Any) -> list[Any]:
     if not found:
         raise BadReferenceError(f"the reference is empty: {_HOW}")
     return [photo_of_patch(one) if isinstance(one, _PATCHES) else one for one in found]
+
+
+def label_choices(dataset: Any, reference: Any) -> list[Any]:
+    """What a ``reference`` argument means: (sample, label id or None) pairs, or found references.
+
+    Raises:
+        BadReferenceError: there is no such sample.
+    """
+    found = list(_choices(dataset, reference))
+    if not found:
+        raise BadReferenceError(f"the reference is empty: {_HOW}")
+    return found
 
 
 def resolve_references(
@@ -211,6 +225,8 @@ def resolve_references(
 def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | AnyReference]:
     if isinstance(reference, (SampleReference, PhraseReference)):
         yield reference
+    elif isinstance(reference, LabelledFrame):
+        yield reference, None
     elif isinstance(reference, fo.core.video.FrameView):
         yield frame_of_view(reference), None
     elif is_frame_choice(reference):

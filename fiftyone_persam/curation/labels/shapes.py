@@ -25,7 +25,7 @@ from .video_frames import LabelledFrame, pixels_of
 BoolMask = npt.NDArray[np.bool_]
 
 
-_LISTS = {
+INSTANCES = {
     fo.Detections: "detections",
     fo.Polylines: "polylines",
     fo.Keypoints: "keypoints",
@@ -184,13 +184,13 @@ def _one_label(sample: Any, field: str, label_id: str | None, name: str) -> Any:
     label = sample[field]
     if label is None:
         raise BadReferenceError(f"reference {name} has no label in {field!r}: label the object")
-    kinds = (fo.Segmentation, fo.Detection, fo.Polyline, fo.Keypoint, *_LISTS)
+    kinds = (fo.Segmentation, fo.Detection, fo.Polyline, fo.Keypoint, *INSTANCES)
     if not isinstance(label, kinds):
         raise BadReferenceError(
             f"{field!r} of reference {name} holds a {type(label).__name__}, which marks no object: "
             "use a Segmentation, Detection, Polyline or Keypoint"
         )
-    attribute = _LISTS.get(type(label))
+    attribute = INSTANCES.get(type(label))
     instances = [label] if attribute is None else list(getattr(label, attribute))
     if label_id is not None:
         instances = [one for one in instances if one.id == label_id]

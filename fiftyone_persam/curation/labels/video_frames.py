@@ -65,10 +65,10 @@ class LabelledFrame:
 
     def has_field(self, name: str) -> bool:
         """Whether frames have a field."""
-        return bool(self._frame.has_field(name))
+        return bool(self._frame.has_field(frame_field(name)))
 
     def __getitem__(self, name: str) -> Any:
-        return self._frame[name]
+        return self._frame[frame_field(name)]
 
     def load(self) -> Photo:
         """(H, W, 3) uint8 RGB."""

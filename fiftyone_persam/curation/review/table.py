@@ -45,6 +45,9 @@ STATES = (TODO, ACCEPTED, REJECTED, ABSENT, FAILED)
 NUMBERS = ("score", "presence", "agreement")
 """What each photo of a run has as a number, in fields of these names."""
 
+HEAD = 2000
+"""Photos of a queue that the database puts in order before it shows the first of them."""
+
 Collection = Any  # fo.Dataset | fo.DatasetView: fiftyone ships no types
 
 
@@ -91,13 +94,15 @@ class ReviewTable:
 
     def of_state(self, *states: str) -> list[str]:
         """The ids of the photos in one of ``states``."""
-        chosen = np.isin(self.states, states)
-        return [self.ids[i] for i in np.flatnonzero(chosen)]
+        return self._at(np.flatnonzero(np.isin(self.states, states)))
 
     def queue(self, *states: str) -> list[str]:
         """The ids of the photos in one of ``states``, most doubtful first."""
         order = np.argsort(-self.doubt(), kind="stable")
-        return [self.ids[i] for i in order[np.isin(self.states[order], states)]]
+        return self._at(order[np.isin(self.states, states)[order]])
+
+    def _at(self, places: npt.NDArray[np.intp]) -> list[str]:
+        return list(map(self.ids.__getitem__, places.tolist()))
 
     def doubt(self) -> npt.NDArray[np.float64]:
         """(N,) in [0, 1]: 1 is the most doubtful photo of the run.
@@ -245,8 +250,8 @@ def review_queue(
         collection: a dataset or view
         run: the run's name
         states: which photos, by their state
-        limit: the most doubtful ones only, so many; a view of 100,000 photos in an order of their
-            own takes the database seconds to look through
+        limit: the most doubtful ones only, so many; to look through 100,000 photos in an order of
+            their own takes the database seconds, though not for the first `HEAD` of them
 
     Raises:
         PersamError: for an unknown state or run, or a limit that is not a number
@@ -254,7 +259,10 @@ def review_queue(
     check_count("limit", limit)
     table = review_table(collection, run)
     chosen = table.queue(*check_states(states, STATES))[:limit]
-    return photos_of(collection).select(chosen, ordered=True)
+    photos = photos_of(collection)
+    queue = photos.select(chosen[:HEAD], ordered=True)
+    # The database sorts the others when somebody has come to them.
+    return queue.concat(photos.select(rest, ordered=True)) if (rest := chosen[HEAD:]) else queue
 
 
 def _rank_from_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

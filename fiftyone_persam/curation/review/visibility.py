@@ -6,7 +6,7 @@ from typing import Any
 
 from ..database import photos_of
 from ..frame_store import home
-from ..runs import queries
+from ..runs import queries, several
 from ..runs.fields import WITHHELD, fields_of
 from ..runs.folders import new_tag
 from ..runs.presence import presence_threshold
@@ -30,6 +30,12 @@ def align_masks(dataset: Any, run: str) -> None:
     """Show and withhold masks where that is not as the threshold in force says."""
     record = read_record(dataset, run)
     fields, photos = fields_of(run, record), photos_of(dataset)
+    if fields.objects:
+        threshold = presence_threshold(dataset, run)
+        there = several.misplaced(run, threshold)
+        ids = queries.ids(photos, queries.open_to_threshold(dataset, run), there)
+        several.arrange(dataset, fields, record.folder, ids, threshold, new_tag())
+        return
     below = queries.below(run, presence_threshold(dataset, run))
     names = [f"{name}{WITHHELD}._cls" for name in (fields.masks, fields.instances) if name]
     # Of photos that somebody has decided about, the mask that was looked at stays.

@@ -252,8 +252,10 @@ def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
 
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
-    name = f"{fields.run}_error"
-    rows = queries.rows(database.photos_of(dataset), [name], queries.failed(fields.run))
+    run, name = fields.run, f"{fields.run}_error"
+    # The index begins with the mask: without a word about it all photos would be read.
+    either = [{**queries.failed(run), **one(run)} for one in (queries.without_mask, queries.done)]
+    rows = queries.rows(database.photos_of(dataset), [name], {"$or": either})
     return {sample_id: reason for sample_id, (reason,) in rows.items()}
 
 

@@ -48,6 +48,8 @@ class Parameters:
         sequence_field: what each photo is a frame of; None for photos by themselves.
         order_field: by what the frames of a sequence are sorted; None for the files' names.
         frame_files: whether frames of videos were read from the files they were sampled into.
+        objects: names of the objects where a photo may have several, in the order of their values
+            in masks; empty for one object, or one per photo.
     """
 
     label_field: str = "ground_truth"
@@ -63,6 +65,7 @@ class Parameters:
     sequence_field: str | None = None
     order_field: str | None = None
     frame_files: bool = False
+    objects: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ...engine.writing import MASK_VALUE
 from ...errors import PersamError
 from .. import fiftyone_api
 from ..database import make_durable, refresh, with_retries
@@ -130,10 +131,12 @@ def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
             dataset.save()
 
 
-def colour_fields(dataset: Any, names: Iterable[str]) -> None:
+def colour_fields(
+    dataset: Any, names: Iterable[str], values: Iterable[int] = (MASK_VALUE,)
+) -> None:
     """Give fields that belong together a colour of their own in the App; see `colours`."""
     with schema_lease(dataset):
-        if colours.add(dataset, [_shown(dataset, name) for name in names]):
+        if colours.add(dataset, [_shown(dataset, name) for name in names], values):
             dataset.save()
 
 

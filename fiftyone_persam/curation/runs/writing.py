@@ -11,6 +11,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.core.storage as fos
 import numpy as np
+from bson import ObjectId
 
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
@@ -18,8 +19,8 @@ from ...engine.writing import encode_mask, write_bytes
 from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from ..labels.sizes import read_shown_size
-from . import queries
-from .fields import WITHHELD, RunFields, add_missing
+from . import queries, several
+from .fields import OBJECTS, WITHHELD, RunFields, add_missing
 
 CHUNK = 500
 """Photos whose labels are in memory at a time."""
@@ -56,12 +57,17 @@ def write(
         f"{fields.run}_prompts": {r.id: _keypoints(r) for r in good},
     }
     if fields.instances is not None:
-        found = {r.id: _detections(r, names(r.id), tracks(r.id)) for r in good}
-        absent = {r.id for r in good if r.absent}
-        columns[fields.instances] = {
-            i: fo.Detections() if i in absent else d for i, d in found.items()
+        both = {
+            r.id: [_detections(r, names(r.id), side, tracks(r.id)) for side in (False, True)]
+            for r in good
         }
-        columns[f"{fields.instances}_withheld"] = {i: d for i, d in found.items() if i in absent}
+        columns[fields.instances] = {i: shown for i, (shown, _) in both.items()}
+        waits = {r.id for r in good if r.absent or any(one.absent for one in r.objects)}
+        columns[f"{fields.instances}_withheld"] = {i: both[i][1] for i in waits}
+    if fields.objects:
+        for side, name in ((False, OBJECTS), (True, f"{OBJECTS}{WITHHELD}")):
+            listed = {r.id: several.classifications(r, side) for r in good}
+            columns[f"{fields.run}{name}"] = listed
     if fields.masks is not None:
         columns[fields.masks] = {r.id: _segmentation(r.mask) for r in good}
         columns[f"{fields.masks}_withheld"] = {r.id: _segmentation(r.withheld) for r in good}
@@ -131,20 +137,28 @@ def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:
     return fo.Segmentation(mask=stored.array)
 
 
-def _detections(result: PhotoResult, name: str, track: str) -> fo.Detections:
+def _detections(result: PhotoResult, name: str, absent: bool, track: str) -> fo.Detections:
+    """A photo's instances that are there, or those that are not."""
     height, width = result.size
     detections = []
     for number, found in enumerate(result.instances, start=1):
+        if (result.absent if found.label is None else found.absent) != absent:
+            continue
         x0, y0, x1, y1 = found.box
         if found.mask.path is not None:
-            content = {"mask_path": fos.normalize_path(found.mask.path)}
+            content: dict[str, Any] = {"mask_path": fos.normalize_path(found.mask.path)}
         else:
             content = {"mask": np.asarray(found.mask.array) > 0}
         box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
-        detection = fo.Detection(label=name, bounding_box=box, confidence=found.score, **content)
+        if found.presence is not None:
+            content["presence"] = found.presence
+        label = name if found.label is None else found.label
         if track:
-            detection.index, detection.instance = number, track_of(track, name, number)
-        detections.append(detection)
+            content["index"] = index = found.index or number
+            content["instance"] = track_of(track, label, index)
+        detections.append(
+            fo.Detection(label=label, bounding_box=box, confidence=found.score, **content)
+        )
     return fo.Detections(detections=detections)
 
 
@@ -166,7 +180,8 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     height, width = result.size
     relative = (result.points + 0.5) / [width, height]
     points = []
-    for sign, label in ((1, "object"), (0, "background")):
+    named = [(k, one.label) for k, one in enumerate(result.objects, start=1)] or [(1, "object")]
+    for sign, label in (*named, (0, "background")):
         chosen = relative[result.labels == sign]
         if len(chosen):
             points.append(fo.Keypoint(label=label, points=[tuple(xy) for xy in chosen.tolist()]))
@@ -175,8 +190,8 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
 
 def _emptied(
     sample_id: str, photo: str, label: dict[str, Any], masks_dir: Path, tag: str
-) -> fo.Label:
-    """A label like one that is stored, of nothing."""
+) -> fo.Label | dict[str, Any]:
+    """A label like one that is stored, of nothing; where its mask is a file, as it is stored."""
     if label["_cls"] == "Detections":
         return fo.Detections()
     if label.get("mask_path") is None:
@@ -186,7 +201,8 @@ def _emptied(
     # Where somebody has deleted the mask's file, its photo has the same size.
     size = mask_size(earlier) if earlier.exists() else read_shown_size(photo)
     write_bytes(_empty_file(*size), path)
-    return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
+    # A label of FiftyOne's costs as much time as the file.
+    return {**label, "_id": ObjectId(), "mask_path": fos.normalize_path(str(path))}
 
 
 @lru_cache(maxsize=8)

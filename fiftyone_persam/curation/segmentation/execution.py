@@ -141,8 +141,7 @@ def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
         view.register_run(plan.name, record.to_config(dataset.init_run()))
         _save_results(plan, ids=plan.ids, timings={})
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
-    target = "object" if plan.parameters.group_by else plan.object_name("")
-    run_fields.declare(dataset, plan.fields, target)
+    run_fields.declare(dataset, plan.fields, plan.targets)
     queries.make_index(dataset, plan.name)
     if plan.exists:
         adopt_threshold(dataset, plan.name)

@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ...engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
+from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
 from ...options import check_values
 from ...personalize.reference import TEXT
@@ -22,11 +23,13 @@ from .. import database, fiftyone_api
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
 from ..frame_store import FrameStore
+from ..labels.objects import resolve_objects
 from ..labels.references import AnyReference, PhraseReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import choose_folder, owns_folder
 from ..runs.record import Parameters, read_record
+from ..runs.several import values_of
 from . import sequences
 from .sequences import NewFrames
 
@@ -97,7 +100,14 @@ class Plan:
     def fields(self) -> RunFields:
         """The fields to write."""
         p = self.parameters
-        return RunFields(self.name, p.label_type, p.similarity, p.prompts)
+        return RunFields(self.name, p.label_type, p.similarity, p.prompts, tuple(p.objects))
+
+    @property
+    def targets(self) -> dict[int, str]:
+        """What each value of the masks means."""
+        if self.parameters.objects:
+            return values_of(self.parameters.objects)
+        return {MASK_VALUE: OBJECT if self.parameters.group_by else self.object_name("")}
 
     @property
     def output(self) -> OutputSettings:
@@ -112,6 +122,7 @@ class Plan:
             prompts=p.prompts,
             presence_threshold=p.presence_threshold or 0.0,
             tag=self.tag,
+            objects=tuple(p.objects),
         )
 
     def object_name(self, group: str) -> str:
@@ -192,6 +203,12 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
             "skip_existing=True, replace it with overwrite=True, or choose another out_field"
         )
     present = read_fields(dataset, fields.run)
+    if present.objects != fields.objects:
+        listed = ", ".join(map(repr, present.objects)) if present.objects else "one object"
+        raise RunConflictError(
+            f"run {fields.run!r} is of {listed}: name the same in the same order, delete the run, "
+            "or choose another out_field"
+        )
     if present != fields:
         raise RunConflictError(
             f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
@@ -253,6 +270,13 @@ def choose_references(
     dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
 ) -> list[AnyReference]:
     """The references of the objects that the photos show."""
+    if isinstance(reference, Mapping):
+        if parameters.group_by is not None:
+            raise BadReferenceError(
+                "a reference that names objects looks for all of them in every photo: leave "
+                "group_by out"
+            )
+        return resolve_objects(dataset, reference, parameters.label_field, parameters.mask_value)
     found = resolve_references(
         dataset,
         reference,
@@ -347,12 +371,17 @@ def fit(
     references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Predictor], Parameters]:
-    """One fitted predictor per object, and the parameters with all of the method's defaults."""
+    """One fitted predictor per object, and the parameters with all of the method's defaults.
+
+    One for all objects where a photo may have several.
+    """
     from ...engine import encode_files
     from ...personalize import TextReference
+    from ...personalize.several import SeveralObjects
 
     build: Any = METHODS[method]
     options = dict(parameters.options)
+    contrast = None
     if any(option.name == THRESHOLD for option in build.options()):
         options[THRESHOLD] = parameters.presence_threshold
     fitted: dict[str, Predictor] = {}
@@ -360,8 +389,10 @@ def fit(
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
         shown = [one for one in chosen if not isinstance(one, PhraseReference)]
-        loaded: list[Any] = [shown[0].load()] if shown else []
-        contrast = loaded[0].contrast if shown else None
+        if not parameters.objects:
+            contrast = None  # each object's photos have a range of values of their own
+        loaded: list[Any] = [shown[0].load(contrast)] if shown else []
+        contrast = loaded[0].contrast if shown else contrast
         loaded += [one.load(contrast) for one in shown[1:]]
         encoded = None
         if cache is not None and shown and all(one.frame is None for one in shown):
@@ -371,6 +402,9 @@ def fit(
         fitted[group] = predictor.fit([*said, *loaded], encoded)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
+    if parameters.objects:
+        named: dict[str, Any] = {name: fitted[name] for name in parameters.objects}
+        fitted = {"": SeveralObjects(named)}
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 

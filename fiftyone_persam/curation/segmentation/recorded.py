@@ -44,7 +44,7 @@ def recorded_references(
 
 def _find(dataset: Any, record: ReferenceRecord, otherwise: str, unchanged: bool) -> AnyReference:
     if record.kind == TEXT:
-        return PhraseReference(record.text or "", record.dataset or dataset.name)
+        return PhraseReference(record.text or "", record.dataset or dataset.name, record.group)
     name = os.path.basename(record.filepath)
     if record.frame is not None:
         name = f"frame {record.frame} of {name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks
 from ..database import selected
 from ..frame_store import FrameStore, home
+from ..labels.objects import object_names
 from ..progress import Progress
 from ..runs import loading, losses, presence, stopping
 from ..runs.fields import DETECTIONS, SEGMENTATION, RunFields
@@ -77,7 +79,9 @@ def segment(
             one of several labels, a view of labelled samples, or a list of these. Of videos: a
             (sample or id, frame number) pair, or with the label's id as the third, where there are
             several labels; ``label_field`` is a field of frames then. Several for one
-            object are used together. Or words: ``TextReference("the blue mug")`` alone, or in a
+            object are used together. Several objects at once: ``{"mug": ..., "cat": ...}``, each
+            with one of these; a photo may show any of them, and no two of their masks share a
+            pixel. Or words: ``TextReference("the blue mug")`` alone, or in a
             (sample or id, `TextReference`) pair. Where the method takes none, a model that takes
             phrases finds the object in that photo, or in the one of up to 8 where it is clearest;
             the mask is written into ``x_reference`` as a label, and the run learns from that.
@@ -90,8 +94,10 @@ def segment(
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
         mask_value: which value of the references' segmentation masks is the object ("#rrggbb" in
-            colour masks); everything but background if None.
-        label_type: "segmentation": one `fo.Segmentation`, 255 is the object; "detections":
+            colour masks); everything but background if None. Of several objects each has the
+            class of its own name.
+        label_type: "segmentation": one `fo.Segmentation`, 255 is the object, or 1, 2, ... are the
+            objects, as the field's ``mask_targets`` say; "detections":
             `fo.Detections` with instance masks, which the App can edit; "both": the former in ``x``
             and the latter in ``x_instances``. By default "detections" for videos and sequences,
             with an index by which the App shows tracks, and "segmentation" for photos.
@@ -172,6 +178,7 @@ def segment(
         options=options,
         sequence_field=sequence_field,
         order_field=order_field,
+        objects=object_names(reference) if isinstance(reference, Mapping) else [],
     )
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
@@ -180,7 +187,10 @@ def segment(
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
-    fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
+    fields = RunFields(
+        *(out_field, label_type, parameters.similarity, parameters.prompts),
+        objects=tuple(parameters.objects),
+    )
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
