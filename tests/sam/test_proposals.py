@@ -12,7 +12,8 @@ from benchmarks.seeded import small_sam
 from fiftyone_persam.datasets.mask_files import read_mask
 from fiftyone_persam.errors import PersamError
 from fiftyone_persam.sam import PROPOSERS, PromptableSam
-from fiftyone_persam.sam.proposals import GridProposer, propose_in
+from fiftyone_persam.sam.grid import GridProposer
+from fiftyone_persam.sam.proposals import propose_in
 
 
 def test_the_grid_is_segment_anything_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
