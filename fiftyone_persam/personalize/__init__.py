@@ -21,6 +21,7 @@ _HOME = {
     "PerSAMF": "persam_f",
     "Prediction": "prediction",
     "Reference": "reference",
+    "SequenceSession": "session",
     "Session": "session",
     "TextReference": "reference",
     "Tuning": "tuning",
@@ -29,6 +30,7 @@ _HOME = {
     "is_absent": "threshold",
     "list_methods": "registries",
     "method_info": "registries",
+    "sequence_session": "session",
     "session_of": "session",
     "tune_scales": "tuning",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "PerSAMF",
     "Prediction",
     "Reference",
+    "SequenceSession",
     "Session",
     "TextReference",
     "Tuning",
@@ -54,6 +57,7 @@ __all__ = [
     "is_absent",
     "list_methods",
     "method_info",
+    "sequence_session",
     "session_of",
     "tune_scales",
 ]
@@ -69,7 +73,7 @@ if TYPE_CHECKING:
     from .prediction import Prediction
     from .reference import Reference, TextReference
     from .registries import LOCATION_PRIORS, METHODS, MethodInfo, list_methods, method_info
-    from .session import Session, session_of
+    from .session import SequenceSession, Session, sequence_session, session_of
     from .state import FittedState
     from .threshold import is_absent
     from .tuning import Tuning, tune_scales
