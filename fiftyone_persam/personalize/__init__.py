@@ -22,6 +22,7 @@ _HOME = {
     "PerSAMF": "persam_f",
     "Prediction": "prediction",
     "Reference": "reference",
+    "SequenceSession": "session",
     "Session": "session",
     "TextReference": "reference",
     "Tuning": "tuning",
@@ -30,6 +31,7 @@ _HOME = {
     "is_absent": "threshold",
     "list_methods": "registries",
     "method_info": "registries",
+    "sequence_session": "session",
     "session_of": "session",
     "tune_scales": "tuning",
 }
@@ -48,6 +50,7 @@ __all__ = [
     "PerSAMF",
     "Prediction",
     "Reference",
+    "SequenceSession",
     "Session",
     "TextReference",
     "Tuning",
@@ -56,6 +59,7 @@ __all__ = [
     "is_absent",
     "list_methods",
     "method_info",
+    "sequence_session",
     "session_of",
     "tune_scales",
 ]
@@ -78,7 +82,7 @@ if TYPE_CHECKING:
         list_methods,
         method_info,
     )
-    from .session import Session, session_of
+    from .session import SequenceSession, Session, sequence_session, session_of
     from .state import FittedState
     from .threshold import is_absent
     from .tuning import Tuning, tune_scales

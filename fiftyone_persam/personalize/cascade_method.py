@@ -46,6 +46,7 @@ from .prediction import Prediction
 from .presence import Appearance, together
 from .reference import Reference
 from .registries import CANDIDATES, LOCATION_PRIORS
+from .session import SequenceSession
 from .state import FittedState
 
 MODES = {"corrected": "background_removed", "reference": "released"}
@@ -203,6 +204,17 @@ class CascadeMethod(Method):
         return Effort()
 
     # What kin do otherwise. -----------------------------------------------------------------------
+
+    @classmethod
+    def sequence_session(cls, methods: Mapping[str, Any]) -> SequenceSession:
+        """A new session that follows several objects; see `session.sequence_session`.
+
+        Args:
+            methods: object -> fitted method of this kind, all in one mode.
+        """
+        from .video_tracking import TrackingSession
+
+        return TrackingSession(methods)
 
     def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
         """(C, h, w) features and (h, w) bool cells -> (C,), to be normalised (eq. 9)."""
