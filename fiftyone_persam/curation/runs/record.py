@@ -45,6 +45,7 @@ class Parameters:
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
         features: name of the backbone that finds the object; None for the model's own.
+        use_rejected: whether masks that reviews of the same object have rejected say what it is not.
         objects: names of the objects where a photo may have several, in the order of their values
             in masks; empty for one object, or one per photo.
     """
@@ -60,6 +61,7 @@ class Parameters:
     options: dict[str, Any] = field(default_factory=dict)
     features: str | None = None
     objects: list[str] = field(default_factory=list)
+    use_rejected: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -105,6 +107,7 @@ class EarlierCall:
     references: tuple[ReferenceRecord, ...]
     parameters: Parameters
     versions: dict[str, str] = field(default_factory=dict)
+    negatives: tuple[ReferenceRecord, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EarlierCall:
@@ -134,6 +137,7 @@ class RunRecord:
         earlier: how masks of earlier calls were made, where it differs.
         reviewed_threshold: the presence threshold that the run's reviewer has chosen, for clones
             and exports of the dataset, which lack what a review stores; see `presence`.
+        negatives: what the object is not; ``group`` is "" where that is so of all objects.
     """
 
     method: str
@@ -153,6 +157,7 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierCall, ...] = ()
     reviewed_threshold: float | None = None
+    negatives: tuple[ReferenceRecord, ...] = ()
 
     @classmethod
     def from_config(cls, config: Any, name: str = "") -> RunRecord:
@@ -251,9 +256,14 @@ def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, with references and parameters as what they are."""
-    references = tuple(_from_dict(ReferenceRecord, one) for one in values["references"])
+    references, negatives = (
+        tuple(_from_dict(ReferenceRecord, one) for one in values.get(key, ()))
+        for key in ("references", "negatives")
+    )
+    values["references"]  # noqa: B018  a record that lacks them is damaged
     parameters = _from_dict(Parameters, values["parameters"])
-    return {**values, "references": references, "parameters": parameters}
+    known = {"references": references, "negatives": negatives, "parameters": parameters}
+    return {**values, **known}
 
 
 def _plain(value: Any) -> Any:

@@ -33,7 +33,8 @@ from ..runs.several import values_of
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
     from ...sam import PromptableSam
-    from .phrases import Mark
+    from ..labels.references import SampleReference
+    from .marking import Mark
 
 THRESHOLD = "presence_threshold"
 """An argument of `segment` itself, which methods that look at it have as an option."""
@@ -61,7 +62,8 @@ class Plan:
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
         run_id: marks the folder.
-        marks: labels that phrases have found; written when the run begins.
+        marks: labels that phrases have found, or reviews rejected; written when the run begins.
+        negatives: what the objects are not.
         fitting: seconds that learning the objects took.
         tag: part of the names of this call's files.
     """
@@ -81,6 +83,7 @@ class Plan:
     masks_dir: Path
     run_id: str
     marks: Sequence[Mark] = ()
+    negatives: Sequence[SampleReference] = ()
     fitting: float = 0.0
     tag: str = ""
 
@@ -318,6 +321,7 @@ def fit(
     parameters: Parameters,
     references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
+    negatives: Sequence[SampleReference] = (),
 ) -> tuple[dict[str, Predictor], Parameters]:
     """One fitted predictor per object, and the parameters with all of the method's defaults.
 
@@ -347,7 +351,9 @@ def fit(
             encoded = encode_files(sam, [one.filepath for one in shown], cache, contrast)
         said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
         predictor = build(sam, **options)
-        fitted[group] = predictor.fit([*said, *loaded], encoded)
+        others = [one.load(contrast) for one in negatives if one.group in ("", group)]
+        known = {"negatives": others} if others else {}
+        fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:

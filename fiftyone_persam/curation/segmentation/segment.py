@@ -20,6 +20,7 @@ from ..runs.record import RunRecord, RunState
 from . import phrases
 from . import plan as planning
 from .execution import execute
+from .negatives import check_apart, rejected_masks, resolve_negatives
 from .plan import Parameters, Plan
 from .recorded import RESUMED, recorded_references
 
@@ -43,6 +44,9 @@ def segment(
     similarity: bool = False,
     prompts: bool = False,
     presence_threshold: float | None = None,
+    negatives: Any = None,
+    negatives_field: str | None = None,
+    use_rejected: bool = True,
     skip_existing: bool = False,
     overwrite: bool = False,
     batch_size: int | None = None,
@@ -98,6 +102,13 @@ def segment(
             empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
             what the run's reviewer has chosen, or else the method's own. It counts for all photos
             of the run, those too that keep their masks.
+        negatives: what the object is not, such as its twin: as ``reference``, with a mask or a box.
+            Places that look more like these lose. Of several objects ``{"mug": ...}`` says what is
+            no mug; without names it is none of them.
+        negatives_field: the label field of the negatives; ``label_field`` if None.
+        use_rejected: take masks as negatives, too, that reviews have rejected of this run, or of
+            another one of the dataset that has learnt from the same label; up to 16, copied into
+            ``x_rejected``. Those that look like a badly cut mask of the object are left out.
         skip_existing: go on with a run of this name: only photos without a mask.
         overwrite: do these photos of a run of this name again; its other photos stay.
         batch_size: photos encoded at once; by device if None.
@@ -146,6 +157,7 @@ def segment(
         prompts=prompts,
         skip_existing=skip_existing,
         overwrite=overwrite,
+        use_rejected=use_rejected,
     )
     parameters = Parameters(
         label_field=label_field,
@@ -158,6 +170,7 @@ def segment(
         presence_threshold=checks.as_plain(presence_threshold),
         options=options,
         objects=object_names(reference) if isinstance(reference, Mapping) else [],
+        use_rejected=checks.as_plain(use_rejected),
     )
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
@@ -182,6 +195,15 @@ def segment(
     )
     references = planning.choose_references(dataset, reference, parameters, tasks)
     planning.check_kinds(method, references)
+    others = resolve_negatives(
+        dataset,
+        negatives,
+        label_field if negatives_field is None else negatives_field,
+        method,
+        options,
+        parameters.objects,
+    )
+    check_apart(references, others)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
         done = losses.kept_ids(dataset, out_field)
@@ -195,7 +217,15 @@ def segment(
     sam = load_sam(model, device, dtype_for(dtype, options), features=features)
     parameters = replace(parameters, features=planning.name_of_features(sam))
     started = time.perf_counter()
-    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
+    if use_rejected:
+        rejected, labels = rejected_masks(dataset, references, out_field, method, options)
+        kept = planning.unlike(sam, references, rejected)
+        others += [one for one, good in zip(rejected, kept, strict=True) if good]
+        used = {one.label_id for one in others}
+        marks = [*marks, *(one for one in labels if one.label_id in used)]
+    predictors, parameters = planning.fit(
+        method, sam, parameters, references, embeddings, others
+    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -212,6 +242,7 @@ def segment(
         masks_dir=folder,
         run_id=run_id,
         marks=marks,
+        negatives=others,
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
@@ -276,10 +307,15 @@ def resume_run(
         return run
 
     references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
+    negatives: list[Any] = []
+    if record.negatives:
+        negatives = recorded_references(dataset, record.negatives, RESUMED, unchanged=True)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
-    predictors, parameters = planning.fit(record.method, sam, parameters, references, embeddings)
+    predictors, parameters = planning.fit(
+        record.method, sam, parameters, references, embeddings, negatives
+    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -295,6 +331,7 @@ def resume_run(
         overwrite=False,
         masks_dir=folder,
         run_id=run_id,
+        negatives=negatives,
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
