@@ -40,6 +40,8 @@ class PhotoTask:
         sequence: what the photo is a frame of. Frames of one sequence and object are given to one
             `Session`, in their order; their results come in that order. "" for a photo by itself.
         order: of the frame in its sequence.
+        again: whether the frame has its result already, and is only seen again by its session: a
+            run that goes on in the middle of a sequence. It gets no `PhotoResult`.
     """
 
     id: str
@@ -48,6 +50,7 @@ class PhotoTask:
     frame: int | None = None
     sequence: str = ""
     order: int = 0
+    again: bool = False
 
     @property
     def source(self) -> tuple[str, int | None]:
@@ -233,7 +236,7 @@ class Backend(Protocol):
     """
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
-        """Yield the results of every task exactly once, a few at a time.
+        """Yield the results of every task that is not `again` exactly once, a few at a time.
 
         Photos come in any order; frames of a sequence in theirs, if no worker dies. Closing the
         iterator stops the job. What was yielded is whole: its files are written.

@@ -19,6 +19,7 @@ from ...errors import BadReferenceError, PersamError, problem_of
 from ...personalize.registries import METHODS, method_info
 from ..database import photos_of
 from ..fiftyone_api import dataset_id
+from ..frame_store import FrameStore
 from ..labels.masks import named_masks, shown_mask
 from ..labels.objects import object_names
 from ..labels.references import SampleReference, resolve_references
@@ -135,8 +136,8 @@ def rejected_masks(
         method: the run's.
         options: of the method.
     """
-    if not takes_negatives(method, options):
-        return [], []
+    if not takes_negatives(method, options) or isinstance(dataset, FrameStore):
+        return [], []  # a frame's label cannot be written where a run's is
     found: list[Rejected] = []
     for run in run_names(dataset):
         record = read_record(dataset, run)
