@@ -6,8 +6,9 @@ Each object's first photo is the reference, and PerSAM looks for it in every pho
 What it masks in photos of other objects is rejected, and of each other object one of these masks,
 the surest, is a negative reference. Printed are, without and with them, the mean IoU over the
 object's other photos, how many of those keep their mask, and how many of the photos of other
-objects that were not rejected keep a wrong one. Besides: the same where the object's own mask in
-one of its photos was rejected too, as of a mask that is badly cut.
+objects that were not rejected keep a wrong one. Besides, the same where the object's own mask in
+its second photo was rejected too, as one that is badly cut, and the others were accepted: all of
+it learnt from, and without what `is_badly_cut` leaves out, as `segment` does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
+from fiftyone_persam.curation.segmentation.negatives import is_badly_cut
 
 Photos = Sequence[tuple[Photo, Any]]
 
@@ -51,7 +53,7 @@ def main(given: list[str] | None = None) -> None:
     arguments = album_parser(__doc__).parse_args(given)
     sam = load_model(arguments.model)
     groups = [[(p, sam.encode([p.image])[0]) for p in g] for g in read_album(arguments.album)]
-    head = ("IoU", "kept", "wrong", "IoU neg", "kept neg", "wrong neg", "IoU bad", "kept bad")
+    head = ("IoU", "kept", "wrong", "IoU neg", "kept neg", "wrong neg", "IoU bad", "guarded")
     print(f"{'object':16}" + "".join(f"{name:>11}" for name in head))
     rows = []
     for number, ((reference, embedding), *own) in enumerate(groups):
@@ -67,10 +69,19 @@ def main(given: list[str] | None = None) -> None:
         row = list(figures(plain, own, left))
         learnt = fp.PerSAM(sam).fit(shown, [embedding], negatives=negatives)
         row += figures(learnt, own, left)
-        first = plain.predict_embeddings([own[0][1]])[0]
-        badly = fp.Reference(own[0][0].image, mask=first.candidate)
+        found = plain.predict_embeddings([e for _, e in own])
+        badly = fp.Reference(own[0][0].image, mask=found[0].candidate)
         mistaken = fp.PerSAM(sam).fit(shown, [embedding], negatives=[*negatives, badly])
-        row += figures(mistaken, own, left)[:2]
+        row.append(figures(mistaken, own, [])[0])
+        accepted = max(p.presence for p in found[1:])
+        presences = [p for p, _, _ in wrong.values()]
+        good = [
+            one
+            for one, p in zip([*negatives, badly], [*presences, found[0].presence], strict=True)
+            if not is_badly_cut(p, accepted)
+        ]
+        guarded = fp.PerSAM(sam).fit(shown, [embedding], negatives=good)
+        row.append(figures(guarded, own, [])[0])
         rows.append(row)
         print(f"{reference.object:16}" + "".join(f"{value:11.3f}" for value in row), flush=True)
     mean = np.mean(rows, axis=0)

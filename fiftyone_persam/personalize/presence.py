@@ -151,7 +151,9 @@ def probability(evidence: Evidence) -> Tensor:
     """(B,) in [0, 1], how certainly the object is in each photo; 0 for an empty mask."""
     certainty = torch.sigmoid((evidence.match - _EVEN_MATCH) / _STEEPNESS)
     if evidence.rival is not None:
-        certainty = certainty * torch.sigmoid((evidence.match - evidence.rival) / _STEEPNESS)
+        # A tie takes nothing away: another photo of the object itself is as near as its negatives.
+        ahead = torch.sigmoid((evidence.match - evidence.rival) / _STEEPNESS)
+        certainty = certainty * (2 * ahead).clamp_max(1)
     return torch.where(evidence.covered > 0, certainty, torch.zeros_like(certainty))
 
 

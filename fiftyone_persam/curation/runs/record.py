@@ -45,7 +45,7 @@ class Parameters:
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
         features: name of the backbone that finds the object; None for the model's own.
-        use_rejected: whether masks that reviews of the same object have rejected say what it is not.
+        use_rejected: whether masks that reviews of the object have rejected say what it is not.
         sequence_field: what each photo is a frame of; None for photos by themselves.
         order_field: by what the frames of a sequence are sorted; None for the files' names.
         frame_files: whether frames of videos were read from the files they were sampled into.
@@ -268,7 +268,7 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
         tuple(_from_dict(ReferenceRecord, one) for one in values.get(key, ()))
         for key in ("references", "negatives")
     )
-    values["references"]  # noqa: B018  a record that lacks them is damaged
+    values["references"]
     parameters = _from_dict(Parameters, values["parameters"])
     known = {"references": references, "negatives": negatives, "parameters": parameters}
     return {**values, **known}

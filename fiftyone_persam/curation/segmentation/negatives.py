@@ -25,17 +25,21 @@ from ..labels.objects import object_names
 from ..labels.references import SampleReference, resolve_references
 from ..labels.shapes import LabelPrompt
 from ..labels.sizes import read_shown_size
-from ..review.table import REJECTED
+from ..review.table import ACCEPTED, REJECTED
 from ..runs import queries
 from ..runs.fields import RunFields, fields_of
 from ..runs.naming import run_names
-from ..runs.record import RunRecord, read_record
+from ..runs.record import ReferenceRecord, RunRecord, read_record
 from ..runs.several import values_of
 from .marking import Mark, check_markable, same_label
+from .phrases import has_phrase
 from .recorded import recorded_references
 
 MOST = 16
 """Rejected masks that a run learns from: those that the run before was surest of."""
+NEARLY_SURE = 0.975
+"""Presence from which a rejected mask is the object, badly cut, rather than something else. With
+sam_lite and the eight objects of `benchmarks.negatives` no lookalike had so much."""
 _OVERLAP = 0.5
 _HOW = "give a photo with a label of something else, or leave negatives out"
 
@@ -45,6 +49,11 @@ logger = logging.getLogger(__name__)
 def rejected_field(run: str) -> str:
     """The field of the rejected masks that a run has learnt from; it stays when the run goes."""
     return f"{run}_rejected"
+
+
+def is_rejected(record: ReferenceRecord) -> bool:
+    """Whether a negative on record is a mask that a review has rejected."""
+    return record.label_field.endswith(rejected_field(""))
 
 
 def takes_negatives(method: str, options: Mapping[str, Any]) -> bool:
@@ -85,13 +94,29 @@ def resolve_negatives(
     found: list[SampleReference] = []
     for name, given in named.items():
         try:
+            if has_phrase(given):
+                raise BadReferenceError(f"a phrase shows nothing: {_HOW}")
             some = resolve_references(dataset, given, label_field, None, mask_value)
         except BadReferenceError as error:
             raise BadReferenceError(f"negatives: {error}") from None
         if any(not isinstance(one, SampleReference) for one in some):
-            raise BadReferenceError(f"negatives: a phrase does not show what the object is not: {_HOW}")
+            raise BadReferenceError(
+                f"negatives: a phrase does not show what the object is not: {_HOW}"
+            )
         found += [replace(one, group=name) for one in some]
     return found
+
+
+def is_badly_cut(presence: float, accepted: float | None) -> bool:
+    """Whether a rejected mask is probably of the object itself, and wrong in its outline.
+
+    To learn from that one that the object is not the object would lose it in every photo.
+
+    Args:
+        presence: of the rejected mask, 0 to 1.
+        accepted: the highest of the run's accepted masks; None where none is accepted.
+    """
+    return presence >= NEARLY_SURE or (accepted is not None and presence > accepted)
 
 
 def check_apart(references: Sequence[Any], negatives: Sequence[SampleReference]) -> None:
@@ -174,7 +199,7 @@ def _earlier(dataset: Any, record: RunRecord, groups: Mapping[str, str]) -> list
     """What a run has learnt from itself; one that is gone is left out."""
     found = []
     for one in record.negatives:
-        if one.group not in groups or not one.label_field.endswith("_rejected"):
+        if one.group not in groups or not is_rejected(one):
             continue
         pieces: list[Any] = []
         if problem_of(lambda p=pieces, r=one: p.extend(recorded_references(dataset, [r], ""))):
@@ -197,12 +222,29 @@ def _of_run(
         rows = queries.rows(photos, [f"{run}_presence"], *decided)
         ids.sort(key=lambda i: -(rows[i][0] or 0.0))
     shown = {one.sample_id for one in record.references}
+    accepted = _highest_accepted(dataset, run)
     found: list[Rejected] = []
     for sample in photos.select([i for i in ids if i not in shown][:MOST], ordered=True):
         piece = _rejected(sample, fields, record, groups)
-        if piece is not None:
-            found.append(_as_negative(dataset, sample, run, piece, out_field))
+        if piece is None:
+            continue
+        one = _as_negative(dataset, sample, run, piece, out_field)
+        if is_badly_cut(one.presence, accepted):
+            name = Path(sample.filepath).name
+            logger.info("The rejected mask of %s is taken for the object, badly cut", name)
+            continue
+        found.append(one)
     return found
+
+
+def _highest_accepted(dataset: Any, run: str) -> float | None:
+    """The highest presence of a run's accepted masks; None if none is accepted."""
+    name = f"{run}_presence"
+    if not dataset.has_field(name):
+        return None
+    decided = queries.decided(dataset, run, ACCEPTED)
+    rows = queries.rows(photos_of(dataset), [name], queries.done(run), decided)
+    return max((float(value) for (value,) in rows.values() if value is not None), default=None)
 
 
 def _rejected(

@@ -239,13 +239,8 @@ def segment(
     started = time.perf_counter()
     if use_rejected:
         rejected, labels = rejected_masks(dataset, references, out_field, method, options)
-        kept = planning.unlike(sam, references, rejected)
-        others += [one for one, good in zip(rejected, kept, strict=True) if good]
-        used = {one.label_id for one in others}
-        marks = [*marks, *(one for one in labels if one.label_id in used)]
-    predictors, parameters = planning.fit(
-        method, sam, parameters, references, embeddings, others
-    )
+        others, marks = [*others, *rejected], [*marks, *labels]
+    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings, others)
     plan = Plan(
         dataset=dataset,
         samples=photos,
