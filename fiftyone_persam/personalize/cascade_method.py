@@ -197,8 +197,12 @@ class CascadeMethod(Method):
         Args:
             methods: object -> fitted method of this kind, all in one mode.
         """
+        from .video_released import ReleasedSession
         from .video_tracking import TrackingSession
 
+        first = next(iter(methods.values()))
+        if first.mode == "reference":
+            return ReleasedSession(methods, first.scale_weights() is not None)
         return TrackingSession(methods)
 
     def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
