@@ -40,6 +40,8 @@ USED: dict[str, dict[str, str]] = {
         "_rename_sidebar_group": "an evaluation takes the place of an earlier one",
         "_evaluation_cache": "evaluations are renamed",
         "_delete_empty_sidebar_group": "a deleted evaluation leaves the App's sidebar",
+        "_frame_collection": "results of videos are read, frame by frame",
+        "_merge_frame_field_schema": "all fields of a run over videos are declared at once",
     },
     "view": {
         "_root_dataset": "the dataset behind a view is found",
@@ -163,8 +165,14 @@ def reload_document(dataset: Any) -> None:
 
 def loaded_fields(dataset: Any) -> set[str]:
     """The names of the fields in a dataset's document as it was loaded last, private ones too."""
-    # 1.22.1: `_doc.sample_fields`. Without it fields that another process has made are not seen.
-    return {field.name for field in dataset._doc.sample_fields}
+    # 1.22.1: `_doc.sample_fields`, `_doc.frame_fields`. Without them fields that another process
+    # has made are not seen.
+    return {field.name for field in getattr(dataset._doc, fields_list(dataset)) or []}
+
+
+def fields_list(dataset: Any) -> str:
+    """The part of a dataset's document that lists the fields which runs write."""
+    return str(getattr(dataset, "fields_list", "sample_fields"))
 
 
 def merge_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
@@ -177,6 +185,12 @@ def merge_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
     # 1.22.1: `_merge_sample_field_schema`. Without it `add_sample_field` is left, which saves and
     # loads the schema for each field: a run's beginning takes ten times as long.
     dataset._merge_sample_field_schema(dict(fields))
+
+
+def merge_frame_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
+    """Like `merge_schema`, for fields of the frames of a video dataset."""
+    # 1.22.1: `_merge_frame_field_schema`; as there.
+    dataset._merge_frame_field_schema(dict(fields))
 
 
 def new_field(name: str, kind: type, **options: Any) -> Any:
@@ -204,13 +218,28 @@ def bulk_write(
         return
     samples = dataset._sample_collection.with_options(write_concern=concern)
     samples.bulk_write(list(operations), ordered=False)
+    if fields_list(dataset) == "frame_fields":
+        fo.Frame._reload_docs(dataset._sample_collection_name, frame_ids=list(ids))
+        return
     fo.Sample._reload_docs(dataset._sample_collection_name, sample_ids=list(ids))
+
+
+def bulk_write_frames(dataset: Any, operations: Sequence[Any], ids: Iterable[str]) -> None:
+    """Carry out operations of `pymongo` on frames of a video dataset, those in memory too."""
+    # 1.22.1: `_bulk_write` with ``frames=True``; as `bulk_write`.
+    dataset._bulk_write(list(operations), ids=list(ids), frames=True)
 
 
 def sample_collection(dataset: Any) -> Any:
     """The database's collection of a dataset's samples, for questions that views cannot ask."""
     # 1.22.1: `_sample_collection`. Without it runs have no index.
     return dataset._sample_collection
+
+
+def frame_collection(dataset: Any) -> Any:
+    """The database's collection of a video dataset's frames."""
+    # 1.22.1: `_frame_collection`. Without it a run over videos cannot be counted, nor gone on with.
+    return dataset._frame_collection
 
 
 def aggregate(samples: Any, stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -387,6 +416,12 @@ def results_id(dataset: Any, kind: str, key: str) -> ObjectId | None:
     document = getattr(dataset._doc, kind).get(key)
     found: ObjectId | None = None if document is None else document.results.grid_id
     return found
+
+
+def has_results(dataset: Any, kind: str, key: str) -> bool:
+    """Whether the results of a run or evaluation are there; its record may have outlived them."""
+    identity = results_id(dataset, kind, key)
+    return identity is not None and bool(_result_files().exists(identity))
 
 
 def use_results(

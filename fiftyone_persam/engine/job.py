@@ -40,6 +40,8 @@ class PhotoTask:
         sequence: what the photo is a frame of. Frames of one sequence and object are given to one
             `Session`, in their order; their results come in that order. "" for a photo by itself.
         order: of the frame in its sequence.
+        again: whether the frame has its result already, and is only seen again by its session: a
+            run that goes on in the middle of a sequence. It gets no `PhotoResult`.
     """
 
     id: str
@@ -48,6 +50,7 @@ class PhotoTask:
     frame: int | None = None
     sequence: str = ""
     order: int = 0
+    again: bool = False
 
     @property
     def source(self) -> tuple[str, int | None]:
@@ -211,6 +214,8 @@ class Job:
         batch_size: photos encoded at once; None for the device's default.
         workers: threads that load and as many that write; None for the machine's default.
         cache: embeddings that are there already, and where new ones go.
+        labelled: task id -> object's name -> (H, W) bool, where a frame of a sequence is known:
+            there its session begins, or begins again. "" is the name where there is one object.
         timings: filled in while the job runs.
     """
 
@@ -221,6 +226,7 @@ class Job:
     batch_size: int | None = None
     workers: int | None = None
     cache: EmbeddingCache | None = None
+    labelled: Mapping[str, Mapping[str, npt.NDArray[np.bool_]]] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
 
 
@@ -233,7 +239,7 @@ class Backend(Protocol):
     """
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
-        """Yield the results of every task exactly once, a few at a time.
+        """Yield the results of every task that is not `again` exactly once, a few at a time.
 
         Photos come in any order; frames of a sequence in theirs, if no worker dies. Closing the
         iterator stops the job. What was yielded is whole: its files are written.

@@ -9,7 +9,8 @@ import fiftyone as fo
 
 from ..checks import check_text, list_of_ids
 from ..database import photos_of
-from ..fiftyone_api import new_field, root_dataset
+from ..fiftyone_api import new_field
+from ..frame_store import home
 from ..labels.masks import named_masks, shown_mask
 from ..runs import schema
 from ..runs.fields import read_fields
@@ -48,7 +49,7 @@ def make_editable(
     if ids is not None:
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
-    dataset = root_dataset(collection)
+    dataset = home(collection)
     fields = read_fields(dataset, run)
     check_has_masks(dataset, run)
     field = fields.instances or edit_field(run)

@@ -27,7 +27,7 @@ from bson import ObjectId
 
 from ..checks import check_count, check_states
 from ..database import in_parts, photos_of, root
-from ..fiftyone_api import root_dataset
+from ..frame_store import home
 from ..runs import queries
 from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
@@ -131,12 +131,12 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     require(root(collection), run)
     if threshold is None:
         threshold = presence_threshold(collection, run)
-    photos, everybody = photos_of(collection), photos_of(root_dataset(collection))
+    photos, everybody = photos_of(collection), photos_of(home(collection))
     names = [f"{run}_{name}" for name in NUMBERS]
     done = queries.columns(photos, names, queries.done(run))
     failed = queries.columns(photos, names, {**queries.failed(run), **queries.without_mask(run)})
     states = np.full(len(done), TODO, dtype="<U8")
-    dataset = root_dataset(collection)
+    dataset = home(collection)
     if dataset.has_field(f"{run}_presence"):
         states[is_absent(done.values[f"{run}_presence"], threshold)] = ABSENT
     else:  # deleted by hand: what is withheld still tells it
@@ -208,7 +208,7 @@ def masks_in(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, 
 def states_of(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, str]:
     """Sample id -> state, of those of these photos that ``run`` has touched."""
     threshold = presence_threshold(collection, run)
-    photos, dataset = photos_of(collection), root_dataset(collection)
+    photos, dataset = photos_of(collection), home(collection)
     names = [f"{run}._cls", f"{run}_error", f"{run}_presence"]
     held = None if dataset.has_field(f"{run}_presence") else withheld_ids(dataset, run)
     found: dict[str, str] = {}

@@ -11,7 +11,7 @@ from ...engine.job import INLINE
 from ...errors import PersamError
 from ..checks import as_plain
 from ..database import photos_of, root, surviving
-from ..fiftyone_api import root_dataset
+from ..frame_store import home
 from ..runs import folders, journal, losses, queries, schema, several
 from ..runs.fields import WITHHELD, fields_of, masks_of, read_fields
 from ..runs.lease import Lease
@@ -33,9 +33,9 @@ def _between(collection: Collection, run: str, one: float, other: float) -> int:
     """How many photos that nobody has decided about are absent at one threshold only."""
     low, high = sorted((one, other))
     crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
-    if read_fields(root_dataset(collection), run).objects:  # any of its objects
+    if read_fields(home(collection), run).objects:  # any of its objects
         crossed = several.crossed(run, low, high)
-    open_ = queries.open_to_threshold(root_dataset(collection), run)
+    open_ = queries.open_to_threshold(home(collection), run)
     return queries.count(photos_of(collection), open_, crossed)
 
 
@@ -55,7 +55,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         raise PersamError(
             f"presence threshold {threshold!r} is out of range: give a number of 0 to 1"
         )
-    return move_threshold(root_dataset(collection), run, float(threshold))
+    return move_threshold(home(collection), run, float(threshold))
 
 
 def move_threshold(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..database import photos_of
-from ..fiftyone_api import root_dataset
+from ..frame_store import home
 from ..runs import queries, several
 from ..runs.fields import WITHHELD, fields_of
 from ..runs.folders import new_tag
@@ -21,7 +21,7 @@ def adopt_threshold(samples: Any, run: str) -> None:
     Masks that stay from before are shown or withheld as it says. Can be repeated: what a process
     that was killed has left undone is done the next time. The run's lease must be held.
     """
-    dataset = root_dataset(samples)
+    dataset = home(samples)
     change_review(dataset, run, lambda kept: {**kept, "threshold": None})
     align_masks(dataset, run)
 

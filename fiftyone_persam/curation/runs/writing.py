@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +27,11 @@ CHUNK = 500
 
 
 def write(
-    dataset: Any, fields: RunFields, results: Sequence[PhotoResult], names: Callable[[str], str]
+    dataset: Any,
+    fields: RunFields,
+    results: Sequence[PhotoResult],
+    names: Callable[[str], str],
+    tracks: Callable[[str], str] = lambda _: "",
 ) -> None:
     """Write results in bulk.
 
@@ -38,6 +43,9 @@ def write(
         fields: what to write.
         results: photos, failed ones too.
         names: tells the object's name by sample id, for instances.
+        tracks: tells by sample id of which sequence a photo is a frame, in words that no other
+            sequence or run has; "" for a photo by itself. The App shows an object's instances of
+            one sequence as a track.
     """
     good = [result for result in results if result.error is None]
     columns: dict[str, dict[str, Any]] = {
@@ -49,7 +57,10 @@ def write(
         f"{fields.run}_prompts": {r.id: _keypoints(r) for r in good},
     }
     if fields.instances is not None:
-        both = {r.id: [_detections(r, names(r.id), side) for side in (False, True)] for r in good}
+        both = {
+            r.id: [_detections(r, names(r.id), side, tracks(r.id)) for side in (False, True)]
+            for r in good
+        }
         columns[fields.instances] = {i: shown for i, (shown, _) in both.items()}
         waits = {r.id for r in good if r.absent or any(one.absent for one in r.objects)}
         columns[f"{fields.instances}_withheld"] = {i: both[i][1] for i in waits}
@@ -126,11 +137,11 @@ def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:
     return fo.Segmentation(mask=stored.array)
 
 
-def _detections(result: PhotoResult, name: str, absent: bool) -> fo.Detections:
+def _detections(result: PhotoResult, name: str, absent: bool, track: str) -> fo.Detections:
     """A photo's instances that are there, or those that are not."""
     height, width = result.size
     detections = []
-    for found in result.instances:
+    for number, found in enumerate(result.instances, start=1):
         if (result.absent if found.label is None else found.absent) != absent:
             continue
         x0, y0, x1, y1 = found.box
@@ -142,10 +153,19 @@ def _detections(result: PhotoResult, name: str, absent: bool) -> fo.Detections:
         if found.presence is not None:
             content["presence"] = found.presence
         label = name if found.label is None else found.label
+        if track:
+            content["index"] = index = found.index or number
+            content["instance"] = track_of(track, label, index)
         detections.append(
             fo.Detection(label=label, bounding_box=box, confidence=found.score, **content)
         )
     return fo.Detections(detections=detections)
+
+
+def track_of(sequence: str, name: str, index: int) -> fo.Instance:
+    """What tells that instances of several frames are the same object; the same in every call."""
+    text = f"{sequence}|{name}|{index}"
+    return fo.Instance(id=hashlib.sha256(text.encode()).hexdigest()[:24])
 
 
 def _heatmap(result: PhotoResult) -> fo.Heatmap | None:
