@@ -19,6 +19,7 @@ from torch.nn import functional
 
 IMAGE_SIZE = 512
 EMBED_DIM = 128
+DESCRIPTOR_DIM = 360
 STRIDE = 16
 VIEWS = (1.0, 0.75, 0.5)
 # EfficientNet-Lite0: (kernel, stride, expansion, channels, repeats) per stage.
@@ -212,6 +213,29 @@ class SamLiteEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shapes as in the class."""
         return self.fuse([self.neck(*self.trunk(view)) for view in self.views(x)])
+
+    @property
+    def descriptor_dim(self) -> int:
+        """Channels that `describe` puts behind the embedding's."""
+        return DESCRIPTOR_DIM
+
+    def describe(self, x: Tensor) -> Tensor:
+        """The embedding, and what tells objects apart: the trunk's own maps of the full view.
+
+        The neck has learned to outline things, and forgets for that what kind of thing they are.
+        Of the trunk's maps the finest (what it is made of) and the coarsest (what it is) count as
+        much as one another: each has length 1 in every cell.
+
+        (B, 3, S, S) -> (B, EMBED_DIM + DESCRIPTOR_DIM, S / 16, S / 16).
+        """
+        first, *others = self.views(x)
+        fine, middle, coarse = self.trunk(first)
+        embedding = self.fuse(
+            [self.neck(fine, middle, coarse), *[self.neck(*self.trunk(view)) for view in others]]
+        )
+        size = embedding.shape[-2:]
+        maps = (functional.avg_pool2d(fine, 2), _resize(coarse, size))
+        return torch.cat([embedding, *[functional.normalize(one, dim=1) for one in maps]], dim=1)
 
     def views(self, x: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the photo at each of `VIEWS`, sides rounded to multiples of 32."""
