@@ -32,7 +32,7 @@ BELOW = {
 # The sub-rooms of curation, from the ground up: a file may use those of its own row and of the rows
 # before it. Single files stand in the row of their name.
 FLOORS = (
-    ("fiftyone_api", "checks", "progress", "database", "named_files"),
+    ("fiftyone_api", "checks", "progress", "frame_store", "database", "named_files"),
     ("labels",),
     ("runs",),
     ("review",),

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "objects_in": "labels.objects",
     "Run": "runs.loading",
     "adopt_run": "adoption",
     "compare_runs": "evaluation.compare",
@@ -53,6 +54,7 @@ __all__ = [
     "make_editable",
     "mark_mask",
     "mark_reference",
+    "objects_in",
     "promote",
     "propose",
     "rename_run",
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from .handover.export import export_masks
     from .handover.importing import import_perseg
     from .handover.promotion import promote
+    from .labels.objects import objects_in
     from .lifecycle import delete_run, rename_run
     from .review.decisions import set_review, undo_review
     from .review.editing import make_editable

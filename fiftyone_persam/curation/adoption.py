@@ -11,12 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ..engine.writing import MASK_VALUE
 from ..errors import PersamError, RunConflictError
 from . import fiftyone_api
 from .database import photos_of, refresh, root
 from .review.decisions import rename_review
 from .runs import folders, queries, schema
-from .runs.fields import MASK_VALUE, RunFields, add_missing, fields_of, paths_of
+from .runs.fields import RunFields, add_missing, fields_of, paths_of
 from .runs.journal import settle
 from .runs.lease import Lease
 from .runs.loading import Run, load_run
@@ -24,6 +25,7 @@ from .runs.losses import done_ids, withheld_of
 from .runs.naming import leftover_runs, run_names
 from .runs.presence import chosen_threshold
 from .runs.record import TOOL, Parameters, RunRecord, RunState, read_record
+from .runs.several import values_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +106,9 @@ def _register(dataset: Any, fields: RunFields) -> None:
     labels = [n for n in (written.masks, written.instances) if n and dataset.has_field(n)]
     if written.masks in labels and not dataset.mask_targets.get(written.masks):
         called = next((r.name for r in record.references if r.name), "object")
-        schema.name_values(dataset, written.masks, {MASK_VALUE: called})
-    schema.colour_fields(dataset, labels)
+        targets = values_of(written.objects) or {MASK_VALUE: called}
+        schema.name_values(dataset, written.masks, targets)
+    schema.colour_fields(dataset, labels, dataset.mask_targets.get(written.masks) or (MASK_VALUE,))
 
 
 def _unknown(dataset: Any, fields: RunFields) -> RunRecord:
@@ -118,6 +121,7 @@ def _unknown(dataset: Any, fields: RunFields) -> RunRecord:
         label_type=fields.label_type,
         similarity=fields.similarity,
         prompts=fields.prompts,
+        objects=list(fields.objects),
         presence_threshold=threshold,
     )
     own = [f for f in _folders(dataset, fields) if folders.is_of_dataset(f, dataset)]

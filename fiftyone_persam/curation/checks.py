@@ -110,6 +110,25 @@ def check_group_by(samples: Any, group_by: Any) -> None:
         )
 
 
+def check_field_known(samples: Any, argument: str, name: Any) -> None:
+    """Raise PersamError unless this is a field of plain values of the samples."""
+    schema = samples.get_field_schema()
+    if not isinstance(name, str) or name not in schema:
+        meant = did_you_mean(name, schema)
+        raise PersamError(
+            f"dataset {root_dataset(samples).name!r} has no field {name!r}: {argument} takes a "
+            f"field's name{meant}"
+        )
+    plain = (fo.StringField, fo.IntField, fo.BooleanField, fo.FloatField, fo.ObjectIdField)
+    dates = (fo.DateTimeField, fo.DateField)
+    if not isinstance(schema[name], (*plain, *dates)):
+        kind = type(schema[name]).__name__
+        raise PersamError(
+            f"{argument} {name!r} is a {kind}, which neither names nor sorts anything: take a "
+            "field of texts or numbers"
+        )
+
+
 def check_mask_field(dataset: Any, argument: str, name: Any) -> None:
     """Raise PersamError unless this is a field of masks."""
     field = dataset.get_field(name) if isinstance(name, str) else None

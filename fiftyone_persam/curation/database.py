@@ -15,6 +15,7 @@ from pymongo.errors import ConnectionFailure, DocumentTooLarge
 
 from ..errors import PersamError
 from . import fiftyone_api
+from .frame_store import FrameStore, home
 
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
@@ -41,9 +42,16 @@ def photos_of(samples: Any) -> Any:
     looking at them, all photos of all groups. Fields that a view leaves out are there: a view says
     which photos are meant, not what is known of them.
 
+    Of videos, and of a view of their frames, these are the frames that have a document: a
+    `FrameStore`.
+
     Raises:
         PersamError: the view shows parts of photos or of videos.
     """
+    if isinstance(samples, FrameStore):
+        return samples
+    if fiftyone_api.root_dataset(samples).media_type == fo.core.media.VIDEO:
+        return _frames_of(samples)
     if isinstance(samples, fo.Dataset):
         photos = samples
     else:
@@ -57,6 +65,16 @@ def photos_of(samples: Any) -> Any:
     if photos.media_type != "group":
         return photos
     return photos.select_group_slices(media_type="image")
+
+
+def _frames_of(samples: Any) -> FrameStore:
+    frames = home(samples)
+    if isinstance(samples, fo.Dataset):
+        return FrameStore(samples)
+    check_shows_photos(samples)
+    if fiftyone_api.is_frames(samples):
+        return frames.select(samples.values("id"))
+    return frames.select(samples.values("frames.id", unwind=True))
 
 
 def is_grouped_by_field(samples: Any) -> bool:
@@ -92,15 +110,10 @@ def check_shows_photos(samples: Any) -> None:
             f"a patches view of dataset {name!r} shows objects, not photos: give the photos behind "
             "it, dataset.select(view.values('sample_id'))"
         )
-    if fiftyone_api.is_frames(samples):
-        raise PersamError(
-            f"a frames view shows videos of dataset {name!r}: give a dataset of its photos, "
-            "view.clone()"
-        )
     if fiftyone_api.is_clips(samples):
         raise PersamError(
-            f"a clips view shows videos of dataset {name!r}: give a dataset of its photos, "
-            "view.to_frames(sample_frames=True).clone()"
+            f"a clips view shows parts of videos of dataset {name!r}: give the videos, "
+            "dataset.select(view.values('sample_id')), or the frames, view.to_frames()"
         )
 
 
@@ -240,17 +253,17 @@ def surviving(action: Callable[[], T]) -> T:
 
 
 def root(samples: Any) -> Any:
-    """The dataset behind a dataset or view, as it is in the database by now.
+    """The dataset behind a dataset or view, as it is in the database by now; see `home`.
 
     Raises:
         PersamError: it is neither.
     """
-    if not isinstance(samples, fo.core.collections.SampleCollection):
+    if not isinstance(samples, (fo.core.collections.SampleCollection, FrameStore)):
         raise PersamError(f"{type(samples).__name__} is not a FiftyOne dataset or view: give one")
-    home = fiftyone_api.own_dataset(samples)
-    if home.deleted:
-        raise PersamError(f"dataset {home.name!r} is deleted: load or make another one")
-    dataset = fiftyone_api.root_dataset(samples)
+    own = samples.videos if isinstance(samples, FrameStore) else fiftyone_api.own_dataset(samples)
+    if own.deleted:
+        raise PersamError(f"dataset {own.name!r} is deleted: load or make another one")
+    dataset = home(samples)
     refresh(dataset)
     return dataset
 
@@ -275,9 +288,10 @@ def _refresh(dataset: Any) -> None:
 
 def refresh_if_changed(dataset: Any) -> None:
     """Like `refresh`, at the cost of one small query where nothing has changed."""
-    names = ("sample_fields.name", "runs", "evaluations")
+    fields_list = fiftyone_api.fields_list(dataset)
+    names = (f"{fields_list}.name", "runs", "evaluations")
     stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
-    fields = {field["name"] for field in stored.get("sample_fields", [])}
+    fields = {field["name"] for field in stored.get(fields_list) or []}
     same = {name for name in fields if not name.startswith("_")} == set(dataset.get_field_schema())
     for kind in ("runs", "evaluations"):
         same = same and fiftyone_api.run_documents(dataset, kind) == stored.get(kind, {})

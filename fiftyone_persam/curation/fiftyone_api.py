@@ -6,14 +6,21 @@ what breaks without it. `missing` tells which of them a release of FiftyOne lack
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import bson
 import fiftyone as fo
 import fiftyone.core.odm as odm
-from bson import DBRef, ObjectId, json_util
+from bson import DBRef, Int64, ObjectId, json_util
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from fiftyone.core.evaluation import EvaluationResults
 from gridfs import GridFS
+
+LARGEST_BATCH = 1_000_000
+"""Documents that the database may send at once; it sends 16 MB at most."""
 
 # Whose attribute -> which, and what it is for. `missing` looks for them.
 USED: dict[str, dict[str, str]] = {
@@ -33,6 +40,8 @@ USED: dict[str, dict[str, str]] = {
         "_rename_sidebar_group": "an evaluation takes the place of an earlier one",
         "_evaluation_cache": "evaluations are renamed",
         "_delete_empty_sidebar_group": "a deleted evaluation leaves the App's sidebar",
+        "_frame_collection": "results of videos are read, frame by frame",
+        "_merge_frame_field_schema": "all fields of a run over videos are declared at once",
     },
     "view": {
         "_root_dataset": "the dataset behind a view is found",
@@ -156,8 +165,14 @@ def reload_document(dataset: Any) -> None:
 
 def loaded_fields(dataset: Any) -> set[str]:
     """The names of the fields in a dataset's document as it was loaded last, private ones too."""
-    # 1.22.1: `_doc.sample_fields`. Without it fields that another process has made are not seen.
-    return {field.name for field in dataset._doc.sample_fields}
+    # 1.22.1: `_doc.sample_fields`, `_doc.frame_fields`. Without them fields that another process
+    # has made are not seen.
+    return {field.name for field in getattr(dataset._doc, fields_list(dataset)) or []}
+
+
+def fields_list(dataset: Any) -> str:
+    """The part of a dataset's document that lists the fields which runs write."""
+    return str(getattr(dataset, "fields_list", "sample_fields"))
 
 
 def merge_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
@@ -170,6 +185,12 @@ def merge_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
     # 1.22.1: `_merge_sample_field_schema`. Without it `add_sample_field` is left, which saves and
     # loads the schema for each field: a run's beginning takes ten times as long.
     dataset._merge_sample_field_schema(dict(fields))
+
+
+def merge_frame_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
+    """Like `merge_schema`, for fields of the frames of a video dataset."""
+    # 1.22.1: `_merge_frame_field_schema`; as there.
+    dataset._merge_frame_field_schema(dict(fields))
 
 
 def new_field(name: str, kind: type, **options: Any) -> Any:
@@ -197,7 +218,16 @@ def bulk_write(
         return
     samples = dataset._sample_collection.with_options(write_concern=concern)
     samples.bulk_write(list(operations), ordered=False)
+    if fields_list(dataset) == "frame_fields":
+        fo.Frame._reload_docs(dataset._sample_collection_name, frame_ids=list(ids))
+        return
     fo.Sample._reload_docs(dataset._sample_collection_name, sample_ids=list(ids))
+
+
+def bulk_write_frames(dataset: Any, operations: Sequence[Any], ids: Iterable[str]) -> None:
+    """Carry out operations of `pymongo` on frames of a video dataset, those in memory too."""
+    # 1.22.1: `_bulk_write` with ``frames=True``; as `bulk_write`.
+    dataset._bulk_write(list(operations), ids=list(ids), frames=True)
 
 
 def sample_collection(dataset: Any) -> Any:
@@ -206,20 +236,59 @@ def sample_collection(dataset: Any) -> Any:
     return dataset._sample_collection
 
 
-def aggregate(samples: Any, stages: Sequence[dict[str, Any]], raw: bool = False) -> Any:
-    """What the database makes of a dataset's or view's samples; documents, or BSON in batches.
+def frame_collection(dataset: Any) -> Any:
+    """The database's collection of a video dataset's frames."""
+    # 1.22.1: `_frame_collection`. Without it a run over videos cannot be counted, nor gone on with.
+    return dataset._frame_collection
+
+
+def aggregate(samples: Any, stages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents that the database makes of a dataset's or view's samples.
 
     Args:
         samples: a dataset or view.
         stages: of an aggregation, after those of the view.
-        raw: whether to yield batches of documents as bytes.
     """
     # 1.22.1: `_pipeline` and `_sample_collection`. Without them counts and columns of a large run
     # are read through `values`, value by value: seconds instead of milliseconds.
     collection = samples._dataset._sample_collection
-    pipeline = [*samples._pipeline(), *stages]
-    read = collection.aggregate_raw_batches if raw else collection.aggregate
-    return read(pipeline, allowDiskUse=True)
+    return list(collection.aggregate([*samples._pipeline(), *stages], allowDiskUse=True))
+
+
+def aggregate_raw(samples: Any, stages: Sequence[dict[str, Any]]) -> Iterator[bytes]:
+    """Like `aggregate`, but arrays of documents in BSON, as the database sends them.
+
+    The driver's own raw batches make an object of each document before they join them again, which
+    takes three times as long as the database does.
+    """
+    # 1.22.1: as `aggregate`.
+    collection = samples._dataset._sample_collection
+    database = collection.database
+    ask = functools.partial(database.command, codec_options=DEFAULT_RAW_BSON_OPTIONS)
+    command = {
+        "aggregate": collection.name,
+        "pipeline": [*samples._pipeline(), *stages],
+        "cursor": {"batchSize": LARGEST_BATCH},
+        "allowDiskUse": True,
+    }
+    with database.client.start_session() as session:
+        array, cursor = _batch(ask(command, session=session), b"firstBatch")
+        yield array
+        while cursor:
+            more = {"getMore": Int64(cursor), "collection": collection.name}
+            array, cursor = _batch(ask(more, session=session), b"nextBatch")
+            yield array
+
+
+def _batch(reply: Any, name: bytes) -> tuple[bytes, int]:
+    """The array of documents in a reply, and the cursor's id, 0 at its end."""
+    raw = reply["cursor"].raw
+    head = b"\x04" + name + b"\0"
+    before = raw.index(head)
+    start = before + len(head)
+    end = start + int.from_bytes(raw[start : start + 4], "little")
+    rest = raw[4:before] + raw[end:]
+    return raw[start:end], int(bson.decode(struct.pack("<i", len(rest) + 4) + rest)["id"])
 
 
 def stored_document(dataset: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -347,6 +416,12 @@ def results_id(dataset: Any, kind: str, key: str) -> ObjectId | None:
     document = getattr(dataset._doc, kind).get(key)
     found: ObjectId | None = None if document is None else document.results.grid_id
     return found
+
+
+def has_results(dataset: Any, kind: str, key: str) -> bool:
+    """Whether the results of a run or evaluation are there; its record may have outlived them."""
+    identity = results_id(dataset, kind, key)
+    return identity is not None and bool(_result_files().exists(identity))
 
 
 def use_results(

@@ -40,6 +40,8 @@ class PhotoTask:
         sequence: what the photo is a frame of. Frames of one sequence and object are given to one
             `Session`, in their order; their results come in that order. "" for a photo by itself.
         order: of the frame in its sequence.
+        again: whether the frame has its result already, and is only seen again by its session: a
+            run that goes on in the middle of a sequence. It gets no `PhotoResult`.
     """
 
     id: str
@@ -48,6 +50,7 @@ class PhotoTask:
     frame: int | None = None
     sequence: str = ""
     order: int = 0
+    again: bool = False
 
     @property
     def source(self) -> tuple[str, int | None]:
@@ -68,6 +71,8 @@ class OutputSettings:
         prompts: keep the prompt points.
         presence_threshold: below it the object counts as absent.
         tag: part of the files' names; see `file_name`.
+        objects: names of the objects where one photo may have several: the mask's value of each is
+            its place, from 1. Empty for one object, whose value is 255.
     """
 
     masks_dir: Path
@@ -78,6 +83,7 @@ class OutputSettings:
     prompts: bool = False
     presence_threshold: float = 0.0
     tag: str = ""
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +102,38 @@ class StoredInstance:
         box: x0, y0, x1, y1 in pixels around the mask, x1 and y1 exclusive.
         mask: cropped to the box.
         score: predicted IoU.
+        label: which object it is, where a photo may have several; None for the run's one.
+        index: the value of that object in masks.
+        presence: how certainly that object is in the photo.
+        absent: whether that is below the threshold.
     """
 
     box: tuple[int, int, int, int]
     mask: StoredMask
     score: float
+    label: str | None = None
+    index: int | None = None
+    presence: float | None = None
+    absent: bool = False
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One of several objects, as a whole, in one photo.
+
+    Attributes:
+        label: its name.
+        presence: how certainly it is in the photo.
+        score: predicted IoU of its mask.
+        agreement: IoU of the first pass's mask and the last one's.
+        absent: whether the presence is below the threshold.
+    """
+
+    label: str
+    presence: float
+    score: float
+    agreement: float
+    absent: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +155,9 @@ class PhotoResult:
         similarity: (h, w) uint8, 0 for a cosine of 0 or less and 255 for 1, if asked for.
         points: (n, 2) x, y in pixels, if asked for.
         labels: (n,) 1 for the object, 0 for what is not.
+        objects: where a photo may have several: each of them. ``score`` and ``agreement`` are then
+            the lowest of those that are there, ``presence`` is the highest, and ``absent`` says
+            that none is there; ``withheld`` is the mask of all, if some are not.
     """
 
     id: str
@@ -138,6 +174,7 @@ class PhotoResult:
     similarity: npt.NDArray[np.uint8] | None = None
     points: npt.NDArray[np.float64] | None = None
     labels: npt.NDArray[np.int64] | None = None
+    objects: tuple[StoredObject, ...] = ()
 
 
 @dataclass
@@ -199,7 +236,7 @@ class Backend(Protocol):
     """
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
-        """Yield the results of every task exactly once, a few at a time.
+        """Yield the results of every task that is not `again` exactly once, a few at a time.
 
         Photos come in any order; frames of a sequence in theirs, if no worker dies. Closing the
         iterator stops the job. What was yielded is whole: its files are written.

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import PersamError
-from ..sam.frames import load_frame
-from ..sam.photos import Photo, PhotoSource
+from ..sam.photos import Photo
 from .cache import completed, embedding_key, keep, look_up, look_up_shared
+from .frames import FrameReaders
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .loading import load_ahead
 from .memory import BatchLimit, batch_size_of, is_out_of_memory
@@ -61,13 +61,22 @@ class LocalBackend:
         job = replace(job, tasks=arranged(job.tasks))
         sessions = Sessions(job.predictors, job.tasks)
         cores = 1 if job.batch_size else photos_side_by_side(job.sam)
-        if cores > 1:
-            yield from _run_side_by_side(job, cores, sessions)
-            return
+        with FrameReaders(job.tasks) as readers:
+            if cores > 1:
+                yield from _run_side_by_side(job, cores, sessions, readers)
+            else:
+                yield from self._run_in_batches(job, sessions, readers)
+
+    @staticmethod
+    def _run_in_batches(
+        job: Job, sessions: Sessions, readers: FrameReaders
+    ) -> Iterator[list[PhotoResult]]:
         batch_size = job.batch_size or batch_size_of(job.sam)
         limit = BatchLimit(batch_size)
         workers = job.workers or workers_for(job.sam)
-        photos = load_ahead(job.tasks, lambda task: _load(job, task), workers, 2 * batch_size)
+        photos = load_ahead(
+            job.tasks, lambda task: _load(job, task, readers), workers, 2 * batch_size
+        )
         writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
         keepers: WriteBehind[None] = WriteBehind(1, pending=2 * batch_size)
 
@@ -84,6 +93,8 @@ class LocalBackend:
             for outcomes in computed:
                 results: list[PhotoResult] = []
                 for task, outcome in outcomes:
+                    if task.again:
+                        continue
                     with _measure(job.timings, "waiting_for_writers"):
                         results += writers.submit(_finish, job, task, outcome)
                 results += writers.ready()
@@ -93,8 +104,10 @@ class LocalBackend:
             yield rest
 
 
-def _run_side_by_side(job: Job, cores: int, sessions: Sessions) -> Iterator[list[PhotoResult]]:
-    photos = segment_side_by_side(job, cores, _load)
+def _run_side_by_side(
+    job: Job, cores: int, sessions: Sessions, readers: FrameReaders
+) -> Iterator[list[PhotoResult]]:
+    photos = segment_side_by_side(job, cores, lambda job, task: _load(job, task, readers))
     writers: WriteBehind[PhotoResult] = WriteBehind(
         job.workers or default_workers(), pending=2 * cores
     )
@@ -118,6 +131,8 @@ def _run_side_by_side(job: Job, cores: int, sessions: Sessions) -> Iterator[list
                 timings.photos_encoded += done.embedding is not None
                 if done.embedding is not None and done.key is not None and job.cache is not None:
                     keepers.submit(keep, job.cache, done.key, done.embedding)
+            if task.again:
+                continue
             with _measure(timings, "waiting_for_writers"):
                 results = writers.submit(_finish, job, task, outcome)
             yield results + writers.ready()
@@ -136,7 +151,14 @@ def workers_for(sam: Promptable) -> int:
     return min(16, os.cpu_count() or 2) if sam.device.type == "cuda" else default_workers()
 
 
-def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
+def _load(job: Job, task: PhotoTask, readers: FrameReaders) -> _Fresh | ImageEmbedding:
+    try:
+        return _load_from(job, task, readers)
+    finally:
+        readers.done(task)
+
+
+def _load_from(job: Job, task: PhotoTask, readers: FrameReaders) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
     path, frame = task.source
     predictor = job.predictors[task.group]
@@ -148,15 +170,10 @@ def _load(job: Job, task: PhotoTask) -> _Fresh | ImageEmbedding:
     if known is None:
         known = look_up_shared(job.cache, job.sam, path, contrast, frame)
     if known is not None:
-        return completed(job.sam, known, lambda: _source(task), contrast)
+        return completed(job.sam, known, lambda: readers.read(task), contrast)
     sam: Any = job.sam
-    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(_source(task), contrast)
+    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(readers.read(task), contrast)
     return _Fresh(loaded, size, key)
-
-
-def _source(task: PhotoTask) -> PhotoSource:
-    path, frame = task.source
-    return path if frame is None else load_frame(path, frame)
 
 
 def _batches(photos: Iterator[Any], limit: BatchLimit, timings: Timings) -> Iterator[list[Any]]:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import PersamError
 from ..personalize.threshold import is_absent
-from .job import AUTO, FILE, INLINE_PIXELS, OutputSettings, PhotoResult, StoredInstance, StoredMask
+from .job import (
+    AUTO,
+    FILE,
+    INLINE_PIXELS,
+    OutputSettings,
+    PhotoResult,
+    StoredInstance,
+    StoredMask,
+    StoredObject,
+)
 from .writing import MASK_VALUE, write_mask
 
 if TYPE_CHECKING:
     from ..personalize import Prediction
+    from ..personalize.several import Scene
 
 BoolMask = npt.NDArray[np.bool_]
 
@@ -49,18 +60,23 @@ def tight_box(mask: BoolMask) -> tuple[int, int, int, int] | None:
 
 
 def store_mask(
-    mask: BoolMask, photo_id: str, settings: OutputSettings, kind: str = ""
+    mask: BoolMask | npt.NDArray[np.uint8],
+    photo_id: str,
+    settings: OutputSettings,
+    kind: str = "",
 ) -> StoredMask:
-    """Keep a mask as the settings say."""
+    """Keep a mask as the settings say: bool as 0 and 255, values as they are."""
     to_file = settings.storage == FILE or (settings.storage == AUTO and mask.size > INLINE_PIXELS)
     if not to_file:
-        return StoredMask(array=mask.astype(np.uint8) * np.uint8(MASK_VALUE))
+        scale = np.uint8(MASK_VALUE if mask.dtype == np.bool_ else 1)
+        return StoredMask(array=mask.astype(np.uint8) * scale)
     path = settings.masks_dir / file_name(photo_id, kind, settings.tag)
-    write_mask(np.ascontiguousarray(mask), path)
+    content: Any = np.ascontiguousarray(mask)
+    write_mask(content, path)
     return StoredMask(path=str(path))
 
 
-def render(photo_id: str, prediction: Prediction, settings: OutputSettings) -> PhotoResult:
+def render(photo_id: str, prediction: Prediction | Scene, settings: OutputSettings) -> PhotoResult:
     """Store what the settings ask for of one prediction.
 
     Whether the object counts as absent is judged here, by the settings.
@@ -73,6 +89,8 @@ def render(photo_id: str, prediction: Prediction, settings: OutputSettings) -> P
     Raises:
         WriteError: a file cannot be written.
     """
+    if hasattr(prediction, "objects"):  # a `Scene`, whose module is not needed for others
+        return _render_scene(photo_id, prediction.objects, settings)
     mask: BoolMask = np.ascontiguousarray(prediction.candidate, dtype=np.bool_)
     absent = bool(is_absent(prediction.presence, settings.presence_threshold))
     stored = withheld = None
@@ -102,18 +120,75 @@ def render(photo_id: str, prediction: Prediction, settings: OutputSettings) -> P
     )
 
 
+def _render_scene(
+    photo_id: str, objects: Mapping[str, Prediction], settings: OutputSettings
+) -> PhotoResult:
+    """Several objects as one result: a mask of their values, and instances with their names."""
+    found = list(objects.values())
+    absent = [bool(is_absent(one.presence, settings.presence_threshold)) for one in found]
+    there = [one for one, gone in zip(found, absent, strict=True) if not gone]
+    size = found[0].candidate.shape
+    stored = withheld = None
+    if settings.whole:
+        everything = np.zeros(size, np.uint8)
+        for value, one in enumerate(found, start=1):
+            everything[one.candidate] = value
+        stored = store_mask(everything, photo_id, settings)
+        if any(absent):
+            withheld, hidden = stored, [k for k, gone in enumerate(absent, start=1) if gone]
+            shown = np.where(np.isin(everything, hidden), 0, everything).astype(np.uint8)
+            stored = store_mask(shown, photo_id, settings, ABSENT)
+    instances: list[StoredInstance] = []
+    points, labels = [], []
+    for value, (name, one) in enumerate(objects.items(), start=1):
+        if settings.instances:
+            first = len(instances)
+            facts = (name, value, float(one.presence), absent[value - 1])
+            instances += _instances(photo_id, one, settings, first, facts)
+        if settings.prompts and not absent[value - 1]:
+            points.append(np.asarray(one.points, np.float64).reshape(-1, 2))
+            labels.append(np.where(np.asarray(one.labels) == 1, value, 0))
+    surest = max(found, key=lambda one: one.presence)
+    doubtful = there or [surest]
+    return PhotoResult(
+        id=photo_id,
+        score=float(min(one.score for one in doubtful)),
+        presence=float(surest.presence),
+        agreement=float(min(one.agreement for one in doubtful)),
+        absent=not there,
+        stage=surest.stage,
+        size=(size[0], size[1]),
+        mask=stored,
+        withheld=withheld,
+        instances=tuple(instances),
+        similarity=_heat(np.max([one.similarity for one in found], axis=0))
+        if settings.similarity
+        else None,
+        points=np.concatenate([*points, np.zeros((0, 2))]) if settings.prompts else None,
+        labels=np.concatenate([*labels, np.zeros(0, np.int64)]) if settings.prompts else None,
+        objects=tuple(
+            StoredObject(name, float(one.presence), float(one.score), float(one.agreement), gone)
+            for (name, one), gone in zip(objects.items(), absent, strict=True)
+        ),
+    )
+
+
 def _instances(
-    photo_id: str, prediction: Prediction, settings: OutputSettings
+    photo_id: str,
+    prediction: Prediction,
+    settings: OutputSettings,
+    first: int = 0,
+    facts: tuple[Any, ...] = (),
 ) -> tuple[StoredInstance, ...]:
     found = []
-    for number, one in enumerate(prediction.instances or (prediction,)):
+    for number, one in enumerate(prediction.instances or (prediction,), start=first):
         mask = np.asarray(one.candidate, dtype=np.bool_)
         box = tight_box(mask)
         if box is None:
             continue
         crop = mask[box[1] : box[3], box[0] : box[2]]
         stored = store_mask(crop, photo_id, settings, f"{INSTANCE}{number or ''}")
-        found.append(StoredInstance(box, stored, float(one.score)))
+        found.append(StoredInstance(box, stored, float(one.score), *facts))
     return tuple(found)
 
 

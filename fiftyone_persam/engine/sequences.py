@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PersamError
@@ -36,6 +37,23 @@ def units(tasks: Iterable[PhotoTask]) -> list[list[PhotoTask]]:
 def arranged(tasks: Iterable[PhotoTask]) -> list[PhotoTask]:
     """The tasks with every sequence whole and in order."""
     return [task for unit in units(tasks) for task in unit]
+
+
+def with_earlier_frames(tasks: Iterable[PhotoTask], wanted: Container[str]) -> list[PhotoTask]:
+    """What is left of some tasks, so that sessions come to what they would have come to.
+
+    Args:
+        tasks: all.
+        wanted: ids of those that lack their result.
+
+    Returns:
+        Those, and the frames before them in their sequences, which are only seen `again`.
+    """
+    found: list[PhotoTask] = []
+    for unit in units(tasks):
+        last = max((n for n, task in enumerate(unit) if task.id in wanted), default=-1)
+        found += [replace(t, again=t.id not in wanted) for t in unit[: last + 1]]
+    return found
 
 
 class Sessions:

@@ -39,7 +39,7 @@ class Shards:
         self._new = deque(units(tasks))
         self._left = len(tasks)
         self._again: deque[list[PhotoTask]] = deque()
-        self._open = {task.id for task in tasks}
+        self._open = {task.id for task in tasks if not task.again}
         self._deaths: Counter[str] = Counter()  # by the id of a unit's first task
         self._in_a_row = 0
 
@@ -108,6 +108,7 @@ class Shards:
                 error=f"its worker died {DEATHS_OF_A_PHOTO} times, the last time: {cause}",
             )
             for task in _tasks(hopeless)
+            if not task.again
         )
 
     def _unfinished(self, shard: Sequence[PhotoTask]) -> list[list[PhotoTask]]:

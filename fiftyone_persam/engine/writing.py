@@ -26,8 +26,8 @@ class WriteError(PersamError):
     """A result could not be written, for example to a full disk. Nothing half-written is left."""
 
 
-def write_mask(mask: npt.NDArray[np.bool_], path: Path) -> None:
-    """Write a (H, W) bool mask as an 8-bit grey PNG of 0 and 255, whole or not at all.
+def write_mask(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8], path: Path) -> None:
+    """Write a (H, W) mask as an 8-bit grey PNG, see `encode_mask`, whole or not at all.
 
     Raises:
         WriteError: the file cannot be written.
@@ -35,13 +35,15 @@ def write_mask(mask: npt.NDArray[np.bool_], path: Path) -> None:
     write_bytes(encode_mask(mask), path)
 
 
-def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
-    """A (H, W) bool mask as the content of an 8-bit grey PNG of 0 and 255.
+def encode_mask(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> bytes:
+    """A (H, W) mask as the content of an 8-bit grey PNG: bool as 0 and 255, values as they are.
 
     Raises:
         WriteError: it has no pixels.
     """
-    pixels = mask.view(np.uint8) * np.uint8(MASK_VALUE)
+    pixels = mask.view(np.uint8)
+    if mask.dtype == np.bool_:
+        pixels = pixels * np.uint8(MASK_VALUE)
     # OpenCV's default compression is both faster and smaller than its level 1 on masks.
     done, encoded = cv2.imencode(".png", pixels)
     if not done:

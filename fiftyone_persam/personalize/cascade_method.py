@@ -42,6 +42,7 @@ from .learning import Learner
 from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
 from .method import Effort, Method
 from .prediction import Prediction
+from .presence import Appearance, together
 from .reference import Reference
 from .registries import LOCATION_PRIORS
 from .state import FittedState
@@ -337,23 +338,67 @@ class CascadeMethod(Method):
             (B, C, h, w) features for the decoder, (B, h, w) similarity, (B, h, w) bool cells of the
             photos, and (B,) the reference that fits each photo best.
         """
-        state, device = self.state, self.sam.device
         check_embeddings(embeddings, self.sam)
+        features, matching, valid = self.features_of(embeddings)
+        state = self.state
+        maps = self.prior.similarity(matching, valid, state.targets, state.prior)
+        similarity, best = self.combined(maps, valid, matching)
+        return features, similarity, valid, best
+
+    def features_of(self, embeddings: Sequence[ImageEmbedding]) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, h, w) features for the decoder and to match by, and (B, h, w) bool cells."""
+        device = self.sam.device
         features = torch.stack([e.features.to(device) for e in embeddings])
         matching = features
         if embeddings[0].matching is not None:
             matching = torch.stack([e.to_match.to(device) for e in embeddings])
-        valid = prior.valid_cells(embeddings, device)
-        maps = self.prior.similarity(matching, valid, state.targets, state.prior)
+        return features, matching, prior.valid_cells(embeddings, device)
+
+    def combined(self, maps: Tensor, valid: Tensor, matching: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R, h, w) maps of the references as one, and (B,) the best reference.
+
+        What looks more like a negative reference falls behind by as much.
+        """
+        state = self.state
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
         similarity = self._combined(maps)
         if state.negative_targets is not None:
-            # Competition at each place: what looks more like a negative falls behind by as much.
             rival = self.prior.similarity(
                 matching, valid, state.negative_targets, state.negative_prior
             ).amax(dim=1)
             similarity = similarity - (rival - similarity).clamp_min(0)
-        return features, similarity, valid, best
+        return similarity, best
+
+    def predict_located(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        features: Tensor,
+        similarity: Tensor,
+        valid: Tensor,
+        best: Tensor,
+        rivals: Appearance | None = None,
+    ) -> tuple[list[Prediction], Tensor]:
+        """Predictions of B photos from their similarity maps.
+
+        Args:
+            embeddings: the photos.
+            features: see `similarities`.
+            similarity: see `similarities`.
+            valid: see `similarities`.
+            best: see `similarities`.
+            rivals: appearance of other objects, beside that of negative references.
+
+        Returns:
+            The predictions, and (B, h, w) how sure of each place they are: the mask's logits, or
+            the similarity where there are several instances.
+        """
+        guide = self.guide(similarity, valid, embeddings)
+        batch = self._batch(embeddings, features, similarity, guide, best)
+        outcome = self._decode(batch)
+        found = self._predictions(batch, outcome, rivals)
+        if self.max_instances == 1:
+            return found, outcome.logits
+        return self._more(batch, best, found, rivals), similarity
 
     def guide(
         self, similarity: Tensor, valid: Tensor, embeddings: Sequence[ImageEmbedding]
@@ -439,7 +484,13 @@ class CascadeMethod(Method):
             self.prompt_tokens(),
         )
 
-    def _more(self, batch: PriorBatch, best: Tensor, first: list[Prediction]) -> list[Prediction]:
+    def _more(
+        self,
+        batch: PriorBatch,
+        best: Tensor,
+        first: list[Prediction],
+        rivals: Appearance | None = None,
+    ) -> list[Prediction]:
         """Further objects in the photos of a batch whose strongest are known."""
         valid = prior.valid_cells(batch.embeddings, self.sam.device)
 
@@ -448,7 +499,7 @@ class CascadeMethod(Method):
             similarity, free = batch.similarity[rows], valid[rows] & ~blocked
             guide = self.guide(similarity, free, chosen)
             again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
-            return self._predictions(again, self._decode(again))
+            return self._predictions(again, self._decode(again), rivals)
 
         return find_instances(
             first,
@@ -460,13 +511,16 @@ class CascadeMethod(Method):
             lambda row, mask: prior.mask_coverage(self.sam, mask, batch.embeddings[row]),
         )
 
-    def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]:
+    def _predictions(
+        self, batch: PriorBatch, outcome: Outcome, rivals: Appearance | None = None
+    ) -> list[Prediction]:
         state = self.state
+        known = [one for one in (state.negative_appearance, rivals) if one is not None]
         return assemble(
             self.sam,
             batch,
             outcome,
             state.appearance,
             self.presence_threshold,
-            state.negative_appearance,
+            together(known) if known else None,
         )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from . import prior
 from .location import AlignedPrior, ReferenceView
-from .presence import PARTS, mean_cell, parts_of, without_direction
+from .presence import PARTS, mean_cell, parts_of
 
 DIRECTIONS = "directions"
 _NEAREST_PARTS = 5
@@ -42,13 +42,15 @@ class BackgroundRemovedPrior(AlignedPrior):
         self, features: Tensor, valid: Tensor, targets: Tensor, fitted: Mapping[str, Tensor]
     ) -> Tensor:
         """See `LocationPrior.similarity`."""
-        maps = []
-        for target, direction in zip(targets, fitted[DIRECTIONS], strict=True):
-            along = torch.einsum("c,bchw->bhw", direction, features.float())
-            left = features - along[:, None] * direction[:, None, None]
-            own = without_direction(target[None].float(), direction)
-            maps.append(prior.similarity_maps(left, own)[:, 0])
-        return torch.stack(maps, dim=1)
+        directions = fitted[DIRECTIONS].float()
+        # A target has nothing along its direction, so the product with what is left of a feature is
+        # that with all of it: one matrix product for all references.
+        own = targets.float() - (targets.float() * directions).sum(dim=1, keepdim=True) * directions
+        flat = features.float().flatten(2)
+        products = torch.cat([F.normalize(own, dim=1), directions]) @ flat
+        toward, along = products.split(len(targets), dim=1)
+        left = flat.square().sum(dim=1, keepdim=True) - along.square()
+        return (toward / left.clamp_min(1e-12).sqrt()).unflatten(2, features.shape[-2:])
 
 
 class PartsPrior(AlignedPrior):

@@ -48,10 +48,10 @@ PHOTOS = (
     photos("samples-empty-view", lambda w: w.photos.match_tags("nobody"), "no photo to segment: "),
     photos("samples-deleted", lambda w: w.deleted, "'bad-calls-deleted' is deleted: load"),
     photos("samples-groups", lambda w: w.groups, "is grouped: choose its photos"),
-    photos("samples-videos", lambda w: w.videos, "media of type 'video': only photos"),
-    photos("samples-clips", lambda w: w.clips, "clips view shows videos .*: give"),
+    photos("samples-videos", lambda w: w.videos, "film.mp4 does not exist: check its path"),
+    photos("samples-clips", lambda w: w.clips, "film.mp4 does not exist: check its path"),
     photos("samples-patches", lambda w: w.patches, "patches view of .* shows objects, .*: give"),
-    photos("samples-frames", lambda w: w.frames, "frames view shows videos .*: give"),
+    photos("samples-frames", lambda w: w.frames.limit(0), "no frame to segment: .*empty"),
 )
 
 

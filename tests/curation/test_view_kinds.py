@@ -293,45 +293,20 @@ def test_patches_are_refused_with_advice_that_works(patched: Home, function: str
     assert curation.review_counts(photos, "x").total == 1
 
 
-@pytest.mark.parametrize("kind", ["frames", "clips", "videos"])
-def test_videos_are_refused_with_advice_that_works(home: Home, kind: str, tmp_path: Path) -> None:
+def test_a_view_of_frames_is_one_of_photos(home: Home, tmp_path: Path) -> None:
+    """What is found is written to the frames of the videos, and a frame can be a reference."""
     videos = fo.Dataset()
     try:
-        video = fo.Sample(str(tmp_path / "film.mp4"))
+        video = fo.Sample(str(tmp_path / "film.mp4"))  # nobody has the video itself
         for number, path in enumerate(home.photos.values("filepath"), start=1):
             video.frames[number] = fo.Frame(filepath=path)
         videos.add_sample(video)
-        view = {
-            "frames": lambda: videos.to_frames(sample_frames=False),
-            "clips": lambda: videos.to_clips([[[1, 2]]]),
-            "videos": lambda: videos.view(),
-        }[kind]()
-        before = state_of(videos)
-        with pytest.raises(PersamError, match=f"{kind}|'video'") as caught:
-            fp.segment(view, home.reference, out_field="z", **SETTINGS)
-        assert state_of(videos) == before
-        advice = re.search(r"(view|dataset)\.\S*clone\(\)", str(caught.value))
-        assert advice
-        # Frames that are images already need no ffmpeg.
-        said = advice[0].replace("sample_frames=True", "sample_frames=False")
-        photos = eval(said, {"dataset": videos, "view": view})
-        run = fp.segment(photos, home.reference, out_field="z", **SETTINGS)
-        assert run.counts["segmented"] == (2 if kind == "clips" else 4)
-        fp.delete_run(photos, "z")
-        photos.delete()
-    finally:
-        videos.delete()
-
-
-def test_a_frame_is_no_reference(home: Home, tmp_path: Path) -> None:
-    videos = fo.Dataset()
-    try:
-        video = fo.Sample(str(tmp_path / "film.mp4"))
-        video.frames[1] = fo.Frame(filepath=home.reference.filepath)
-        videos.add_sample(video)
-        frame = videos.to_frames(sample_frames=False).first()
-        with pytest.raises(fp.BadReferenceError, match="is a frame of a video: give"):
-            fp.segment(home.photos, frame, out_field="z", **SETTINGS)
+        frames = videos.to_frames(sample_frames=False)
+        run = fp.segment(frames.limit(3), home.reference, out_field="z", **SETTINGS)
+        assert run.counts["segmented"] == 3
+        assert [n for n, f in videos.first().frames.items() if f["z"] is not None] == [1, 2, 3]
+        assert fp.load_run(frames, "z").counts == fp.load_run(videos, "z").counts == run.counts
+        assert videos.to_frames(sample_frames=False).exists("z").values("frame_number") == [1, 2, 3]
     finally:
         videos.delete()
 

@@ -14,12 +14,14 @@ from ...errors import PersamError, RunConflictError
 from ...metrics import iou
 from ..checks import check_field_name, check_mask_field
 from ..database import photos_of, root
-from ..labels.masks import shown_mask
+from ..labels.masks import named_masks, shown_mask
 from ..review.table import Collection
 from ..runs import schema
+from ..runs.fields import read_fields
 from ..runs.losses import check_has_masks
 from ..runs.migration import comparison_in
 from ..runs.naming import owner_of, require
+from ..runs.several import values_of
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ def compare_runs(
         schema.check_unlocked(dataset, [out_field], "writing the agreement")
 
     fields = [run_a, run_b, *([gt_field] if gt_field else [])]
+    each = tuple(read_fields(dataset, run).objects for run in (run_a, run_b))
+    objects = each if all(each) else ()
     ids: list[str] = []
     agreement: list[float] = []
     gain: list[float] = []
@@ -120,7 +124,7 @@ def compare_runs(
     both = photos_of(collection).exists(run_a).exists(run_b)
     for sample in both.select_fields(fields):
         try:
-            compared = _compare(sample, run_a, run_b, gt_field)
+            compared = _compare(sample, run_a, run_b, gt_field, objects)
         except PersamError as error:
             skipped[sample.id] = str(error)
             continue
@@ -156,10 +160,23 @@ def compare_runs(
     )
 
 
-def _compare(sample: Any, run_a: str, run_b: str, gt_field: str | None) -> tuple[float, float]:
+def _compare(
+    sample: Any,
+    run_a: str,
+    run_b: str,
+    gt_field: str | None,
+    objects: tuple[tuple[str, ...], ...],
+) -> tuple[float, float]:
     """IoU of two runs' masks of a photo, and how much better the second is; NaN if not known."""
     a, b = shown_mask(sample, run_a), shown_mask(sample, run_b)
     agreement = float(iou(a, b))
+    if objects:  # a pixel agrees if both runs say that it is the same object
+        one, other = (
+            named_masks(sample[run], (a.shape[0], a.shape[1]), values_of(names))
+            for run, names in zip((run_a, run_b), objects, strict=True)
+        )
+        same = sum(int((mask & other[name]).sum()) for name, mask in one.items() if name in other)
+        agreement = same / either if (either := int((a | b).sum())) else 1.0
     if gt_field is None or sample[gt_field] is None:
         return agreement, float("nan")
     truth = shown_mask(sample, gt_field)

@@ -37,6 +37,7 @@ from ..fiftyone_api import (
 )
 from ..labels.pixels import plain_value
 from ..runs import journal, losses, naming, schema
+from ..runs.fields import read_fields
 from ..runs.lease import Lease
 from ..runs.record import read_record
 from .perseg_method import DESCRIPTION, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
@@ -69,7 +70,8 @@ def evaluate(
     Args:
         samples: dataset or view. Of groups, the photos of all slices count.
         pred_field: Segmentation or Detections, such as a run's name. A photo without a prediction
-            counts as one with an empty mask.
+            counts as one with an empty mask. Of a run of several objects each is compared with what
+            the ground truth calls so, by labels or ``mask_targets``.
         gt_field: Segmentation or Detections. Photos without ground truth are left out.
         eval_key: the evaluation's name; nothing is stored if None.
         group_by: field that names each photo's object; all photos show one object if None.
@@ -105,7 +107,10 @@ def evaluate(
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
     view = photos if include_references else without_references(photos, pred_field)
-    config = PerSegEvaluationConfig(pred_field, gt_field, group_by, mask_value, dilation_ratio)
+    config = PerSegEvaluationConfig(
+        *(pred_field, gt_field, group_by, mask_value, dilation_ratio),
+        objects=_objects_of(dataset, pred_field, mask_value),
+    )
     method = config.build()
     _check_truth(photos, view, gt_field)
     _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
@@ -226,6 +231,18 @@ def without_references(samples: Any, pred_field: str) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _objects_of(dataset: Any, pred_field: str, mask_value: Any) -> tuple[str, ...]:
+    """The objects of a run of several; none for anything else."""
+    run = naming.owner_of(dataset, pred_field)
+    objects = read_fields(dataset, run).objects if run is not None else ()
+    if objects and mask_value is not None:
+        raise PersamError(
+            f"run {run!r} has several objects, each of which is compared by its name: leave "
+            "mask_value out"
+        )
+    return objects
 
 
 def _check_truth(photos: Any, view: Any, gt_field: str) -> None:

@@ -15,6 +15,8 @@ from ...engine.loading import load_ahead
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
 from ..fiftyone_api import own_dataset
+from ..labels.masks import named_masks
+from ..labels.pixels import targets_of
 from ..labels.shapes import label_mask
 from ..labels.sizes import read_shown_size
 from ..runs import schema
@@ -66,6 +68,9 @@ class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignor
         group_by: field that names each photo's object; None for one object.
         mask_value: which value of the ground truth's masks is the object; None for all above 0.
         dilation_ratio: width of the contour band as a share of the photo's diagonal.
+        objects: of a run of several: their names. Each is compared with what the ground truth calls
+            so, where it is in the photo or predicted; ``group_by`` then names what the ground truth
+            shows.
     """
 
     def __init__(
@@ -75,12 +80,14 @@ class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignor
         group_by: str | None = None,
         mask_value: int | str | None = None,
         dilation_ratio: float = DILATION_RATIO,
+        objects: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(pred_field, gt_field, **kwargs)
         self.group_by = group_by
         self.mask_value = mask_value
         self.dilation_ratio = dilation_ratio
+        self.objects = list(objects)
 
     @property
     def method(self) -> str:
@@ -130,19 +137,26 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         total = len(chosen)
         rows: list[PhotoRow] = []
         skipped: dict[str, str] = {}
+        through = 0
         # Masks are read and counted in threads; NumPy and OpenCV let go of the interpreter.
         photos = load_ahead(chosen.select_fields(names).iter_samples(), self._count_one, 4, 16)
         with _reporting(progress, total) as report, closing(photos):  # type: ignore[type-var]
-            for sample, row in photos:
-                if isinstance(row, Exception):
-                    error = _in_one_line(row, sample)
+            for sample, counted in photos:
+                if isinstance(counted, Exception):
+                    error = _in_one_line(counted, sample)
                     if not skip_faulty or total == 1:
-                        raise error from row
+                        raise error from counted
                     skipped[sample.id] = str(error)
                 else:
-                    rows.append(row)
-                report(len(rows) + len(skipped))
-        if skipped and not rows:
+                    rows += counted
+                through += 1
+                report(through)
+        if config.objects and not rows and not skipped:
+            raise PersamError(
+                f"no object of {config.pred_field!r} ({', '.join(config.objects)}) is in the "
+                f"ground truth {config.gt_field!r} or predicted: call them the same"
+            )
+        if skipped and len(skipped) == total:
             first = next(iter(skipped.values()))
             raise PersamError(f"none of {total} photos can be compared, the first: {first}")
         return rows, skipped
@@ -157,7 +171,10 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         """Write the per-photo fields and make the results."""
         if eval_key is not None:
             for name in FIELDS:
-                values = {row.id: float(getattr(row.counts, name)) for row in rows}
+                each: dict[str, list[float]] = {}
+                for row in rows:
+                    each.setdefault(row.id, []).append(float(getattr(row.counts, name)))
+                values = {i: sum(one) / len(one) for i, one in each.items()}
                 own_dataset(samples).set_values(f"{eval_key}_{name}", values, key_field="id")
         scores = _score([(row.group, row.counts) for row in rows], self.config.dilation_ratio)
         classes = [BACKGROUND, *sorted({row.group for row in rows})]
@@ -211,7 +228,44 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         schema.delete_fields(dataset, self.get_fields(dataset, eval_key))
         schema.remove_empty_group(dataset, eval_key)
 
-    def _count_one(self, sample: Any) -> PhotoRow:
+    def _count_one(self, sample: Any) -> list[PhotoRow]:
+        return self._count_objects(sample) if self.config.objects else [self._count_whole(sample)]
+
+    def _count_objects(self, sample: Any) -> list[PhotoRow]:
+        """One row for each object that is in the photo, or predicted."""
+        config = self.config
+        truth_label, predicted_label = sample[config.gt_field], sample[config.pred_field]
+        size, dataset = read_shown_size(sample.filepath), own_dataset(sample._dataset)
+        where = f"{{}} of {sample.filepath}"
+        there = where.format(config.gt_field)
+        if config.group_by is not None:
+            shown = self._group_of(sample)
+            mask = label_mask(*(sample, truth_label, there), size=size, field=config.gt_field)
+            truth = {shown: mask}
+        else:
+            targets = targets_of(dataset, config.gt_field)
+            truth = named_masks(truth_label, size, targets, there, config.gt_field)
+        found = named_masks(
+            *(predicted_label, size, dict(enumerate(config.objects, start=1))),
+            where.format(config.pred_field),
+        )
+        nothing = np.zeros(size, np.bool_)
+        rows = []
+        for name in config.objects:
+            true, predicted = truth.get(name, nothing), found.get(name, nothing)
+            if true.any() or predicted.any():
+                counts = count_photo(predicted, true, config.dilation_ratio)
+                ids = (_label_id(truth_label), _label_id(predicted_label))
+                rows.append(PhotoRow(sample.id, name, counts, true.size, *ids))
+        return rows
+
+    def _group_of(self, sample: Any) -> str:
+        group = OBJECT if self.config.group_by is None else sample[self.config.group_by]
+        if group is None:
+            raise PersamError(f"{sample.filepath} has no value in {self.config.group_by!r}: set it")
+        return str(group)
+
+    def _count_whole(self, sample: Any) -> PhotoRow:
         config = self.config
         truth_label, predicted_label = sample[config.gt_field], sample[config.pred_field]
         where = f"{{}} of {sample.filepath}"
@@ -230,12 +284,9 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             size = read_shown_size(sample.filepath)
             label_mask(sample, truth_label, where.format(config.gt_field), size=size)
             raise
-        group = OBJECT if config.group_by is None else sample[config.group_by]
-        if group is None:
-            raise PersamError(f"{sample.filepath} has no value in {config.group_by!r}: set it")
         return PhotoRow(
             id=sample.id,
-            group=str(group),
+            group=self._group_of(sample),
             counts=count_photo(predicted, truth, config.dilation_ratio),
             size=truth.size,
             gt_id=_label_id(truth_label),

@@ -17,7 +17,7 @@ from ..database import photos_of
 from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.pixels import mask_pixels, targets_of
 from ..labels.references import resolve_references
-from ..labels.shapes import label_prompt
+from ..labels.shapes import INSTANCES, label_prompt
 from ..runs.naming import run_names
 from ..runs.record import read_record
 from ..segmentation.plan import check_covered, choose_photos
@@ -31,9 +31,6 @@ REFERENCE_LABELS = (
     fo.Keypoints,
     fo.Keypoint,
 )
-
-
-INSTANCES = {fo.Detections: "detections", fo.Polylines: "polylines", fo.Keypoints: "keypoints"}
 
 
 def label_fields(collection: Any) -> list[str]:

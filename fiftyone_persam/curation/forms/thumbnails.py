@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import fiftyone as fo
@@ -14,12 +15,12 @@ from PIL import Image, ImageDraw
 
 from ...errors import PersamError
 from ...sam.photos import load_photo
-from ..fiftyone_api import dataset_name
+from ..fiftyone_api import dataset_id, dataset_name
 from ..labels.masks import shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
 from ..labels.sizes import read_shown_size
 from ..runs.colours import COLOURS, colour_of, rgb
-from ..runs.record import read_record
+from ..runs.record import ReferenceRecord, read_record
 
 COLOUR = rgb(COLOURS[0]) or (0, 0, 0)
 
@@ -105,9 +106,7 @@ def run_reference_thumbnail(
     if sample is not None and field and sample.has_field(field):
         known = [one for one in known if one.group == str(sample[field])] or known
     for one in [one for one in known if one.sample_id][:1]:
-        name = dataset_name(one.dataset_id) if one.dataset_id else one.dataset
-        homes = [fo.load_dataset(name)] if name and fo.dataset_exists(name) else []
-        for home in (*homes, dataset):  # a clone has its original's references
+        for home in _homes(dataset, one):
             with contextlib.suppress(KeyError, PersamError):
                 photo = home[one.sample_id]
                 prompt, _ = label_prompt(photo, one.label_field, one.label_id, one.mask_value)
@@ -115,6 +114,19 @@ def run_reference_thumbnail(
                 tint = rgb(colour_of(dataset, run)) or COLOUR
                 return thumbnail(load_photo(photo.filepath), drawn, side, tint, cut_out)
     return None
+
+
+def _homes(dataset: Any, reference: ReferenceRecord) -> Iterator[Any]:
+    """Where the photo of a run's reference may be: in its dataset, or in the run's own.
+
+    A clone has its original's references.
+    """
+    if reference.dataset_id != str(dataset_id(dataset)):
+        known = reference.dataset_id
+        name = dataset_name(known) if known else reference.dataset
+        if name and fo.dataset_exists(name):
+            yield fo.load_dataset(name)
+    yield dataset
 
 
 def thumbnail(

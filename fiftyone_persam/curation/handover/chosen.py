@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
+import numpy.typing as npt
 
 from ...errors import PersamError
 from ..database import in_parts, photo_ids, photos_of, refresh, root, with_retries
+from ..labels.masks import named_masks
 from ..review.editing import corrected_fields, latest_field
 from ..review.table import Collection, review_table
+from ..runs.fields import read_fields
 from ..runs.losses import Files, check_has_masks
 from ..runs.naming import require
+from ..runs.several import values_of
 
 CHUNK = 128
 _MOST_SELECTED = 10_000
@@ -30,6 +36,7 @@ class Chosen:
         ids: of the photos, in the view's order.
         states: what was decided, of all photos of the view that the run has touched.
         corrected: fields in which masks may have been corrected by hand, latest first.
+        objects: names of the run's objects where a photo may have several.
     """
 
     dataset: Any
@@ -37,6 +44,13 @@ class Chosen:
     ids: list[str]
     states: dict[str, str]
     corrected: list[str]
+    objects: tuple[str, ...] = ()
+
+    def masks_by_name(self, sample: Any, size: tuple[int, int]) -> dict[str, npt.NDArray[np.bool_]]:
+        """Of a run of several objects: those that are in a photo, with their (H, W) masks."""
+        where = f"the mask of {os.path.basename(sample.filepath)} in {self.run!r}"
+        found = named_masks(self.label_of(sample), size, values_of(self.objects), where)
+        return {name: mask for name, mask in found.items() if mask.any()}
 
     def chunks(self) -> Iterator[list[Any]]:
         """The photos with all their fields, whatever a view hides, some at a time."""
@@ -121,4 +135,5 @@ def choose_photos(collection: Collection, run: str, states: Sequence[str]) -> Ch
     order = table.ids if ids is None else ids
     known = {one: found[one] for one in order if one in found}
     chosen = [one for one, state in known.items() if state in states]
-    return Chosen(dataset, run, chosen, known, corrected_fields(dataset, run))
+    objects = read_fields(dataset, run).objects
+    return Chosen(dataset, run, chosen, known, corrected_fields(dataset, run), objects)

@@ -17,11 +17,16 @@ from ...datasets.mask_files import write_mask
 from ...datasets.named_files import folded
 from ...datasets.photo_copies import copy_upright
 from ...datasets.staging import Stage
+from ...engine.writing import encode_mask, write_bytes
 from ...errors import DatasetLayoutError, PhotoError
 from ..labels.masks import union_mask
+from ..runs.several import values_of
+from .chosen import Chosen
 from .formats import Export, ExportFormat
 
 PHOTOS, MASKS = "data", "labels"
+CLASSES = "classes.json"
+"""What each value of the masks means, where a photo may have several objects."""
 
 
 def coco_annotation(
@@ -64,12 +69,13 @@ def _write_coco(export: Export) -> None:
         height, width = size
         images.append({"id": export.count, "file_name": name, "height": height, "width": width})
         label = chosen.label_of(sample)
-        instances = list(label.detections) if isinstance(label, fo.Detections) else [label]
-        for instance in instances:
-            mask = union_mask(instance, size, _where(sample, chosen.run))
+        for called, instance in _instances(chosen, sample, label, size):
+            mask = instance
+            if not isinstance(instance, np.ndarray):
+                mask = union_mask(instance, size, _where(sample, chosen.run))
             if not mask.any():
                 continue
-            named = sample[group_by] if group_by else getattr(instance, "label", None)
+            named = sample[group_by] if group_by else called
             category = categories.setdefault(str(named or "object"), len(categories) + 1)
             annotation = coco_annotation(mask, export.count, len(annotations) + 1, category)
             score = chosen.value_of(sample, "score")
@@ -84,6 +90,17 @@ def _write_coco(export: Export) -> None:
     (stage.path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
 
 
+def _instances(
+    chosen: Chosen, sample: Any, label: Any, size: tuple[int, int]
+) -> list[tuple[str | None, Any]]:
+    """Name, and label or (H, W) mask, of each object of a photo."""
+    if isinstance(label, fo.Detections):
+        return [(one.label, one) for one in label.detections]
+    if chosen.objects:
+        return list(chosen.masks_by_name(sample, size).items())
+    return [(getattr(label, "label", None), label)]
+
+
 def _write_masks(export: Export) -> None:
     names = _FileNames(export.stage, masks=True)
     for sample in export.chosen.samples():
@@ -93,9 +110,19 @@ def _write_masks(export: Export) -> None:
             export.left_out.append(str(error))
             continue
         label = export.chosen.label_of(sample)
-        write_mask(union_mask(label, size, _where(sample, export.chosen.run)), names.mask)
+        if objects := export.chosen.objects:
+            values = np.zeros(size, np.uint8)
+            for name, mask in export.chosen.masks_by_name(sample, size).items():
+                if name in objects:  # others were drawn by hand
+                    values[mask] = objects.index(name) + 1
+            write_bytes(encode_mask(values), names.mask)
+        else:
+            write_mask(union_mask(label, size, _where(sample, export.chosen.run)), names.mask)
         names.take(sample.filepath)
         export.count += 1
+    if objects := export.chosen.objects:
+        content = json.dumps(values_of(objects), indent=1, ensure_ascii=False)
+        (export.stage.path / CLASSES).write_text(content, encoding="utf-8")
     names.check_complete()
 
 

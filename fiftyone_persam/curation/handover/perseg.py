@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...datasets import PerSegExporter
 from ...errors import PhotoError
@@ -25,9 +26,12 @@ def _write(export: Export) -> None:
             except PhotoError as error:
                 export.left_out.append(str(error))
                 continue
-            mask = union_mask(chosen.label_of(sample), size, where)
+            masks: dict[Any, Any] = {named: union_mask(chosen.label_of(sample), size, where)}
+            if chosen.objects:  # each in its own folder; a photo without any has none
+                masks = dict(chosen.masks_by_name(sample, size))
             try:
-                exporter.add(photo, mask, named, role)
+                for name, mask in masks.items():
+                    exporter.add(photo, mask, name, role)
             except PhotoError as error:
                 export.left_out.append(str(error))
                 continue

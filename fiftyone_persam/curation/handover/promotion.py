@@ -17,9 +17,11 @@ from ..database import photos_of, surviving, write_samples
 from ..fiftyone_api import new_field
 from ..labels.masks import shown_mask
 from ..labels.pixels import found_object
+from ..labels.sizes import read_shown_size
 from ..review.table import ACCEPTED, REJECTED, STATES, Collection
 from ..runs.naming import owner_of
 from ..runs.schema import add_fields, check_unlocked, name_values
+from ..runs.several import values_of
 from .chosen import CHUNK, Chosen, choose_photos
 from .promoted_files import Batch, NewFiles, batch_of, clear, promoting
 
@@ -86,7 +88,8 @@ def promote(
         states: which review states to take
         kind: ``"segmentation"`` or ``"detections"``; default: what the field or the run has
         label: the class name of new detections; in a field of segmentations whose mask targets
-            have that name, its value is written, else 255, which gets the name
+            have that name, its value is written, else 255, which gets the name. Several objects
+            of a run keep their names
         overwrite: replace labels that are there
         masks_dir: folder for mask files; default: a folder named after the field beside the run's
 
@@ -114,8 +117,12 @@ def promote(
     if not chosen.ids and not withdrawn:
         return result
     chosen.check_mask_files()
-    pixel, targets = _object_value(dataset, run, label_field, label)
-    written = _Labels(chosen, target, label_field, label, pixel)
+    if chosen.objects:
+        pixel, values, targets = MASK_VALUE, *_object_values(dataset, chosen, label_field)
+    else:
+        pixel, targets = _object_value(dataset, run, label_field, label)
+        values = {}
+    written = _Labels(chosen, target, label_field, label, pixel, values)
     sources = written.files()
     files.prepare(sources.values())
     written.check(sources)
@@ -252,6 +259,28 @@ def _object_value(
     return free[0], {**targets, free[0]: label}
 
 
+def _object_values(
+    dataset: Any, chosen: Chosen, label_field: str
+) -> tuple[dict[str, int], dict[int, str]]:
+    """Each object's value in masks of a field, and the mask targets that have to be set."""
+    targets = dict(dataset.mask_targets.get(label_field) or {})
+    if not targets and dataset.has_field(label_field):
+        targets = dict(dataset.default_mask_targets)
+    if not targets:
+        own = values_of(chosen.objects)
+        return {name: value for value, name in own.items()}, own
+    named = {name: int(value) for value, name in targets.items()}
+    values: dict[str, int] = {}
+    for name in chosen.objects:
+        free = (v for v in range(1, MASK_VALUE + 1) if v not in {*targets, *values.values()})
+        value = named.get(name, next(free, None))
+        if value is None:
+            raise PersamError(f"mask targets of field {label_field!r} leave no value for {name!r}")
+        values[name] = value
+    new = {value: name for name, value in values.items() if name not in named}
+    return values, {**targets, **new} if new else {}
+
+
 def _declare(dataset: Any, label_field: str, target: Any) -> None:
     if not dataset.has_field(label_field):
         made = new_field(label_field, fo.EmbeddedDocumentField, embedded_doc_type=target)
@@ -264,14 +293,23 @@ class _Labels:
     """The labels that a promotion writes."""
 
     def __init__(
-        self, chosen: Chosen, target: Any, label_field: str, label: str, pixel: int
+        self,
+        chosen: Chosen,
+        target: Any,
+        label_field: str,
+        label: str,
+        pixel: int,
+        values: Mapping[str, int],
     ) -> None:
         self._chosen, self._target, self._pixel = chosen, target, pixel
+        self._values = values
         self._field, self._label = label_field, label
 
     def files(self) -> dict[str, str]:
         """Sample id -> the mask file that is copied as it is."""
+        own = values_of(self._chosen.objects)
         plain = self._target is fo.Segmentation and self._pixel == MASK_VALUE
+        plain = plain and own == {value: name for name, value in self._values.items()}
         return self._chosen.mask_paths() if plain else {}
 
     def check(self, copied: Mapping[str, str]) -> None:
@@ -295,16 +333,28 @@ class _Labels:
         }
         source = self._chosen.label_of(sample)
         if self._target is fo.Detections:
-            objects = _detections(sample, run, source, self._label, provenance)
+            objects = self._named(sample, source, provenance)
             present = sample[self._field] if sample.has_field(self._field) else None
             foreign = [d for d in _objects(present) if _run_of(d) != run]
             return fo.Detections(detections=[*foreign, *objects])
         if copy is not None:
             return fo.Segmentation(mask_path=copy, **provenance)
+        if self._values:
+            size = read_shown_size(sample.filepath)
+            pixels = np.zeros(size, np.uint8)
+            for name, mask in self._chosen.masks_by_name(sample, size).items():
+                pixels[mask] = self._values.get(name, 0)
+            return fo.Segmentation(mask=pixels, **provenance)
         if isinstance(source, fo.Segmentation) and self._pixel == MASK_VALUE:
             return fo.Segmentation(mask=source.mask, **provenance)
         mask = shown_mask(sample, run, source)
         return fo.Segmentation(mask=np.where(mask, self._pixel, 0).astype(np.uint8), **provenance)
+
+    def _named(self, sample: Any, source: Any, provenance: dict[str, Any]) -> list[Any]:
+        if not self._chosen.objects or isinstance(source, fo.Detections):
+            return _detections(sample, self._chosen.run, source, self._label, provenance)
+        named = self._chosen.masks_by_name(sample, read_shown_size(sample.filepath))
+        return [fo.Detection.from_mask(m, label=n, **provenance) for n, m in named.items()]
 
 
 def _run_of(label: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import PersamError
-from .pixels import found_object
+from .pixels import found_object, mask_pixels
 from .shapes import fit_mask, lay_instance
 from .sizes import read_shown_size
 
@@ -63,3 +64,52 @@ def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.b
     label = sample[field] if label is _FIELD else label
     where = f"the mask of {Path(sample.filepath).name} in {field!r}"
     return union_mask(label, read_shown_size(sample.filepath), where)
+
+
+def named_masks(
+    label: Any,
+    size: tuple[int, int],
+    targets: Mapping[int, str],
+    where: str = "the mask",
+    field: str | None = None,
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Object's name -> (H, W) bool mask, of everything in a label that has a name.
+
+    Args:
+        label: a Segmentation whose classes ``targets`` names, Detections or a Detection with
+            labels, or None.
+        size: (H, W) of the upright photo, in pixels.
+        targets: value -> name.
+        where: how messages call the label.
+        field: how messages call its field; with it, a class without a name is refused.
+
+    Raises:
+        PersamError: see `union_mask`, or a mask has values without a name.
+    """
+    if isinstance(label, fo.Segmentation):
+        pixels = mask_pixels(label, where)
+        if pixels is None:
+            return {}
+        values = pixels.values
+        if values is None:
+            raise PersamError(f"{where} is in colours, and its objects are not known: give values")
+        present = [int(value) for value in np.unique(values) if value]
+        unnamed = [value for value in present if value not in targets]
+        if unnamed and field is not None:
+            raise PersamError(
+                f"{where} has the value {unnamed[0]}, which mask_targets of {field!r} does not "
+                "name: say there which object it is"
+            )
+        return {
+            targets[value]: fit_mask(values == value, size, where)
+            for value in present
+            if value in targets
+        }
+    if isinstance(label, fo.Detection):
+        label = fo.Detections(detections=[label])
+    found: dict[str, npt.NDArray[np.bool_]] = {}
+    for instance in getattr(label, "detections", None) or []:
+        if instance.label:
+            mask = found.setdefault(str(instance.label), np.zeros(size, np.bool_))
+            lay_instance(mask, instance, where)
+    return found

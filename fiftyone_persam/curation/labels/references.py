@@ -13,10 +13,18 @@ import numpy as np
 from bson import ObjectId
 
 from ...errors import BadReferenceError, PersamError
+from ...sam.frames import load_frame
 from ..database import is_grouped_by_field, with_all_fields, within_limits
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .pixels import plain_value, targets_of
 from .shapes import LabelPrompt, label_prompt
+from .video_frames import (
+    LabelledFrame,
+    frame_choice,
+    frame_field,
+    frame_of_view,
+    is_frame_choice,
+)
 
 if TYPE_CHECKING:
     from ...personalize import Reference
@@ -44,6 +52,7 @@ class SampleReference:
         prompt: the label's shape.
         stored: the shape as the dataset has it, where the view that was given shows another one.
         text: the phrase that found it, if one did.
+        frame: number of the frame in a video, from 1; None for a photo.
     """
 
     group: str
@@ -58,6 +67,7 @@ class SampleReference:
     prompt: LabelPrompt
     stored: LabelPrompt | None = None
     text: str | None = None
+    frame: int | None = None
 
     def load(self, contrast: Contrast | None = None) -> Reference:
         """The photo and the shape, for `PerSAM.fit`.
@@ -69,7 +79,7 @@ class SampleReference:
 
         prompt = self.prompt
         reference = Reference(
-            self.filepath,
+            self.filepath if self.frame is None else load_frame(self.filepath, self.frame),
             mask=prompt.mask,
             box=prompt.box,
             points=prompt.points,
@@ -97,6 +107,7 @@ class SampleReference:
             "fingerprint": (self.stored or self.prompt).fingerprint(),
             "shown": self.prompt.to_dict() if self.stored is not None else None,
             "text": self.text,
+            "frame": self.frame,
         }
 
 
@@ -107,16 +118,18 @@ class PhraseReference:
     Attributes:
         text: the phrase.
         dataset: name of the run's dataset.
+        group: the object's name where a photo may have several.
     """
 
     text: str
     dataset: str
+    group: str = ""
 
-    group = ""
     sample_id = ""
     label_field = ""
     label_id = None
     mask_value = None
+    frame = None
     filepath = ""
     kind = "text"
 
@@ -128,6 +141,7 @@ class PhraseReference:
     def to_dict(self) -> dict[str, Any]:
         """See `SampleReference.to_dict`."""
         return {
+            "group": self.group,
             "sample_id": self.sample_id,
             "label_field": self.label_field,
             "filepath": self.filepath,
@@ -152,6 +166,18 @@ def resolve_photos(dataset: Any, reference: Any) -> list[Any]:
     if not found:
         raise BadReferenceError(f"the reference is empty: {_HOW}")
     return [photo_of_patch(one) if isinstance(one, _PATCHES) else one for one in found]
+
+
+def label_choices(dataset: Any, reference: Any) -> list[Any]:
+    """What a ``reference`` argument means: (sample, label id or None) pairs, or found references.
+
+    Raises:
+        BadReferenceError: there is no such sample.
+    """
+    found = list(_choices(dataset, reference))
+    if not found:
+        raise BadReferenceError(f"the reference is empty: {_HOW}")
+    return found
 
 
 def resolve_references(
@@ -199,6 +225,12 @@ def resolve_references(
 def _choices(dataset: Any, reference: Any) -> Iterator[tuple[Any, str | None] | AnyReference]:
     if isinstance(reference, (SampleReference, PhraseReference)):
         yield reference
+    elif isinstance(reference, LabelledFrame):
+        yield reference, None
+    elif isinstance(reference, fo.core.video.FrameView):
+        yield frame_of_view(reference), None
+    elif is_frame_choice(reference):
+        yield frame_choice(dataset, reference)
     elif isinstance(reference, (fo.Sample, fo.core.sample.SampleView)):
         if not reference.in_dataset:
             raise BadReferenceError(
@@ -278,12 +310,17 @@ def _resolve(
     mask_value: int | str | None,
 ) -> SampleReference:
     if isinstance(sample, fo.core.video.FrameView):
+        sample = frame_of_view(sample)
+    if isinstance(sample, LabelledFrame):
+        label_field = frame_field(label_field)
+    elif sample.media_type == fo.core.media.VIDEO:
         raise BadReferenceError(
-            f"the reference {Path(sample.filepath).name} is a frame of a video: give a sample of "
-            "view.clone(), a dataset of photos"
+            f"the reference {Path(sample.filepath).name} is a video: give its frame and label, "
+            "reference=(sample, frame number, label id)"
         )
     sample, label_id = _out_of_patch(sample, label_id, label_field)
-    if not {label_field, group_by or label_field} <= set(sample.field_names):
+    fields = {label_field, group_by or label_field}
+    if not isinstance(sample, LabelledFrame) and not fields <= set(sample.field_names):
         # It may be of a view that leaves fields out.
         sample = _by_id(dataset_of_sample(sample), sample.id)
     # A class that is not known is not a label's fault.
@@ -294,13 +331,8 @@ def _resolve(
     home = dataset_of_sample(sample)
     group = ""
     if group_by is not None:
-        if not sample.has_field(group_by):
-            raise PersamError(f"samples have no field {group_by!r}: group_by takes a field's name")
-        if sample[group_by] is None:
-            raise BadReferenceError(
-                f"reference {Path(sample.filepath).name} has no value in {group_by!r}: set it"
-            )
-        group = str(sample[group_by])
+        named = home.videos[sample.id] if isinstance(sample, LabelledFrame) else sample
+        group = _group_of(named, group_by)
     return SampleReference(
         group=group,
         dataset=home.name,
@@ -313,7 +345,19 @@ def _resolve(
         name=_name_of(sample, label, label_field, mask_value),
         prompt=prompt,
         stored=_stored_prompt(sample, label_field, label_id, prompt),
+        frame=sample.number if isinstance(sample, LabelledFrame) else None,
     )
+
+
+def _group_of(sample: Any, group_by: str) -> str:
+    """The object that a sample is of."""
+    if not sample.has_field(group_by):
+        raise PersamError(f"samples have no field {group_by!r}: group_by takes a field's name")
+    if sample[group_by] is None:
+        raise BadReferenceError(
+            f"reference {Path(sample.filepath).name} has no value in {group_by!r}: set it"
+        )
+    return str(sample[group_by])
 
 
 def _stored_prompt(

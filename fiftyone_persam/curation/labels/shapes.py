@@ -17,15 +17,15 @@ from ...errors import BadReferenceError, PersamError, did_you_mean
 from ...sam.masks import fit_mask as fit_to_photo
 from ...sam.masks import object_in
 from ...sam.pasting import FARTHEST, paste_instance
-from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_of_sample
 from .pixels import found_object, mask_pixels, targets_of
 from .sizes import read_shown_size
+from .video_frames import LabelledFrame, pixels_of
 
 BoolMask = npt.NDArray[np.bool_]
 
 
-_LISTS = {
+INSTANCES = {
     fo.Detections: "detections",
     fo.Polylines: "polylines",
     fo.Keypoints: "keypoints",
@@ -104,7 +104,7 @@ def label_prompt(
     name = Path(sample.filepath).name
     label = _one_label(sample, label_field, label_id, name)
     where = f"the label of {name} in {label_field!r}"
-    height, width = load_photo(sample.filepath).shape[:2]
+    height, width = pixels_of(sample).shape[:2]
     size = (height, width)
     try:
         if isinstance(label, fo.Segmentation):
@@ -184,13 +184,13 @@ def _one_label(sample: Any, field: str, label_id: str | None, name: str) -> Any:
     label = sample[field]
     if label is None:
         raise BadReferenceError(f"reference {name} has no label in {field!r}: label the object")
-    kinds = (fo.Segmentation, fo.Detection, fo.Polyline, fo.Keypoint, *_LISTS)
+    kinds = (fo.Segmentation, fo.Detection, fo.Polyline, fo.Keypoint, *INSTANCES)
     if not isinstance(label, kinds):
         raise BadReferenceError(
             f"{field!r} of reference {name} holds a {type(label).__name__}, which marks no object: "
             "use a Segmentation, Detection, Polyline or Keypoint"
         )
-    attribute = _LISTS.get(type(label))
+    attribute = INSTANCES.get(type(label))
     instances = [label] if attribute is None else list(getattr(label, attribute))
     if label_id is not None:
         instances = [one for one in instances if one.id == label_id]
@@ -204,9 +204,13 @@ def _one_label(sample: Any, field: str, label_id: str | None, name: str) -> Any:
     if len(instances) > 1:
         raise BadReferenceError(
             f"reference {name} has {len(instances)} labels in {field!r}: "
-            "choose one with reference=(sample, label id)"
+            f"choose one with reference=({_place(sample)}, label id)"
         )
     return instances[0]
+
+
+def _place(sample: Any) -> str:
+    return "sample, frame number" if isinstance(sample, LabelledFrame) else "sample"
 
 
 def _segmentation_prompt(

@@ -19,7 +19,7 @@ from ..database import (
     set_samples,
     with_retries,
 )
-from ..fiftyone_api import root_dataset
+from ..frame_store import home
 from ..runs import journal, queries, schema
 from ..runs.naming import edit_field, require, review_field, run_names
 from ..runs.record import update_record
@@ -72,7 +72,7 @@ def set_reviews(
     """
     require(root(collection), run)
     wanted = _wanted(collection, run, decisions)
-    dataset = root_dataset(collection)
+    dataset = home(collection)
     with review_lease(dataset, run):
         before = _decisions(dataset, run, list(wanted))
         changed = {i: d for i, d in wanted.items() if i in before and before[i] != d}
@@ -97,7 +97,7 @@ def undo_review(collection: Collection, run: str) -> int:
         how many photos changed; 0 if there was nothing to undo
     """
     require(root(collection), run)
-    dataset = root_dataset(collection)
+    dataset = home(collection)
     with review_lease(dataset, run):
         steps = review_record(dataset, run)["undo"]
         if not steps:
@@ -153,7 +153,7 @@ def _without(record: dict[str, Any], step: dict[str, Any]) -> dict[str, Any] | N
 
 def undo_steps(collection: Collection, run: str) -> int:
     """How many steps :func:`undo_review` can take back."""
-    return len(review_record(root_dataset(collection), run)["undo"])
+    return len(review_record(home(collection), run)["undo"])
 
 
 def forget_review(dataset: Any, run: str) -> None:

@@ -9,12 +9,14 @@ import fiftyone as fo
 
 from ..checks import check_text, list_of_ids
 from ..database import photos_of
-from ..fiftyone_api import new_field, root_dataset
-from ..labels.masks import shown_mask
+from ..fiftyone_api import new_field
+from ..frame_store import home
+from ..labels.masks import named_masks, shown_mask
 from ..runs import schema
 from ..runs.fields import read_fields
 from ..runs.losses import check_has_masks, done_ids
 from ..runs.naming import edit_field
+from ..runs.several import values_of
 from .decisions import check_results
 from .table import Collection, review_table
 
@@ -34,7 +36,7 @@ def make_editable(
         collection: a dataset or view
         run: the run's name
         ids: the photos; default: all that the run has touched
-        label: the class name of copied masks
+        label: the class name of copied masks; those of several objects have their names
 
     Returns:
         the name of the field that can be edited
@@ -47,7 +49,7 @@ def make_editable(
     if ids is not None:
         ids = list_of_ids(ids)
         check_results(ids, table.ids, run)
-    dataset = root_dataset(collection)
+    dataset = home(collection)
     fields = read_fields(dataset, run)
     check_has_masks(dataset, run)
     field = fields.instances or edit_field(run)
@@ -89,12 +91,15 @@ def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> Non
         field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, description=text
     )
     schema.add_fields(dataset, {field: made})
-    photos = photos_of(dataset)
+    photos, targets = photos_of(dataset), values_of(read_fields(dataset, run).objects)
     todo = sorted((done_ids(dataset, run) - done_ids(dataset, field)) & set(ids))
     for start in range(0, len(todo), CHUNK):
         copies = {}
         for sample in photos.select(todo[start : start + CHUNK]):
             mask = shown_mask(sample, run)
-            objects = [fo.Detection.from_mask(mask, label=label)] if mask.any() else []
+            named = {label: mask}
+            if targets:
+                named = named_masks(sample[run], mask.shape, targets)
+            objects = [fo.Detection.from_mask(m, label=n) for n, m in named.items() if m.any()]
             copies[sample.id] = fo.Detections(detections=objects)
         dataset.set_values(field, copies, key_field="id")

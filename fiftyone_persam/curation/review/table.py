@@ -27,7 +27,7 @@ from bson import ObjectId
 
 from ..checks import check_count, check_states
 from ..database import in_parts, photos_of, root
-from ..fiftyone_api import root_dataset
+from ..frame_store import home
 from ..runs import queries
 from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
@@ -44,6 +44,9 @@ STATES = (TODO, ACCEPTED, REJECTED, ABSENT, FAILED)
 
 NUMBERS = ("score", "presence", "agreement")
 """What each photo of a run has as a number, in fields of these names."""
+
+HEAD = 2000
+"""Photos of a queue that the database puts in order before it shows the first of them."""
 
 Collection = Any  # fo.Dataset | fo.DatasetView: fiftyone ships no types
 
@@ -91,13 +94,15 @@ class ReviewTable:
 
     def of_state(self, *states: str) -> list[str]:
         """The ids of the photos in one of ``states``."""
-        chosen = np.isin(self.states, states)
-        return [self.ids[i] for i in np.flatnonzero(chosen)]
+        return self._at(np.flatnonzero(np.isin(self.states, states)))
 
     def queue(self, *states: str) -> list[str]:
         """The ids of the photos in one of ``states``, most doubtful first."""
         order = np.argsort(-self.doubt(), kind="stable")
-        return [self.ids[i] for i in order[np.isin(self.states[order], states)]]
+        return self._at(order[np.isin(self.states, states)[order]])
+
+    def _at(self, places: npt.NDArray[np.intp]) -> list[str]:
+        return list(map(self.ids.__getitem__, places.tolist()))
 
     def doubt(self) -> npt.NDArray[np.float64]:
         """(N,) in [0, 1]: 1 is the most doubtful photo of the run.
@@ -126,12 +131,12 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     require(root(collection), run)
     if threshold is None:
         threshold = presence_threshold(collection, run)
-    photos, everybody = photos_of(collection), photos_of(root_dataset(collection))
+    photos, everybody = photos_of(collection), photos_of(home(collection))
     names = [f"{run}_{name}" for name in NUMBERS]
     done = queries.columns(photos, names, queries.done(run))
     failed = queries.columns(photos, names, {**queries.failed(run), **queries.without_mask(run)})
     states = np.full(len(done), TODO, dtype="<U8")
-    dataset = root_dataset(collection)
+    dataset = home(collection)
     if dataset.has_field(f"{run}_presence"):
         states[is_absent(done.values[f"{run}_presence"], threshold)] = ABSENT
     else:  # deleted by hand: what is withheld still tells it
@@ -203,7 +208,7 @@ def masks_in(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, 
 def states_of(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, str]:
     """Sample id -> state, of those of these photos that ``run`` has touched."""
     threshold = presence_threshold(collection, run)
-    photos, dataset = photos_of(collection), root_dataset(collection)
+    photos, dataset = photos_of(collection), home(collection)
     names = [f"{run}._cls", f"{run}_error", f"{run}_presence"]
     held = None if dataset.has_field(f"{run}_presence") else withheld_ids(dataset, run)
     found: dict[str, str] = {}
@@ -245,8 +250,8 @@ def review_queue(
         collection: a dataset or view
         run: the run's name
         states: which photos, by their state
-        limit: the most doubtful ones only, so many; a view of 100,000 photos in an order of their
-            own takes the database seconds to look through
+        limit: the most doubtful ones only, so many; to look through 100,000 photos in an order of
+            their own takes the database seconds, though not for the first `HEAD` of them
 
     Raises:
         PersamError: for an unknown state or run, or a limit that is not a number
@@ -254,7 +259,10 @@ def review_queue(
     check_count("limit", limit)
     table = review_table(collection, run)
     chosen = table.queue(*check_states(states, STATES))[:limit]
-    return photos_of(collection).select(chosen, ordered=True)
+    photos = photos_of(collection)
+    queue = photos.select(chosen[:HEAD], ordered=True)
+    # The database sorts the others when somebody has come to them.
+    return queue.concat(photos.select(rest, ordered=True)) if (rest := chosen[HEAD:]) else queue
 
 
 def _rank_from_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

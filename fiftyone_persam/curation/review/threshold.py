@@ -11,8 +11,8 @@ from ...engine.job import INLINE
 from ...errors import PersamError
 from ..checks import as_plain
 from ..database import photos_of, root, surviving
-from ..fiftyone_api import root_dataset
-from ..runs import folders, journal, losses, queries, schema
+from ..frame_store import home
+from ..runs import folders, journal, losses, queries, schema, several
 from ..runs.fields import WITHHELD, fields_of, masks_of, read_fields
 from ..runs.lease import Lease
 from ..runs.naming import require
@@ -33,7 +33,9 @@ def _between(collection: Collection, run: str, one: float, other: float) -> int:
     """How many photos that nobody has decided about are absent at one threshold only."""
     low, high = sorted((one, other))
     crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
-    open_ = queries.open_to_threshold(root_dataset(collection), run)
+    if read_fields(home(collection), run).objects:  # any of its objects
+        crossed = several.crossed(run, low, high)
+    open_ = queries.open_to_threshold(home(collection), run)
     return queries.count(photos_of(collection), open_, crossed)
 
 
@@ -53,7 +55,7 @@ def set_presence_threshold(collection: Collection, run: str, threshold: float) -
         raise PersamError(
             f"presence threshold {threshold!r} is out of range: give a number of 0 to 1"
         )
-    return move_threshold(root_dataset(collection), run, float(threshold))
+    return move_threshold(home(collection), run, float(threshold))
 
 
 def move_threshold(
@@ -128,6 +130,9 @@ class _Moved:
 def _moved(dataset: Any, run: str, previous: float, threshold: float) -> _Moved:
     fields, photos = read_fields(dataset, run), photos_of(dataset)
     open_, below = queries.open_to_threshold(dataset, run), queries.below(run, threshold)
+    if fields.objects:
+        changed = queries.ids(photos, open_, several.misplaced(run, threshold))
+        return _Moved(changed, [], _between(dataset, run, previous, threshold))
     kept = f"{fields.masks or fields.instances}{WITHHELD}._cls"
     return _Moved(
         gone=queries.ids(photos, open_, below, {kept: None}),
@@ -152,12 +157,16 @@ def _move(dataset: Any, details: dict[str, Any], moved: _Moved) -> None:
         folders.claim_folder(folder, dataset, run, run_id)
         changes |= {"masks_dir": str(folder), "run_id": run_id}
     update_record(dataset, run, **changes)
-    withhold(dataset, fields, folder, moved.gone, absent=True, tag=details["tag"])
-    withhold(dataset, fields, folder, moved.back, absent=False)
+    if fields.objects:
+        threshold = details["threshold"]
+        several.arrange(dataset, fields, folder, moved.gone, threshold, details["tag"])
+    else:
+        withhold(dataset, fields, folder, moved.gone, absent=True, tag=details["tag"])
+        withhold(dataset, fields, folder, moved.back, absent=False)
     change_review(dataset, run, lambda record: _noted(record, details))
     # Those of photos that came back, and of attempts before this one.
     if empty := folders.emptied(folder):
-        below = queries.below(run, details["threshold"])
+        below = {} if fields.objects else queries.below(run, details["threshold"])
         shown = masks_of(dataset, fields, queries.ids(photos, queries.done(run), below))
         folders.remove_files(folder, dataset, run_id, empty - shown)
 

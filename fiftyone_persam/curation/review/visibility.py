@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..database import photos_of
-from ..fiftyone_api import root_dataset
-from ..runs import queries
+from ..frame_store import home
+from ..runs import queries, several
 from ..runs.fields import WITHHELD, fields_of
 from ..runs.folders import new_tag
 from ..runs.presence import presence_threshold
@@ -21,7 +21,7 @@ def adopt_threshold(samples: Any, run: str) -> None:
     Masks that stay from before are shown or withheld as it says. Can be repeated: what a process
     that was killed has left undone is done the next time. The run's lease must be held.
     """
-    dataset = root_dataset(samples)
+    dataset = home(samples)
     change_review(dataset, run, lambda kept: {**kept, "threshold": None})
     align_masks(dataset, run)
 
@@ -30,6 +30,12 @@ def align_masks(dataset: Any, run: str) -> None:
     """Show and withhold masks where that is not as the threshold in force says."""
     record = read_record(dataset, run)
     fields, photos = fields_of(run, record), photos_of(dataset)
+    if fields.objects:
+        threshold = presence_threshold(dataset, run)
+        there = several.misplaced(run, threshold)
+        ids = queries.ids(photos, queries.open_to_threshold(dataset, run), there)
+        several.arrange(dataset, fields, record.folder, ids, threshold, new_tag())
+        return
     below = queries.below(run, presence_threshold(dataset, run))
     names = [f"{name}{WITHHELD}._cls" for name in (fields.masks, fields.instances) if name]
     # Of photos that somebody has decided about, the mask that was looked at stays.

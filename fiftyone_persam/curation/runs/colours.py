@@ -7,7 +7,7 @@ changed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -36,13 +36,16 @@ def rgb(colour: Any) -> tuple[int, int, int] | None:
     return red, green, blue
 
 
-def add(dataset: Any, names: Iterable[str]) -> bool:
+def add(dataset: Any, names: Iterable[str], values: Iterable[int] = (MASK_VALUE,)) -> bool:
     """Give fields that belong together one colour that no other has, unless they have one.
+
+    Several values of a mask have a colour each where the App colours by value, which it then does
+    unless the dataset has a scheme already.
 
     Returns:
         Whether the scheme has changed; it is not saved.
     """
-    names = list(names)
+    names, values = list(names), list(values)
     entries = _entries(dataset)
     coloured = {entry.get("path") for entry in entries}
     missing = [name for name in names if name not in coloured]
@@ -51,7 +54,9 @@ def add(dataset: Any, names: Iterable[str]) -> bool:
     taken = {str(entry.get("fieldColor")).upper() for entry in entries}
     own = next((e.get("fieldColor") for e in entries if e.get("path") in names), None)
     colour = own or next((c for c in COLOURS if c not in taken), COLOURS[0])
-    _set(dataset, [*entries, *(_entry(name, colour) for name in missing)])
+    if len(values) > 1 and dataset.app_config.color_scheme is None:
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
+    _set(dataset, [*entries, *(_entry(name, colour, values) for name in missing)])
     return True
 
 
@@ -78,12 +83,15 @@ def _entries(dataset: Any) -> list[dict[str, Any]]:
     return [dict(entry) for entry in (scheme.fields or [])] if scheme is not None else []
 
 
-def _entry(path: str, colour: str) -> dict[str, Any]:
+def _entry(path: str, colour: str, values: Sequence[int]) -> dict[str, Any]:
     # Where the App colours by field the first counts, where it colours by value the second.
     return {
         "path": path,
         "fieldColor": colour,
-        "maskTargetsColors": [{"intTarget": MASK_VALUE, "color": colour}],
+        "maskTargetsColors": [
+            {"intTarget": value, "color": colour if len(values) == 1 else COLOURS[k % len(COLOURS)]}
+            for k, value in enumerate(values)
+        ],
     }
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
 
-from ...engine.writing import MASK_VALUE
 from ..database import in_parts, photos_of, with_retries
 from ..fiftyone_api import new_field
 from . import queries, schema
@@ -21,6 +20,7 @@ LABEL_TYPES = (SEGMENTATION, DETECTIONS, BOTH)
 
 
 WITHHELD = "_withheld"
+OBJECTS = "_objects"
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class RunFields:
         label_type: "segmentation", "detections" or "both".
         similarity: whether there is a heatmap field.
         prompts: whether there is a keypoints field.
+        objects: names of the objects where a photo may have several; see `several`.
     """
 
     run: str
     label_type: str = SEGMENTATION
     similarity: bool = False
     prompts: bool = False
+    objects: tuple[str, ...] = ()
 
     @property
     def masks(self) -> str | None:
@@ -63,6 +65,9 @@ class RunFields:
             found[f"{self.run}_similarity"] = (fo.EmbeddedDocumentField, fo.Heatmap)
         if self.prompts:
             found[f"{self.run}_prompts"] = (fo.EmbeddedDocumentField, fo.Keypoints)
+        if self.objects:
+            for listed in (f"{self.run}{OBJECTS}{WITHHELD}", f"{self.run}{OBJECTS}"):
+                found[listed] = (fo.EmbeddedDocumentField, fo.Classifications)
         for name, kind in ((self.instances, fo.Detections), (self.masks, fo.Segmentation)):
             if name is not None:
                 found[f"{name}{WITHHELD}"] = (fo.EmbeddedDocumentField, kind)
@@ -80,20 +85,28 @@ DESCRIPTIONS = {
     "similarity": "How much each place looks like the object of run {run!r}",
     "prompts": "Points that run {run!r} gave to the model",
     "instances": "Masks of run {run!r} as instances, to be edited in the App",
+    "objects": "Objects that run {run!r} found in the photo, and how certainly, 0 to 1",
     "withheld": "What run {run!r} found in photos where it counts the object as absent",
 }
 
 
-def declare(dataset: Any, fields: RunFields, target: str) -> None:
-    """Add a run's fields to the dataset's schema where they are missing."""
+def declare(dataset: Any, fields: RunFields, targets: Mapping[int, str]) -> None:
+    """Add a run's fields to the dataset's schema where they are missing.
+
+    Args:
+        dataset: the run's.
+        fields: the run's.
+        targets: what each value of its masks means.
+    """
     # Those of what is withheld are made when there is something to withhold.
     names = [name for name in fields.types() if not name.endswith(WITHHELD)]
     labels = [name for name in (fields.masks, fields.instances) if name is not None]
     with schema.schema_lease(dataset):
         add_missing(dataset, fields, names)
         if fields.masks is not None:
-            schema.name_values(dataset, fields.masks, {MASK_VALUE: target})
-        schema.colour_fields(dataset, [*labels, *(f"{name}{WITHHELD}" for name in labels)])
+            schema.name_values(dataset, fields.masks, targets)
+        names = [*labels, *(f"{name}{WITHHELD}" for name in labels)]
+        schema.colour_fields(dataset, names, targets)
 
 
 def paths_of(dataset: Any, fields: RunFields) -> set[str]:
@@ -144,7 +157,8 @@ def add_missing(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
 def fields_of(name: str, record: RunRecord) -> RunFields:
     """The fields that a run writes."""
     asked = record.parameters
-    return RunFields(name, asked.label_type, asked.similarity, asked.prompts)
+    objects = tuple(asked.objects)
+    return RunFields(name, asked.label_type, asked.similarity, asked.prompts, objects)
 
 
 def read_fields(dataset: Any, run: str) -> RunFields:

@@ -12,7 +12,8 @@ from typing import Any
 
 import fiftyone as fo
 
-from .fields import SEGMENTATION, WITHHELD, RunFields
+from ..database import photos_of
+from .fields import OBJECTS, SEGMENTATION, WITHHELD, RunFields
 
 _OURS = re.compile(r"\brun '\w+'")
 _COMPANIONS = ("score", "presence", "agreement", "error")
@@ -50,7 +51,21 @@ def _fields(dataset: Any, run: str) -> RunFields:
         kind = "detections"
     elif whole.instances in there or f"{whole.instances}{WITHHELD}" in there:
         kind = "both"
-    return RunFields(run, kind, f"{run}_similarity" in there, f"{run}_prompts" in there)
+    beside = (f"{run}_similarity" in there, f"{run}_prompts" in there)
+    return RunFields(run, kind, *beside, _objects(dataset, run))
+
+
+def _objects(dataset: Any, run: str) -> tuple[str, ...]:
+    """The names of a run's objects where a photo may have several."""
+    names = [f"{run}{OBJECTS}", f"{run}{OBJECTS}{WITHHELD}"]
+    known = [n for n in names if dataset.has_field(n) and _is_ours(dataset, n, run)]
+    if not known:
+        return ()
+    targets = dataset.mask_targets.get(run) or {}
+    if targets:
+        return tuple(targets[value] for value in sorted(targets))
+    found = (photos_of(dataset).distinct(f"{name}.classifications.label") for name in known)
+    return tuple(sorted({label for labels in found for label in labels}))
 
 
 def _is_ours(dataset: Any, name: str, run: str) -> bool:

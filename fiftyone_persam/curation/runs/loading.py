@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import PersamError
 from .. import database
 from ..database import refresh, root
+from ..frame_store import FrameStore, home, whole_dataset
 from . import queries
 from .fields import RunFields, fields_of
 from .journal import settle
@@ -67,10 +68,14 @@ class Run:
     errors: dict[str, str]
 
     @property
+    def _home(self) -> Any:
+        return home(self.dataset)
+
+    @property
     def state(self) -> str:
         """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
         state = self.record.state
-        if state == RunState.RUNNING and holder_of(self.dataset, self.name) is None:
+        if state == RunState.RUNNING and holder_of(self._home, self.name) is None:
             return RunState.INTERRUPTED
         return state
 
@@ -85,21 +90,22 @@ class Run:
         return self.record.folder
 
     def view(self) -> Any:
-        """The photos of the last call.
+        """The photos of the last call; of videos these, with the frames of the call.
 
         Raises:
             PersamError: the run was renamed or deleted since it was loaded.
         """
-        return database.selected(self.dataset, self.ids())
+        chosen = database.selected(self._home, self.ids())
+        return chosen.shown() if isinstance(chosen, FrameStore) else chosen
 
     def ids(self) -> list[str]:
         """The sample ids of the last call; raises like `view`."""
-        if self.name not in run_names(self.dataset):
+        if self.name not in run_names(self._home):
             raise PersamError(
-                f"dataset {self.dataset.name!r} has no run {self.name!r} any more: it was renamed "
+                f"dataset {self._home.name!r} has no run {self.name!r} any more: it was renamed "
                 "or deleted since, load it again"
             )
-        return ids_of(self.dataset, self.name, read_outcome(self.dataset, self.name))
+        return ids_of(self._home, self.name, read_outcome(self._home, self.name))
 
     def summary(self) -> Summary:
         """Counts, timings, and failures with their reasons, as text of several lines."""
@@ -108,6 +114,8 @@ class Run:
         what, labels = " and ".join(said) or "not known", ""
         if references:
             what = Path(references[0].filepath).name
+            if (frame := references[0].frame) is not None:
+                what = f"frame {frame} of {what}"
             labels = f", labels in {references[0].label_field!r}"
             if said:
                 labels += f", {' and '.join(said)}"
@@ -136,20 +144,20 @@ class Run:
     def _lost(self) -> list[str]:
         """What somebody has deleted by hand, and what brings it back, as lines of the summary."""
         lines: list[str] = []
-        if self.name not in run_names(self.dataset):
+        if self.name not in run_names(self._home):
             return lines
-        if fields := lost_fields(self.dataset, self.fields):
+        if fields := lost_fields(self._home, self.fields):
             made = {self.fields.masks, self.fields.instances} & set(fields)
             cure = "resume_run makes them again"
             if not made:
                 cure = "only segment(..., overwrite=True) makes their values again"
             lines.append(f"Deleted:    fields {', '.join(fields)}: {cure}")
-        if absent := lost_withheld(self.dataset, self.fields):
+        if absent := lost_withheld(self._home, self.fields):
             lines.append(
                 f"Deleted:    what was found in {len(absent)} photos without the object: "
                 "resume_run makes it again"
             )
-        if files := lost_files(self.dataset, self.name):
+        if files := lost_files(self._home, self.name):
             first = next(iter(files.values()))
             lines.append(
                 f"Gone:       mask files of {len(files)} photos, the first {first}: resume_run "
@@ -224,7 +232,7 @@ def load(dataset: Any, name: str) -> Run:
     ids = ids_of(dataset, name, outcome)
     errors = errors_of(dataset, fields)
     return Run(
-        dataset=dataset,
+        dataset=whole_dataset(dataset),
         name=name,
         record=record,
         config=record.to_config(info.config),
@@ -244,8 +252,10 @@ def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
 
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
-    name = f"{fields.run}_error"
-    rows = queries.rows(database.photos_of(dataset), [name], queries.failed(fields.run))
+    run, name = fields.run, f"{fields.run}_error"
+    # The index begins with the mask: without a word about it all photos would be read.
+    either = [{**queries.failed(run), **one(run)} for one in (queries.without_mask, queries.done)]
+    rows = queries.rows(database.photos_of(dataset), [name], {"$or": either})
     return {sample_id: reason for sample_id, (reason,) in rows.items()}
 
 

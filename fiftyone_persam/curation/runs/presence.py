@@ -11,7 +11,8 @@ from typing import Any
 from fiftyone.operators import ExecutionStore
 
 from ...personalize import is_absent
-from ..fiftyone_api import dataset_id, root_dataset
+from ..fiftyone_api import dataset_id
+from ..frame_store import home
 from .record import read_record
 
 REVIEW_STORE = "fiftyone-persam-review"
@@ -22,7 +23,7 @@ __all__ = ["REVIEW_STORE", "chosen_threshold", "is_absent", "presence_threshold"
 
 def chosen_threshold(samples: Any, run: str) -> float | None:
     """The threshold that the reviewer of a run has chosen; None where nobody has."""
-    dataset = root_dataset(samples)
+    dataset = home(samples)
     stored = ExecutionStore.create(REVIEW_STORE, dataset_id(dataset)).get(run) or {}
     chosen = stored.get("threshold")
     if chosen is None and dataset.has_run(run):  # a clone of a dataset has its runs alone
@@ -35,4 +36,4 @@ def presence_threshold(samples: Any, run: str) -> float:
     chosen = chosen_threshold(samples, run)
     if chosen is not None:
         return chosen
-    return float(read_record(root_dataset(samples), run).parameters.presence_threshold or 0.0)
+    return float(read_record(home(samples), run).parameters.presence_threshold or 0.0)

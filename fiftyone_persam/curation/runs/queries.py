@@ -31,6 +31,18 @@ TEXT = {"$gte": ""}
 """Of type text: nothing else compares with a text."""
 LOWEST = float("-inf")
 
+# Of a document in BSON, which is what an array is too.
+HEAD = 4
+"""Bytes of its size, which comes first."""
+EMPTY = HEAD + 1
+"""Bytes of one without elements."""
+KINDS: dict[type, tuple[bytes, tuple[Any, ...] | None]] = {
+    ObjectId: (b"\x07", ("u1", 12)),
+    float: (b"\x01", ("<f8",)),
+    type(None): (b"\x0a", None),
+}
+"""How the values of `columns` are stored: their type, and what NumPy calls it."""
+
 
 # Questions ----------------------------------------------------------------------------------------
 
@@ -92,7 +104,7 @@ def some(sample_ids: Sequence[str]) -> dict[str, Any]:
 def count(photos: Any, *queries: Query) -> int:
     """How many of these photos fulfil all queries."""
     stages = [_match(queries), {"$count": "n"}]
-    rows = with_retries(lambda: list(fiftyone_api.aggregate(photos, stages)))
+    rows = with_retries(lambda: fiftyone_api.aggregate(photos, stages))
     return int(rows[0]["n"]) if rows else 0
 
 
@@ -104,7 +116,7 @@ def ids(photos: Any, *queries: Query) -> list[str]:
 def rows(photos: Any, names: Sequence[str], *queries: Query) -> dict[str, list[Any]]:
     """Sample id -> values of some fields, as they are stored, of photos that fulfil all queries."""
     stages = [_match(queries), {"$project": dict.fromkeys(names, 1)}]
-    found = with_retries(lambda: list(fiftyone_api.aggregate(photos, stages)))
+    found = with_retries(lambda: fiftyone_api.aggregate(photos, stages))
     return {str(row["_id"]): [_at(row, name) for name in names] for row in found}
 
 
@@ -168,10 +180,9 @@ def columns(photos: Any, names: Sequence[str], *queries: Query) -> Columns:
     stages = [_match(queries), {"$project": shown}]
 
     def read() -> list[tuple[npt.NDArray[np.uint8], Floats]]:
-        batches = fiftyone_api.aggregate(photos, stages, raw=True)
-        return [_numbers(batch, names) for batch in batches]
+        return [_numbers(array, names) for array in fiftyone_api.aggregate_raw(photos, stages)]
 
-    parts = with_retries(read) or [_numbers(b"", names)]
+    parts = with_retries(read)
     keys = np.concatenate([part[0] for part in parts])
     table = np.concatenate([part[1] for part in parts])
     found = Columns(keys, {name: table[:, i] for i, name in enumerate(names)})
@@ -182,32 +193,59 @@ def _match(queries: Sequence[Query]) -> dict[str, Any]:
     return {"$match": {"$and": list(queries)}}
 
 
-def _numbers(batch: bytes, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """(N, 12) ids and (N, len(names)) numbers of documents one after the other.
+def _numbers(array: bytes, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """(N, 12) ids and (N, len(names)) numbers of an array of documents, as the database sends it.
 
     Nearly always all of them have the same fields of the same types, so the same bytes in the same
     places: then they are an array already. Where one differs, all are read one by one.
     """
-    if not batch:
-        return np.zeros((0, 12), np.uint8), np.zeros((0, len(names)))
-    (size,) = struct.unpack_from("<i", batch)
-    first = bson.decode(batch[:size])  # the database puts the fields in an order of its own
-    layout: list[tuple[Any, ...]] = [("head", "u1", 4)]
-    heads = {"head": struct.pack("<i", size)}
-    for name in first:
-        head = (b"\x07" if name == "_id" else b"\x01") + name.encode() + b"\0"
-        layout.append((f"head {name}", "u1", len(head)))
-        layout.append((name, "u1", 12) if name == "_id" else (name, "<f8"))
-        heads[f"head {name}"] = head
-    kind = np.dtype([*layout, ("end", "u1")])
-    complete = set(first) == {"_id", *names}
-    if complete and kind.itemsize == size and len(batch) % size == 0:
-        table = np.frombuffer(batch, kind)
-        if all((table[key] == np.frombuffer(head, "u1")).all() for key, head in heads.items()):
-            numbers = [table[name] for name in names]
-            joined = np.stack(numbers, axis=1) if numbers else np.zeros((len(table), 0))
-            return table["_id"].copy(), joined
-    documents = bson.decode_all(batch)
+    return _same_numbers(array, names) or _any_numbers(array, names)
+
+
+def _same_numbers(
+    array: bytes, names: Sequence[str]
+) -> tuple[npt.NDArray[np.uint8], Floats] | None:
+    """Like `_numbers`, of documents that all have numbers or nulls in the same fields."""
+    if len(array) <= EMPTY:
+        return None
+    start = HEAD + len(b"\x030\0")  # in front of each is its type and its place, as text
+    (size,) = struct.unpack_from("<i", array, start)
+    first = bson.decode(array[start : start + size])  # in an order of the database's own
+    heads = {"type": b"\x03"}
+    layout: list[tuple[Any, ...]] = [("size", "<i4")]
+    for name, value in first.items():
+        kind, stored = KINDS.get(type(value), (b"", None))
+        if not kind:
+            return None
+        heads[f"head {name}"] = kind + name.encode() + b"\0"
+        layout.append((f"head {name}", "u1", len(heads[f"head {name}"])))
+        layout += [(name, *stored)] if stored else []
+    at, keys, tables = HEAD, [], []
+    for digits in range(1, 10):
+        place = [("type", "u1", 1), ("place", "u1", digits + 1)]
+        row = np.dtype([*place, *layout, ("end", "u1")])
+        count = min(
+            10**digits - 10**digits // 10 + (digits == 1), (len(array) - at) // row.itemsize
+        )
+        table = np.frombuffer(array, row, count, at)
+        same = all((table[name] == np.frombuffer(head, "u1")).all() for name, head in heads.items())
+        if row.itemsize != size + digits + 2 or not same or not (table["size"] == size).all():
+            return None
+        keys.append(table["_id"])
+        blank = np.full(count, np.nan)
+        numbers = [table[n] if first.get(n) is not None else blank for n in names]
+        tables.append(np.stack(numbers, axis=1) if numbers else np.zeros((count, 0)))
+        at += table.nbytes
+        if at == len(array) - 1:
+            return np.concatenate(keys), np.concatenate(tables)
+        if count < 9 * 10 ** (digits - 1):
+            return None
+    return None
+
+
+def _any_numbers(array: bytes, names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """Like `_numbers`, document by document."""
+    documents = list(bson.decode(array).values())
     keys = b"".join(document["_id"].binary for document in documents)
     values = [[_number(document.get(name)) for name in names] for document in documents]
     shape = (len(documents), len(names))

@@ -45,6 +45,11 @@ class Parameters:
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
         features: name of the backbone that finds the object; None for the model's own.
+        sequence_field: what each photo is a frame of; None for photos by themselves.
+        order_field: by what the frames of a sequence are sorted; None for the files' names.
+        frame_files: whether frames of videos were read from the files they were sampled into.
+        objects: names of the objects where a photo may have several, in the order of their values
+            in masks; empty for one object, or one per photo.
     """
 
     label_field: str = "ground_truth"
@@ -57,6 +62,10 @@ class Parameters:
     presence_threshold: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     features: str | None = None
+    sequence_field: str | None = None
+    order_field: str | None = None
+    frame_files: bool = False
+    objects: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -75,6 +84,7 @@ class ReferenceRecord:
         fingerprint: tells whether the label has changed since.
         shown: box or points that the view which was given showed in place of the label's own.
         text: the phrase; that which found the label, if one did.
+        frame: number of the frame of a video, from 1; None for a photo.
     """
 
     sample_id: str
@@ -91,6 +101,7 @@ class ReferenceRecord:
     fingerprint: str | None = None
     shown: dict[str, Any] | None = None
     text: str | None = None
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +243,8 @@ def read_outcome(dataset: Any, run: str) -> Outcome:
     """What a run has stored beside its record; empty if that is not there, as after a kill."""
     try:
         results = dataset.load_run_results(run, cache=False, load_view=False)
-    except (GridFSError, ValueError):  # its file is gone, or not whole
+    except (GridFSError, ValueError, AttributeError):
+        # Its file is gone, or not whole: mongoengine makes None of what is not there.
         return Outcome()
     ids = getattr(results, "ids", None)
     return Outcome(None if ids is None else list(ids), dict(getattr(results, "timings", {}) or {}))

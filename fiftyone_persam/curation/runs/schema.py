@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ...engine.writing import MASK_VALUE
 from ...errors import PersamError
 from .. import fiftyone_api
 from ..database import make_durable, refresh, with_retries
@@ -68,6 +69,7 @@ def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:
 def delete_fields(dataset: Any, names: Iterable[str]) -> None:
     """Delete fields with their values, indexes, mask targets, and what the App knows of them."""
     names = list(names)
+    shown = [_shown(dataset, name) for name in names]
 
     def delete() -> None:
         if present := [name for name in names if dataset.has_field(name)]:
@@ -81,7 +83,7 @@ def delete_fields(dataset: Any, names: Iterable[str]) -> None:
         schemas = dict(dataset.label_schemas or {})
         if kept := [name for name in schemas if name.partition(".")[0] in names]:
             dataset.set_label_schemas({n: s for n, s in schemas.items() if n not in kept})
-        if colours.remove(dataset, names):
+        if colours.remove(dataset, shown):
             dataset.save()
         if targets := [name for name in names if name in dataset.mask_targets]:
             for name in targets:
@@ -98,6 +100,7 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
         dataset: the dataset.
         renamed: old name -> new name; names that are not there are left out.
     """
+    shown = {_shown(dataset, old): _shown(dataset, new) for old, new in renamed.items()}
 
     def rename() -> None:
         if mapping := {old: new for old, new in renamed.items() if dataset.has_field(old)}:
@@ -110,7 +113,7 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
             active = [renamed.get(name, name) for name in dataset.active_label_schemas or []]
             dataset.set_label_schemas({renamed.get(n, n): s for n, s in schemas.items()})
             dataset.active_label_schemas = active
-        if colours.rename(dataset, renamed):
+        if colours.rename(dataset, shown):
             dataset.save()
         if targets := [name for name in renamed if name in dataset.mask_targets]:
             for name in targets:
@@ -128,10 +131,12 @@ def name_values(dataset: Any, field: str, targets: Mapping[int, str]) -> None:
             dataset.save()
 
 
-def colour_fields(dataset: Any, names: Iterable[str]) -> None:
+def colour_fields(
+    dataset: Any, names: Iterable[str], values: Iterable[int] = (MASK_VALUE,)
+) -> None:
     """Give fields that belong together a colour of their own in the App; see `colours`."""
     with schema_lease(dataset):
-        if colours.add(dataset, names):
+        if colours.add(dataset, [_shown(dataset, name) for name in names], values):
             dataset.save()
 
 
@@ -168,9 +173,14 @@ def check_unlocked(dataset: Any, names: Iterable[str], action: str) -> None:
 
 def stored_fields(dataset: Any) -> set[str]:
     """The names of a dataset's fields as the database has them."""
-    names = ("sample_fields.name",)
-    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
-    return {field["name"] for field in stored.get("sample_fields", [])}
+    fields = fiftyone_api.fields_list(dataset)
+    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, (f"{fields}.name",)))
+    return {field["name"] for field in stored.get(fields) or []}
+
+
+def _shown(dataset: Any, name: str) -> str:
+    """What the App calls a field: it tells those of frames from those of their video."""
+    return str(getattr(dataset, "field_prefix", "")) + name
 
 
 def _change(dataset: Any, change: Callable[[], None], done: Callable[[set[str]], bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.core.storage as fos
 import numpy as np
+from bson import ObjectId
 
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
@@ -17,15 +19,19 @@ from ...engine.writing import encode_mask, write_bytes
 from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from ..labels.sizes import read_shown_size
-from . import queries
-from .fields import WITHHELD, RunFields, add_missing
+from . import queries, several
+from .fields import OBJECTS, WITHHELD, RunFields, add_missing
 
 CHUNK = 500
 """Photos whose labels are in memory at a time."""
 
 
 def write(
-    dataset: Any, fields: RunFields, results: Sequence[PhotoResult], names: Callable[[str], str]
+    dataset: Any,
+    fields: RunFields,
+    results: Sequence[PhotoResult],
+    names: Callable[[str], str],
+    tracks: Callable[[str], str] = lambda _: "",
 ) -> None:
     """Write results in bulk.
 
@@ -37,6 +43,9 @@ def write(
         fields: what to write.
         results: photos, failed ones too.
         names: tells the object's name by sample id, for instances.
+        tracks: tells by sample id of which sequence a photo is a frame, in words that no other
+            sequence or run has; "" for a photo by itself. The App shows an object's instances of
+            one sequence as a track.
     """
     good = [result for result in results if result.error is None]
     columns: dict[str, dict[str, Any]] = {
@@ -48,12 +57,17 @@ def write(
         f"{fields.run}_prompts": {r.id: _keypoints(r) for r in good},
     }
     if fields.instances is not None:
-        found = {r.id: _detections(r, names(r.id)) for r in good}
-        absent = {r.id for r in good if r.absent}
-        columns[fields.instances] = {
-            i: fo.Detections() if i in absent else d for i, d in found.items()
+        both = {
+            r.id: [_detections(r, names(r.id), side, tracks(r.id)) for side in (False, True)]
+            for r in good
         }
-        columns[f"{fields.instances}_withheld"] = {i: d for i, d in found.items() if i in absent}
+        columns[fields.instances] = {i: shown for i, (shown, _) in both.items()}
+        waits = {r.id for r in good if r.absent or any(one.absent for one in r.objects)}
+        columns[f"{fields.instances}_withheld"] = {i: both[i][1] for i in waits}
+    if fields.objects:
+        for side, name in ((False, OBJECTS), (True, f"{OBJECTS}{WITHHELD}")):
+            listed = {r.id: several.classifications(r, side) for r in good}
+            columns[f"{fields.run}{name}"] = listed
     if fields.masks is not None:
         columns[fields.masks] = {r.id: _segmentation(r.mask) for r in good}
         columns[f"{fields.masks}_withheld"] = {r.id: _segmentation(r.withheld) for r in good}
@@ -123,20 +137,35 @@ def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:
     return fo.Segmentation(mask=stored.array)
 
 
-def _detections(result: PhotoResult, name: str) -> fo.Detections:
+def _detections(result: PhotoResult, name: str, absent: bool, track: str) -> fo.Detections:
+    """A photo's instances that are there, or those that are not."""
     height, width = result.size
     detections = []
-    for found in result.instances:
+    for number, found in enumerate(result.instances, start=1):
+        if (result.absent if found.label is None else found.absent) != absent:
+            continue
         x0, y0, x1, y1 = found.box
         if found.mask.path is not None:
-            content = {"mask_path": fos.normalize_path(found.mask.path)}
+            content: dict[str, Any] = {"mask_path": fos.normalize_path(found.mask.path)}
         else:
             content = {"mask": np.asarray(found.mask.array) > 0}
         box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+        if found.presence is not None:
+            content["presence"] = found.presence
+        label = name if found.label is None else found.label
+        if track:
+            content["index"] = index = found.index or number
+            content["instance"] = track_of(track, label, index)
         detections.append(
-            fo.Detection(label=name, bounding_box=box, confidence=found.score, **content)
+            fo.Detection(label=label, bounding_box=box, confidence=found.score, **content)
         )
     return fo.Detections(detections=detections)
+
+
+def track_of(sequence: str, name: str, index: int) -> fo.Instance:
+    """What tells that instances of several frames are the same object; the same in every call."""
+    text = f"{sequence}|{name}|{index}"
+    return fo.Instance(id=hashlib.sha256(text.encode()).hexdigest()[:24])
 
 
 def _heatmap(result: PhotoResult) -> fo.Heatmap | None:
@@ -151,7 +180,8 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
     height, width = result.size
     relative = (result.points + 0.5) / [width, height]
     points = []
-    for sign, label in ((1, "object"), (0, "background")):
+    named = [(k, one.label) for k, one in enumerate(result.objects, start=1)] or [(1, "object")]
+    for sign, label in (*named, (0, "background")):
         chosen = relative[result.labels == sign]
         if len(chosen):
             points.append(fo.Keypoint(label=label, points=[tuple(xy) for xy in chosen.tolist()]))
@@ -160,8 +190,8 @@ def _keypoints(result: PhotoResult) -> fo.Keypoints | None:
 
 def _emptied(
     sample_id: str, photo: str, label: dict[str, Any], masks_dir: Path, tag: str
-) -> fo.Label:
-    """A label like one that is stored, of nothing."""
+) -> fo.Label | dict[str, Any]:
+    """A label like one that is stored, of nothing; where its mask is a file, as it is stored."""
     if label["_cls"] == "Detections":
         return fo.Detections()
     if label.get("mask_path") is None:
@@ -171,7 +201,8 @@ def _emptied(
     # Where somebody has deleted the mask's file, its photo has the same size.
     size = mask_size(earlier) if earlier.exists() else read_shown_size(photo)
     write_bytes(_empty_file(*size), path)
-    return fo.Segmentation(mask_path=fos.normalize_path(str(path)))
+    # A label of FiftyOne's costs as much time as the file.
+    return {**label, "_id": ObjectId(), "mask_path": fos.normalize_path(str(path))}
 
 
 @lru_cache(maxsize=8)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import PersamError
 from ..checks import as_plain, check_progress, check_switches
 from ..database import root, selected
+from ..labels.objects import object_names, resolve_objects
 from ..labels.references import resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
@@ -45,7 +46,8 @@ def segment_again(
     Args:
         samples: the run's dataset, or a view of the photos to try again.
         run: the run's name.
-        reference: see `segment`; a mask of this run, too, or a phrase.
+        reference: see `segment`; a mask of this run, too, or a phrase. Of a run of several objects
+            a mapping of some of their names.
         label_field: where the reference's label is.
         mask_value: which value of a segmentation mask.
         keep_references: use the run's earlier references as well.
@@ -63,7 +65,18 @@ def segment_again(
     dataset = root(samples)
     require(dataset, run)
     record = read_record(dataset, run)
-    if any(earlier.group for earlier in record.references):
+    objects = record.parameters.objects
+    if objects and not isinstance(reference, Mapping):
+        raise PersamError(
+            f"run {run!r} is of several objects: give "
+            f"reference={{{objects[0]!r}: ...}}, to say which one is shown"
+        )
+    if isinstance(reference, Mapping):
+        strange = [name for name in object_names(reference) if name not in objects]
+        if strange:
+            listed = ", ".join(map(repr, objects)) or "one object"
+            raise PersamError(f"run {run!r} is of {listed}, not of {strange[0]!r}: name those")
+    if not objects and any(earlier.group for earlier in record.references):
         raise PersamError(
             f"run {run!r} has one reference per object: segment the photos of one object alone to "
             "add another one"
@@ -88,12 +101,23 @@ def segment_again(
     if has_phrase(reference):
         tasks = choose_photos(check_photos(samples), None)
         reference, marks = find_phrases(dataset, reference, record.method, tasks, record.model, run)
-    new = resolve_references(dataset, reference, label_field, None, mask_value)
+    if objects:
+        new = resolve_objects(dataset, reference, label_field, mask_value)
+    else:
+        new = resolve_references(dataset, reference, label_field, None, mask_value)
     kept = []
     if keep_references:
         kept = recorded_references(dataset, record.references, TRIED_AGAIN)
-    known = {(one.sample_id, one.label_id, one.label_field) for one in new}
-    references = [*(k for k in kept if (k.sample_id, k.label_id, k.label_field) not in known), *new]
+    known = {_label_of(one) for one in new}
+    references: Any = [*(k for k in kept if _label_of(k) not in known), *new]
+    if objects:
+        left = [name for name in objects if all(one.group != name for one in references)]
+        if left:
+            raise PersamError(
+                f"object {left[0]!r} of run {run!r} would have no reference: give one, or "
+                "keep_references=True"
+            )
+        references = {n: [one for one in references if one.group == n] for n in objects}
 
     own = label_field in (run, *corrected_fields(dataset, run))
     good = {one.sample_id for one in new} if own else set()
@@ -131,6 +155,11 @@ def segment_again(
         finally:
             _finish(dataset, details)
             journal.end(dataset, run, "again")
+
+
+def _label_of(reference: Any) -> tuple[Any, ...]:
+    one = reference
+    return one.sample_id, one.label_id, one.label_field, one.group
 
 
 def _finish(dataset: Any, details: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from bson import ObjectId
 from ...engine.cache import weights_sha256
 from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
+from ...engine.sequences import with_earlier_frames
 from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
 from ..database import PART, clear_samples, make_durable, with_retries
@@ -68,19 +69,25 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
         if plan.exists:
             names = naming.names_of(plan.fields)
             schema.check_unlocked(plan.dataset, names, f"writing run {plan.name!r}")
+        if plan.new_frames is not None:
+            plan.new_frames.write(plan.dataset)
         for mark in plan.marks:  # before the record that names them
             mark.write()
+        ended = plan.exists and read_record(plan.dataset, plan.name).state == RunState.DONE
         record = _begin(plan, backend_name(backend), compiles(job.sam))
         started = time.perf_counter()
         state, reason = RunState.FAILED, ""
         saver = _Saver(plan, lease)
         try:
+            _prepare(plan, ended)
             _process(saver, job, backend, progress)
+            tasks = job.tasks
             for _ in range(ROUNDS):
                 if not (forgotten := _forgotten(plan)):
                     break
                 saver.saved -= len(forgotten)
-                _process(saver, replace(job, tasks=forgotten), backend, progress)
+                again = with_earlier_frames(tasks, {task.id for task in forgotten})
+                _process(saver, replace(job, tasks=again), backend, progress)
             else:
                 raise PersamError(
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
@@ -135,16 +142,20 @@ def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
         view = plan.samples if database.named_in(plan.samples) <= PART else dataset.view()
         view.register_run(plan.name, record.to_config(dataset.init_run()))
         _save_results(plan, ids=plan.ids, timings={})
+    return record
+
+
+def _prepare(plan: Plan, ended: bool) -> None:
+    """The folder and the fields of a run that is registered; ``ended``: the last call was whole."""
+    dataset = plan.dataset
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
-    target = "object" if plan.parameters.group_by else plan.object_name("")
-    run_fields.declare(dataset, plan.fields, target)
+    run_fields.declare(dataset, plan.fields, plan.targets)
     queries.make_index(dataset, plan.name)
     if plan.exists:
         adopt_threshold(dataset, plan.name)
-        if plan.overwrite or old.state != RunState.DONE:  # a killed process has left files behind
+        if plan.overwrite or not ended:  # a killed process has left files behind
             named = run_fields.paths_of(dataset, plan.fields)
             folders.sweep(plan.masks_dir, dataset, plan.run_id, named)
-    return record
 
 
 def _start_again(plan: Plan, record: RunRecord) -> None:
@@ -200,7 +211,7 @@ def _forgotten(plan: Plan) -> list[PhotoTask]:
         photos = database.photos_of(plan.dataset)
         ended = set(photos.exists(plan.name).values("id"))
         ended |= set(photos.exists(f"{plan.name}_error").values("id"))
-        missing = {task.id for task in plan.tasks} - ended
+        missing = {task.id for task in plan.tasks if not task.again} - ended
         if missing:  # those that somebody has deleted in the meantime are not lost
             missing = database.living(plan.dataset, missing)
         return [task for task in plan.tasks if task.id in missing]
@@ -221,6 +232,7 @@ class _Saver:
         self.plan = plan
         self._lease = lease
         self._groups = {task.id: task.group for task in plan.tasks}
+        self._sequences = {task.id: task.sequence for task in plan.tasks if task.sequence}
         self._waiting: list[PhotoResult] = []
         self._flushed = time.monotonic()
 
@@ -240,7 +252,9 @@ class _Saver:
         """Write what is waiting."""
         if self._waiting:
             self._lease.check()
-            writing.write(self.plan.dataset, self.plan.fields, self._waiting, self._name)
+            writing.write(
+                self.plan.dataset, self.plan.fields, self._waiting, self._name, self._track
+            )
             self.saved += len(self._waiting)
             self._waiting = []
         self._flushed = time.monotonic()
@@ -248,9 +262,13 @@ class _Saver:
     def _name(self, sample_id: str) -> str:
         return self.plan.object_name(self._groups[sample_id])
 
+    def _track(self, sample_id: str) -> str:
+        sequence = self._sequences.get(sample_id, "")
+        return f"{self.plan.run_id}|{sequence}" if sequence else ""
+
 
 def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:
-    results, total = backend.run(job), len(job.tasks)
+    results, total = backend.run(job), sum(not task.again for task in job.tasks)
     requests = StopRequests(saver.plan.dataset, saver.plan.name)
     with reporting(progress, total) as report, closing(results):  # type: ignore[type-var]
         try:

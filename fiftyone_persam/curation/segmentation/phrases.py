@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,8 @@ class Mark:
 
 def has_phrase(reference: Any) -> bool:
     """Whether words are among what a ``reference`` argument gives."""
+    if isinstance(reference, Mapping):
+        return any(has_phrase(one) for one in reference.values())
     return any(_phrase_of(one) is not None for one in _listed(reference))
 
 
@@ -133,6 +135,15 @@ def find_phrases(
         BadReferenceError: a phrase is found nowhere.
         CheckpointError: no model that takes phrases is on this machine.
     """
+    if isinstance(reference, Mapping):
+        each: dict[str, Any] = {}
+        written: list[Mark] = []
+        for name, one in reference.items():
+            each[name], some = find_phrases(
+                dataset, one, method, tasks, model, out_field, device, dtype, cache
+            )
+            written += some
+        return each, written
     pieces = _listed(reference)
     if not any(_phrase_of(one) is not None for one in pieces):
         return reference, []

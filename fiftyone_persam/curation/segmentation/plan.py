@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from ...engine.job import MASK_STORAGE, OutputSettings, PhotoTask, Predictor
+from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError, RunConflictError, did_you_mean
 from ...options import check_values
 from ...personalize.reference import TEXT
 from ...personalize.registries import METHODS, method_info
-from .. import database
+from .. import database, fiftyone_api
 from ..checks import check_choice, check_group_by, check_mask_value
 from ..database import photos_of
+from ..frame_store import FrameStore
+from ..labels.objects import resolve_objects
 from ..labels.references import AnyReference, PhraseReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import choose_folder, owns_folder
 from ..runs.record import Parameters, read_record
+from ..runs.several import values_of
+from . import sequences
+from .sequences import NewFrames
 
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
 THRESHOLD = "presence_threshold"
 """An argument of `segment` itself, which methods that look at it have as an option."""
 OBJECT = "object"
+FRAME_STAGES = (fo.SelectFrames, fo.ExcludeFrames, fo.MatchFrames)
+"""What leaves frames out of videos."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +68,7 @@ class Plan:
         run_id: marks the folder.
         marks: labels that phrases have found; written when the run begins.
         fitting: seconds that learning the objects took.
+        new_frames: what the dataset does not know of its videos yet.
         tag: part of the names of this call's files.
     """
 
@@ -80,6 +89,7 @@ class Plan:
     marks: Sequence[Mark] = ()
     fitting: float = 0.0
     tag: str = ""
+    new_frames: NewFrames | None = None
 
     def __post_init__(self) -> None:
         # Never over a file that is there: a copy of a field, or another dataset, may name it.
@@ -90,7 +100,14 @@ class Plan:
     def fields(self) -> RunFields:
         """The fields to write."""
         p = self.parameters
-        return RunFields(self.name, p.label_type, p.similarity, p.prompts)
+        return RunFields(self.name, p.label_type, p.similarity, p.prompts, tuple(p.objects))
+
+    @property
+    def targets(self) -> dict[int, str]:
+        """What each value of the masks means."""
+        if self.parameters.objects:
+            return values_of(self.parameters.objects)
+        return {MASK_VALUE: OBJECT if self.parameters.group_by else self.object_name("")}
 
     @property
     def output(self) -> OutputSettings:
@@ -105,6 +122,7 @@ class Plan:
             prompts=p.prompts,
             presence_threshold=p.presence_threshold or 0.0,
             tag=self.tag,
+            objects=tuple(p.objects),
         )
 
     def object_name(self, group: str) -> str:
@@ -124,6 +142,8 @@ def check_photos(samples: Any) -> Any:
         PersamError: there are none, or these are not photos.
     """
     dataset = database.root(samples)
+    if isinstance(dataset, FrameStore):
+        return _check_videos(samples)
     if samples.media_type == "group" and not database.is_grouped_by_field(samples):
         raise PersamError(
             f"dataset {dataset.name!r} is grouped: choose its photos with "
@@ -133,14 +153,26 @@ def check_photos(samples: Any) -> Any:
     if not database.count(photos):
         raise PersamError("there is no photo to segment: the dataset or view is empty")
     if photos.media_type != "image":
-        advice = ""
-        if photos.media_type == "video":
-            advice = ", such as those of dataset.to_frames(sample_frames=True).clone()"
         raise PersamError(
             f"dataset {dataset.name!r} holds media of type {photos.media_type!r}: "
-            f"only photos can be segmented{advice}"
+            "only photos and videos can be segmented"
         )
     return photos
+
+
+def _check_videos(samples: Any) -> Any:
+    """Videos, a view of frames, or a `FrameStore` where only some frames of videos are meant."""
+    whole = isinstance(samples, (FrameStore, fo.Dataset))
+    if not whole and not fiftyone_api.is_clips(samples):
+        database.check_shows_photos(samples)
+        if any(isinstance(one, FRAME_STAGES) for one in fiftyone_api.stages_of(samples)):
+            samples = photos_of(samples)
+        elif not fiftyone_api.is_frames(samples):
+            samples = database.with_all_fields(samples)
+    if not len(samples):
+        what = "video" if isinstance(samples, fo.Dataset) else "frame"
+        raise PersamError(f"there is no {what} to segment: the dataset or view is empty")
+    return samples
 
 
 def check_parameters(parameters: Parameters) -> None:
@@ -171,6 +203,12 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
             "skip_existing=True, replace it with overwrite=True, or choose another out_field"
         )
     present = read_fields(dataset, fields.run)
+    if present.objects != fields.objects:
+        listed = ", ".join(map(repr, present.objects)) if present.objects else "one object"
+        raise RunConflictError(
+            f"run {fields.run!r} is of {listed}: name the same in the same order, delete the run, "
+            "or choose another out_field"
+        )
     if present != fields:
         raise RunConflictError(
             f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
@@ -178,6 +216,37 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
             "delete the run, or choose another out_field"
         )
     return True
+
+
+def choose_tasks(
+    samples: Any, parameters: Parameters
+) -> tuple[list[PhotoTask], NewFrames | None, Parameters]:
+    """Every photo or frame of what `check_photos` gave, object by object, sequences in order.
+
+    Returns:
+        The tasks, what the dataset does not know of its videos yet, and the parameters with what
+        a run needs to know to find its frames again.
+    """
+    group_by, asked = parameters.group_by, parameters
+    fields = (asked.sequence_field, asked.order_field)
+    if not isinstance(database.home(samples), FrameStore):
+        tasks = sequences.in_sequences(choose_photos(samples, group_by), samples, *fields)
+        return tasks, None, parameters
+    if fields != (None, None):
+        raise PersamError(
+            "frames of videos are in sequences already: leave out sequence_field and order_field"
+        )
+    if isinstance(samples, FrameStore):
+        return sequences.recorded_tasks(samples, group_by, asked.frame_files), None, parameters
+    if fiftyone_api.is_clips(samples):
+        tasks, new = sequences.clip_tasks(samples, group_by)
+        return tasks, new, parameters
+    if fiftyone_api.is_frames(samples):
+        tasks, new = sequences.view_tasks(samples, group_by)
+        in_files = any(task.frame is None for task in tasks)
+        return tasks, new, replace(parameters, frame_files=in_files)
+    tasks, new = sequences.video_tasks(samples, group_by)
+    return tasks, new, parameters
 
 
 def choose_photos(samples: Any, group_by: str | None) -> list[PhotoTask]:
@@ -201,6 +270,13 @@ def choose_references(
     dataset: Any, reference: Any, parameters: Parameters, tasks: Sequence[PhotoTask]
 ) -> list[AnyReference]:
     """The references of the objects that the photos show."""
+    if isinstance(reference, Mapping):
+        if parameters.group_by is not None:
+            raise BadReferenceError(
+                "a reference that names objects looks for all of them in every photo: leave "
+                "group_by out"
+            )
+        return resolve_objects(dataset, reference, parameters.label_field, parameters.mask_value)
     found = resolve_references(
         dataset,
         reference,
@@ -295,12 +371,17 @@ def fit(
     references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
 ) -> tuple[dict[str, Predictor], Parameters]:
-    """One fitted predictor per object, and the parameters with all of the method's defaults."""
+    """One fitted predictor per object, and the parameters with all of the method's defaults.
+
+    One for all objects where a photo may have several.
+    """
     from ...engine import encode_files
     from ...personalize import TextReference
+    from ...personalize.several import SeveralObjects
 
     build: Any = METHODS[method]
     options = dict(parameters.options)
+    contrast = None
     if any(option.name == THRESHOLD for option in build.options()):
         options[THRESHOLD] = parameters.presence_threshold
     fitted: dict[str, Predictor] = {}
@@ -308,17 +389,22 @@ def fit(
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
         shown = [one for one in chosen if not isinstance(one, PhraseReference)]
-        loaded: list[Any] = [shown[0].load()] if shown else []
-        contrast = loaded[0].contrast if shown else None
+        if not parameters.objects:
+            contrast = None  # each object's photos have a range of values of their own
+        loaded: list[Any] = [shown[0].load(contrast)] if shown else []
+        contrast = loaded[0].contrast if shown else contrast
         loaded += [one.load(contrast) for one in shown[1:]]
         encoded = None
-        if cache is not None and shown:
+        if cache is not None and shown and all(one.frame is None for one in shown):
             encoded = encode_files(sam, [one.filepath for one in shown], cache, contrast)
         said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
         predictor = build(sam, **options)
         fitted[group] = predictor.fit([*said, *loaded], encoded)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
+    if parameters.objects:
+        named: dict[str, Any] = {name: fitted[name] for name in parameters.objects}
+        fitted = {"": SeveralObjects(named)}
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 

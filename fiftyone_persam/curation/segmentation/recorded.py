@@ -44,8 +44,10 @@ def recorded_references(
 
 def _find(dataset: Any, record: ReferenceRecord, otherwise: str, unchanged: bool) -> AnyReference:
     if record.kind == TEXT:
-        return PhraseReference(record.text or "", record.dataset or dataset.name)
+        return PhraseReference(record.text or "", record.dataset or dataset.name, record.group)
     name = os.path.basename(record.filepath)
+    if record.frame is not None:
+        name = f"frame {record.frame} of {name}"
     home = _home(dataset, record)
     if home is None:
         where = f" of dataset {record.dataset!r}" if record.dataset else ""
@@ -70,6 +72,8 @@ def _find(dataset: Any, record: ReferenceRecord, otherwise: str, unchanged: bool
 
 def _resolve(home: Any, record: ReferenceRecord, label_id: str | None) -> Any:
     chosen: Any = record.sample_id if label_id is None else (record.sample_id, label_id)
+    if record.frame is not None:
+        chosen = (record.sample_id, record.frame, label_id)
     (one,) = resolve_references(home, chosen, record.label_field, None, record.mask_value)
     return one
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...engine.cache import weights_sha256
+from ...engine.sequences import with_earlier_frames
 from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks
-from ..fiftyone_api import root_dataset
+from ..database import selected
+from ..frame_store import FrameStore, home
+from ..labels.objects import object_names
 from ..progress import Progress
 from ..runs import loading, losses, presence, stopping
-from ..runs.fields import RunFields
+from ..runs.fields import DETECTIONS, SEGMENTATION, RunFields
 from ..runs.record import RunRecord, RunState
 from . import phrases
 from . import plan as planning
@@ -35,12 +39,14 @@ def segment(
     *,
     group_by: str | None = None,
     mask_value: int | str | None = None,
-    label_type: str = "segmentation",
+    label_type: str | None = None,
     mask_storage: str = "auto",
     masks_dir: str | os.PathLike[str] | None = None,
     similarity: bool = False,
     prompts: bool = False,
     presence_threshold: float | None = None,
+    sequence_field: str | None = None,
+    order_field: str | None = None,
     skip_existing: bool = False,
     overwrite: bool = False,
     batch_size: int | None = None,
@@ -56,6 +62,11 @@ def segment(
 ) -> loading.Run:
     """Find the object of one labelled photo in all photos of a dataset or view, and mask it.
 
+    Of a dataset or view of videos, every frame counts as a photo, and what is written goes into
+    ``sample.frames[n]``; so it does for a view of frames (`to_frames`). The frames of a video come
+    in their order, and so do photos whose ``sequence_field`` says of what they are frames: the
+    method may follow its object from each frame to the next.
+
     Writes, for a run ``x``: the masks into ``x``, the predicted IoU into ``x_score``, how certainly
     the object is in the photo into ``x_presence``, and for photos that could not be segmented the
     reason into ``x_error``. One bad photo costs only itself. Nothing is written before everything
@@ -63,10 +74,14 @@ def segment(
     stops it, `resume_run` goes on with it.
 
     Args:
-        samples: dataset or view whose photos are segmented.
+        samples: dataset or view whose photos are segmented, or whose videos.
         reference: what the object is: a sample, a sample id, a (sample or id, label id) pair for
-            one of several labels, a view of labelled samples, or a list of these. Several for one
-            object are used together. Or words: ``TextReference("the blue mug")`` alone, or in a
+            one of several labels, a view of labelled samples, or a list of these. Of videos: a
+            (sample or id, frame number) pair, or with the label's id as the third, where there are
+            several labels; ``label_field`` is a field of frames then. Several for one
+            object are used together. Several objects at once: ``{"mug": ..., "cat": ...}``, each
+            with one of these; a photo may show any of them, and no two of their masks share a
+            pixel. Or words: ``TextReference("the blue mug")`` alone, or in a
             (sample or id, `TextReference`) pair. Where the method takes none, a model that takes
             phrases finds the object in that photo, or in the one of up to 8 where it is clearest;
             the mask is written into ``x_reference`` as a label, and the run learns from that.
@@ -79,10 +94,13 @@ def segment(
         out_field: name of the run and of its main field.
         group_by: field that names each photo's object; the references then need one per value.
         mask_value: which value of the references' segmentation masks is the object ("#rrggbb" in
-            colour masks); everything but background if None.
-        label_type: "segmentation": one `fo.Segmentation`, 255 is the object; "detections":
+            colour masks); everything but background if None. Of several objects each has the
+            class of its own name.
+        label_type: "segmentation": one `fo.Segmentation`, 255 is the object, or 1, 2, ... are the
+            objects, as the field's ``mask_targets`` say; "detections":
             `fo.Detections` with instance masks, which the App can edit; "both": the former in ``x``
-            and the latter in ``x_instances``.
+            and the latter in ``x_instances``. By default "detections" for videos and sequences,
+            with an index by which the App shows tracks, and "segmentation" for photos.
         mask_storage: "file": PNG files; "inline": in the database; "auto": files, but inline up to
             256 x 256 pixels.
         masks_dir: folder of the files; by default one per run in FiftyOne's dataset folder.
@@ -92,6 +110,10 @@ def segment(
             empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
             what the run's reviewer has chosen, or else the method's own. It counts for all photos
             of the run, those too that keep their masks.
+        sequence_field: field that names the sequence whose frame a photo is, such as a video's
+            name; for datasets of photos.
+        order_field: field by which the frames of a sequence are sorted, such as their numbers; by
+            the files' names if None.
         skip_existing: go on with a run of this name: only photos without a mask.
         overwrite: do these photos of a run of this name again; its other photos stay.
         batch_size: photos encoded at once; by device if None.
@@ -127,7 +149,7 @@ def segment(
     photos = planning.check_photos(samples)
     options = {name: checks.as_plain(value) for name, value in options.items()}
     batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
-    dataset = root_dataset(photos)
+    dataset = home(photos)
     planning.check_options(method, options)
     model = phrases.model_of(method, model)
     worded = phrases.has_phrase(reference)
@@ -141,6 +163,9 @@ def segment(
         skip_existing=skip_existing,
         overwrite=overwrite,
     )
+    if label_type is None:
+        in_order = sequence_field is not None or isinstance(dataset, FrameStore)
+        label_type = DETECTIONS if in_order else SEGMENTATION
     parameters = Parameters(
         label_field=label_field,
         group_by=group_by,
@@ -151,6 +176,9 @@ def segment(
         prompts=checks.as_plain(prompts),
         presence_threshold=checks.as_plain(presence_threshold),
         options=options,
+        sequence_field=sequence_field,
+        order_field=order_field,
+        objects=object_names(reference) if isinstance(reference, Mapping) else [],
     )
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
@@ -159,13 +187,16 @@ def segment(
     checks.check_progress(progress)
     embeddings = planning.choose_cache(cache)
     checks.check_backend(backend, embeddings)
-    fields = RunFields(out_field, label_type, parameters.similarity, parameters.prompts)
+    fields = RunFields(
+        *(out_field, label_type, parameters.similarity, parameters.prompts),
+        objects=tuple(parameters.objects),
+    )
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
         chosen = presence.chosen_threshold(dataset, out_field)
         parameters = replace(parameters, presence_threshold=chosen)
-    tasks = planning.choose_photos(photos, group_by)
+    tasks, new_frames, parameters = planning.choose_tasks(photos, parameters)
     folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
     reference, marks = phrases.find_phrases(
         dataset, reference, method, tasks, model, out_field, device, dtype, embeddings
@@ -174,8 +205,7 @@ def segment(
     planning.check_kinds(method, references)
     ids = [task.id for task in tasks]
     if exists and skip_existing:
-        done = losses.kept_ids(dataset, out_field)
-        tasks = [task for task in tasks if task.id not in done]
+        tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, out_field))
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
             return ended
 
@@ -202,6 +232,7 @@ def segment(
         masks_dir=folder,
         run_id=run_id,
         marks=marks,
+        new_frames=new_frames,
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
@@ -245,7 +276,7 @@ def resume_run(
         CheckpointError: the model is not the one that the run began with.
     """
     run = loading.load_run(samples, name)
-    dataset, record = run.dataset, run.record
+    dataset, record = home(run.dataset), run.record
     stopping.withdraw_stop(dataset, name)
     batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
     checks.check_count("batch_size", batch_size)
@@ -258,10 +289,9 @@ def resume_run(
         record.parameters, presence_threshold=presence.presence_threshold(dataset, name)
     )
     ids = run.ids()
-    photos = run.view()
-    tasks = planning.choose_photos(photos, parameters.group_by) if ids else []
-    done = losses.kept_ids(dataset, name)
-    tasks = [task for task in tasks if task.id not in done]
+    photos = selected(dataset, ids)
+    tasks = planning.choose_tasks(photos, parameters)[0] if ids else []
+    tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, name))
     if not tasks and record.state == RunState.DONE:
         return run
 

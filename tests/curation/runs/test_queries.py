@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bson
 import fiftyone as fo
+import fiftyone.core.odm as odm
 import numpy as np
 import pytest
+from bson import ObjectId
 
 import fiftyone_persam as fp
+from fiftyone_persam.curation import fiftyone_api
+from fiftyone_persam.curation.review import table
 from fiftyone_persam.curation.review.decisions import set_review, undo_review, undo_steps
 from fiftyone_persam.curation.review.store import packed, unpacked
 from fiftyone_persam.curation.review.table import (
@@ -21,6 +27,7 @@ from fiftyone_persam.curation.review.table import (
     review_table,
     states_of,
 )
+from fiftyone_persam.curation.review.threshold import presence_changes
 from fiftyone_persam.curation.runs import queries
 
 from ..discs import Make
@@ -60,6 +67,58 @@ def test_columns_are_what_is_stored(dataset: Make, kind: str) -> None:
     np.testing.assert_array_equal(found.values["x_presence"], [0.5] * 3)
 
 
+@pytest.mark.parametrize("count", [0, 1, 10, 11, 1_200])
+@pytest.mark.parametrize("kind", ["all alike", "nothing", "missing", "the last differs"])
+def test_many_rows_are_what_the_database_sends(count: int, kind: str) -> None:
+    rows = []
+    for number in range(count):
+        last = kind == "the last differs" and number == count - 1
+        score = None if kind == "nothing" or last else number / 7
+        rows.append({"_id": ObjectId(), "x_score": score, "x_presence": float(number)})
+        if kind == "missing":
+            del rows[-1]["x_score"]
+    array = bson.encode({str(place): row for place, row in enumerate(rows)})
+    keys, numbers = queries._numbers(array, ["x_presence", "x_score"])
+    assert [key.tobytes() for key in keys] == [row["_id"].binary for row in rows]
+    expected = [[row["x_presence"], row.get("x_score")] for row in rows]
+    np.testing.assert_array_equal(numbers, np.array(expected, np.float64).reshape(count, 2))
+
+
+def test_batches_of_the_database_are_joined(album: fo.Dataset, monkeypatch: Any) -> None:
+    expected = queries.columns(album, [f"{RUN}_score"], {})
+    monkeypatch.setattr(fiftyone_api, "LARGEST_BATCH", 2)
+    found = queries.columns(album, [f"{RUN}_score"], {})
+    assert found.ids() == expected.ids() == sorted(album.values("id")) and len(found) > 4
+    np.testing.assert_array_equal(
+        found.values[f"{RUN}_score"], expected.values[f"{RUN}_score"], strict=True
+    )
+
+
+QUESTIONS: dict[str, Callable[[Any, list[str]], Any]] = {
+    "list_runs": lambda album, ids: fp.list_runs(album),
+    "counts": lambda album, ids: review_counts(album, RUN),
+    "queue": lambda album, ids: review_queue(album, RUN, limit=2).values("id"),
+    "accept": lambda album, ids: set_review(album, RUN, "accepted", ids),
+    "undo": lambda album, ids: undo_review(album, RUN),
+    "threshold": lambda album, ids: presence_changes(album, RUN, 0.9),
+}
+
+
+@pytest.mark.parametrize("what", QUESTIONS)
+def test_no_question_reads_photos_that_it_is_not_about(album: fo.Dataset, what: str) -> None:
+    ids = ids_of(album, "sure")
+    set_review(album, RUN, "rejected", ids)  # the field is there
+    database, collection = odm.get_db_conn(), album._sample_collection_name
+    database.command("profile", 2)
+    try:
+        QUESTIONS[what](album, ids)
+    finally:
+        database.command("profile", 0)
+        asked = list(database["system.profile"].find({"ns": f"{database.name}.{collection}"}))
+        database.drop_collection("system.profile")
+    assert asked and {one["ns"] for one in asked if one.get("planSummary") == "COLLSCAN"} == set()
+
+
 def test_photos_are_found_among_others(album: fo.Dataset) -> None:
     everybody = queries.columns(album, (), {})
     done = queries.columns(album, (), queries.done(RUN))
@@ -72,13 +131,13 @@ def test_counts_states_and_table_agree(album: fo.Dataset, view: str) -> None:
     set_review(album, RUN, "accepted", ids_of(album, "sure", "absent"))
     set_review(album, RUN, "rejected", ids_of(album, "good"))
     photos = {"dataset": album, "view": album.skip(2), "one state at a time": album.limit(1)}[view]
-    table, states = review_table(photos, RUN), states_of(photos, RUN, photos.values("id"))
-    assert dict(zip(table.ids, table.states, strict=True)) == states
+    found, states = review_table(photos, RUN), states_of(photos, RUN, photos.values("id"))
+    assert dict(zip(found.ids, found.states, strict=True)) == states
     counts = review_counts(photos, RUN)
     assert {s: getattr(counts, s) for s in STATES} == {
         s: list(states.values()).count(s) for s in STATES
     }
-    assert counts == table.counts()
+    assert counts == found.counts()
 
 
 def test_a_photo_that_the_run_has_not_come_to_has_no_mask(album: fo.Dataset) -> None:
@@ -89,6 +148,21 @@ def test_a_photo_that_the_run_has_not_come_to_has_no_mask(album: fo.Dataset) -> 
 def test_a_limited_queue_begins_as_the_whole_one(album: fo.Dataset) -> None:
     whole = review_queue(album, RUN).values("id")
     assert len(whole) == 4 and review_queue(album, RUN, limit=2).values("id") == whole[:2]
+
+
+def test_a_long_queue_is_put_in_order_in_parts(
+    album: fo.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = review_queue(album, RUN).values("id")
+    monkeypatch.setattr(table, "HEAD", 1)
+    parts = review_queue(album, RUN)
+    assert parts.values("id") == whole == [sample.id for sample in parts]
+    assert (
+        len(parts) == 4 and parts.first().id == whole[0] and parts[1:3].values("id") == whole[1:3]
+    )
+    assert review_queue(album.skip(1), RUN).values("id") == [
+        i for i in whole if i in album.skip(1).values("id")
+    ]
 
 
 def test_the_index_follows_the_fields(album: fo.Dataset) -> None:

@@ -6,15 +6,18 @@ import os
 from pathlib import Path
 
 import fiftyone as fo
+import numpy as np
 import pytest
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.runs import lease, schema
 
 from .. import jobs
-from ..discs import Make, make_photos
+from ..discs import SIZE, Make, make_photos
 
 PROCESSES = 3
+TRIES = int(os.environ.get("PERSAM_TRIES", "2"))
+"""How often as many runs are begun together: PERSAM_TRIES=40 for a thorough look."""
 
 
 @pytest.fixture
@@ -34,21 +37,28 @@ def test_fields_of_several_processes(photos: fo.Dataset) -> None:
     assert expected <= schema.stored_fields(photos)
 
 
-def test_three_runs_at_once(photos: fo.Dataset) -> None:
+@pytest.mark.parametrize("number", range(TRIES))
+def test_three_runs_at_once(photos: fo.Dataset, number: int) -> None:
+    """Each try on a dataset of its own: whoever loses a field loses it in some tries only."""
     together = jobs.context().Barrier(PROCESSES)
     names = ["x", "y", "z"]
     started = [jobs.start(jobs.beside_job, photos.name, name, together) for name in names]
     assert [jobs.finish(job) for job in started] == [0] * PROCESSES
+    # As the database has it, with nothing of this process's in between.
+    fields = schema.stored_fields(photos)
     photos.reload()
     assert photos.first().filepath  # a field that is not declared makes every sample unreadable
+    assert {run.name: run.state for run in fp.list_runs(photos)} == dict.fromkeys(names, "done")
     for name in names:
         run = fp.load_run(photos, name)
-        assert run.state == "done" and run.counts["segmented"] == 3
-        assert set(run.fields.types()) - set(photos.get_field_schema()) <= {
-            f"{name}_withheld",
-            f"{name}_instances_withheld",
-        }
+        assert run.counts["segmented"] == len(photos) and run.counts["remaining"] == 0
+        late = {f"{name}_withheld", f"{name}_instances_withheld"}
+        assert set(run.fields.types()) - fields <= late
         assert photos.mask_targets[name] == {255: "object"}
+        for sample in photos:
+            kept = sample[f"{name}_withheld"] if f"{name}_withheld" in fields else None
+            mask = (kept or sample[name]).get_mask()
+            assert mask.shape == SIZE and np.isin(mask, (0, 255)).all()
 
 
 def test_fields_are_renamed_and_deleted_with_all_that_names_them(photos: fo.Dataset) -> None:
