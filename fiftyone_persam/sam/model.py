@@ -41,7 +41,7 @@ class _Describing(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C + D, h, w)."""
-        described: Tensor = self.encoder.describe(x)
+        described: Tensor = self.encoder(x, describe=True)
         return described
 
 
