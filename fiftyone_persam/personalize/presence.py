@@ -17,7 +17,7 @@ and measures them on objects and on features of other models that were held out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +59,17 @@ class Appearance:
     places: Tensor
     background: Tensor
     own: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, to be saved."""
+        named = {"parts": self.parts.half()}
+        return {**named, "places": self.places, "background": self.background, "own": self.own}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Appearance:
+        """What `tensors` gave; there may be others."""
+        named = (tensors[name] for name in ("places", "background", "own"))
+        return cls(tensors["parts"].float(), *named)
 
 
 @dataclass(frozen=True, eq=False)

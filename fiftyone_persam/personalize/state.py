@@ -122,10 +122,9 @@ class FittedState:
         """What presence is judged against."""
         if self.negative_targets is None:
             return None
-        parts, *others = (
-            self.more[NEGATIVE + name] for name in ("parts", "places", "background", "own")
-        )
-        return Appearance(parts.float(), *others)
+        start = len(NEGATIVE)
+        named = {n[start:]: t for n, t in self.more.items() if n.startswith(NEGATIVE)}
+        return Appearance.from_tensors(named)
 
     @property
     def negative_prior(self) -> dict[str, Tensor]:
