@@ -259,7 +259,7 @@ class TrackingSession:
         cells = torch.zeros(view.valid.shape, device=covered.device)
         cells[view.valid] = covered
         evidence = presence.gather(
-            view.embedding.features[None].to(self.sam.device),
+            presence.recognisable([view.embedding], self.sam.device),
             (cells - 0.5)[None],
             view.valid[None],
             known.appearance,
@@ -272,7 +272,7 @@ def _appearance(view: View, seen: Seen) -> presence.Appearance:
     foreground = torch.zeros_like(view.valid)
     inside = seen.covered >= min(0.5, float(seen.covered.max()))
     foreground[view.valid] = inside
-    return presence.describe(view.embedding.features.float(), foreground, view.valid)
+    return presence.describe(view.embedding.to_recognise, foreground, view.valid)
 
 
 def _compete(logits: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Mask]:
