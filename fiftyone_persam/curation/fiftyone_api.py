@@ -418,6 +418,12 @@ def results_id(dataset: Any, kind: str, key: str) -> ObjectId | None:
     return found
 
 
+def has_results(dataset: Any, kind: str, key: str) -> bool:
+    """Whether the results of a run or evaluation are there; its record may have outlived them."""
+    identity = results_id(dataset, kind, key)
+    return identity is not None and bool(_result_files().exists(identity))
+
+
 def use_results(
     dataset: Any, kind: str, key: str, identity: ObjectId, earlier: ObjectId | None
 ) -> bool:

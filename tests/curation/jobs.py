@@ -147,12 +147,25 @@ def held_job(name: str, begun: Any, go_on: Any) -> None:
     run_on(fo.load_dataset(name), progress=hold)
 
 
-def limited_job(name: str, report: str, largest_file: int, **changes: Any) -> None:
-    """A run that cannot write files above a size, as if the disk were full."""
+def limited_job(
+    name: str, report: str, largest_file: int, last: bool = False, **changes: Any
+) -> None:
+    """A run that cannot write files above a size, as if the disk were full.
+
+    Args:
+        name: of the dataset.
+        report: a file for what it raised.
+        largest_file: in bytes.
+        last: whether the last photo is the reference, at a threshold that some photos are below.
+        changes: of `SETTINGS`.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     error: BaseException | None = None
+    dataset = fo.load_dataset(name)
+    if last:
+        changes |= {"reference": dataset.last(), "presence_threshold": 0.5}
     try:
-        run_on(fo.load_dataset(name), progress=False, **changes)
+        run_on(dataset, progress=False, **changes)
     except BaseException as caught:
         error = caught
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -9,7 +9,7 @@ from fiftyone.core.evaluation import EvaluationMethod
 
 from ...errors import PersamError
 from ..database import photos_of, root
-from ..fiftyone_api import drop_unlisted_runs, forget_cached_evaluation
+from ..fiftyone_api import drop_unlisted_runs, forget_cached_evaluation, has_results
 from ..runs import schema
 from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults
 
@@ -17,11 +17,14 @@ ALL = "mean"
 
 
 def evaluations_of(samples: Any, pred_field: str) -> list[str]:
-    """The keys of the evaluations of ``pred_field`` by the PerSeg protocol, oldest first."""
-    found = [
-        (i.timestamp, i.key) for i in _infos(root(samples)) if i.config.pred_field == pred_field
-    ]
-    return [key for _, key in sorted(found)]
+    """The keys of the evaluations of ``pred_field`` by the PerSeg protocol, oldest first.
+
+    Those whose results are gone, as where a process was killed, are left out.
+    """
+    dataset = root(samples)
+    infos = [info for info in _infos(dataset) if info.config.pred_field == pred_field]
+    found = sorted((info.timestamp, info.key) for info in infos)
+    return [key for _, key in found if has_results(dataset, "evaluations", key)]
 
 
 def evaluations_with(dataset: Any, fields: Iterable[str]) -> list[str]:
@@ -122,6 +125,8 @@ def _results(samples: Any, eval_key: str) -> PerSegResults:
     if not dataset.has_evaluation(eval_key):
         listed = ", ".join(dataset.list_evaluations()) or "none"
         raise PersamError(f"dataset has no evaluation {eval_key!r}: choose from {listed}")
+    if not has_results(dataset, "evaluations", eval_key):
+        raise PersamError(f"the results of evaluation {eval_key!r} are gone: evaluate it again")
     results = dataset.load_evaluation_results(eval_key, cache=False)
     if not isinstance(results, PerSegResults):
         raise PersamError(

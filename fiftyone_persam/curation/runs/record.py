@@ -248,7 +248,8 @@ def read_outcome(dataset: Any, run: str) -> Outcome:
     """What a run has stored beside its record; empty if that is not there, as after a kill."""
     try:
         results = dataset.load_run_results(run, cache=False, load_view=False)
-    except (GridFSError, ValueError):  # its file is gone, or not whole
+    except (GridFSError, ValueError, AttributeError):
+        # Its file is gone, or not whole: mongoengine makes None of what is not there.
         return Outcome()
     ids = getattr(results, "ids", None)
     return Outcome(None if ids is None else list(ids), dict(getattr(results, "timings", {}) or {}))

@@ -13,7 +13,7 @@ from bson import ObjectId
 from ...engine.cache import weights_sha256
 from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
-from ...engine.sequences import with_earlier_frames
+from ...engine.sequences import track_name, with_earlier_frames
 from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
 from ..database import PART, clear_samples, make_durable, with_retries
@@ -73,11 +73,13 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
             plan.new_frames.write(plan.dataset)
         for mark in plan.marks:  # before the record that names them
             mark.write()
+        ended = plan.exists and read_record(plan.dataset, plan.name).state == RunState.DONE
         record = _begin(plan, backend_name(backend), compiles(job.sam))
         started = time.perf_counter()
         state, reason = RunState.FAILED, ""
         saver = _Saver(plan, lease)
         try:
+            _prepare(plan, ended)
             _process(saver, job, backend, progress)
             tasks = job.tasks
             for _ in range(ROUNDS):
@@ -141,15 +143,20 @@ def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
         view = plan.samples if database.named_in(plan.samples) <= PART else dataset.view()
         view.register_run(plan.name, record.to_config(dataset.init_run()))
         _save_results(plan, ids=plan.ids, timings={})
+    return record
+
+
+def _prepare(plan: Plan, ended: bool) -> None:
+    """The folder and the fields of a run that is registered; ``ended``: the last call was whole."""
+    dataset = plan.dataset
     folders.claim_folder(plan.masks_dir, dataset, plan.name, plan.run_id)
     run_fields.declare(dataset, plan.fields, plan.targets)
     queries.make_index(dataset, plan.name)
     if plan.exists:
         adopt_threshold(dataset, plan.name)
-        if plan.overwrite or old.state != RunState.DONE:  # a killed process has left files behind
+        if plan.overwrite or not ended:  # a killed process has left files behind
             named = run_fields.paths_of(dataset, plan.fields)
             folders.sweep(plan.masks_dir, dataset, plan.run_id, named)
-    return record
 
 
 def _start_again(plan: Plan, record: RunRecord) -> None:
@@ -227,7 +234,7 @@ class _Saver:
         self.plan = plan
         self._lease = lease
         self._groups = {task.id: task.group for task in plan.tasks}
-        self._sequences = {task.id: task.sequence for task in plan.tasks if task.sequence}
+        self._sequences = {task.id: track_name(task) for task in plan.tasks if task.sequence}
         self._waiting: list[PhotoResult] = []
         self._flushed = time.monotonic()
 
