@@ -19,15 +19,15 @@ class FrameReaders:
     """The open videos of a job: each is opened at its first frame and closed after its last.
 
     Args:
-        tasks: of the job, frames of one video in their order.
+        tasks: of the job, frames of one sequence in their order.
     """
 
     def __init__(self, tasks: Sequence[PhotoTask]) -> None:
-        self._wanted: dict[tuple[str, str], set[int]] = defaultdict(set)
+        self._wanted: dict[tuple[str, str, str], set[int]] = defaultdict(set)
         for task in tasks:
             if task.frame is not None:
-                self._wanted[task.group, task.path].add(task.frame)
-        self._open: dict[tuple[str, str], FrameReader] = {}
+                self._wanted[_key(task)].add(task.frame)
+        self._open: dict[tuple[str, str, str], FrameReader] = {}
         self._lock = threading.Lock()
 
     def read(self, task: PhotoTask) -> PhotoSource:
@@ -38,7 +38,7 @@ class FrameReaders:
         """
         if task.frame is None:
             return task.path
-        key = (task.group, task.path)
+        key = _key(task)
         with self._lock:
             if key not in self._open:
                 self._open[key] = FrameReader(task.path, self._wanted[key])
@@ -49,7 +49,7 @@ class FrameReaders:
         """Say that a task's pixels will not be asked for again."""
         if task.frame is None:
             return
-        key = (task.group, task.path)
+        key = _key(task)
         with self._lock:
             left, reader = self._wanted[key], self._open.get(key)
             left.discard(task.frame)
@@ -71,3 +71,7 @@ class FrameReaders:
     ) -> None:
         for reader in self._open.values():
             reader.close()
+
+
+def _key(task: PhotoTask) -> tuple[str, str, str]:
+    return task.group, task.sequence, task.path

@@ -214,6 +214,8 @@ class Job:
         batch_size: photos encoded at once; None for the device's default.
         workers: threads that load and as many that write; None for the machine's default.
         cache: embeddings that are there already, and where new ones go.
+        labelled: task id -> object's name -> (H, W) bool, where a frame of a sequence is known:
+            there its session begins, or begins again. "" is the name where there is one object.
         timings: filled in while the job runs.
     """
 
@@ -224,6 +226,7 @@ class Job:
     batch_size: int | None = None
     workers: int | None = None
     cache: EmbeddingCache | None = None
+    labelled: Mapping[str, Mapping[str, npt.NDArray[np.bool_]]] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import PersamError
-from ..sam.photos import Photo
+from ..sam.photos import Photo, PhotoSource, load_photo
 from .cache import completed, embedding_key, keep, look_up, look_up_shared
 from .frames import FrameReaders
 from .job import Job, PhotoResult, PhotoTask, Timings
@@ -59,7 +59,7 @@ class LocalBackend:
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
         """See `Backend.run`."""
         job = replace(job, tasks=arranged(job.tasks))
-        sessions = Sessions(job.predictors, job.tasks)
+        sessions = Sessions(job.predictors, job.tasks, job.labelled)
         cores = 1 if job.batch_size else photos_side_by_side(job.sam)
         with FrameReaders(job.tasks) as readers:
             if cores > 1:
@@ -75,7 +75,7 @@ class LocalBackend:
         limit = BatchLimit(batch_size)
         workers = job.workers or workers_for(job.sam)
         photos = load_ahead(
-            job.tasks, lambda task: _load(job, task, readers), workers, 2 * batch_size
+            job.tasks, lambda task: _load(job, task, readers, sessions), workers, 2 * batch_size
         )
         writers: WriteBehind[PhotoResult] = WriteBehind(workers, pending=2 * batch_size)
         keepers: WriteBehind[None] = WriteBehind(1, pending=2 * batch_size)
@@ -107,7 +107,7 @@ class LocalBackend:
 def _run_side_by_side(
     job: Job, cores: int, sessions: Sessions, readers: FrameReaders
 ) -> Iterator[list[PhotoResult]]:
-    photos = segment_side_by_side(job, cores, lambda job, task: _load(job, task, readers))
+    photos = segment_side_by_side(job, cores, lambda job, task: _load(job, task, readers, sessions))
     writers: WriteBehind[PhotoResult] = WriteBehind(
         job.workers or default_workers(), pending=2 * cores
     )
@@ -151,14 +151,24 @@ def workers_for(sam: Promptable) -> int:
     return min(16, os.cpu_count() or 2) if sam.device.type == "cuda" else default_workers()
 
 
-def _load(job: Job, task: PhotoTask, readers: FrameReaders) -> _Fresh | ImageEmbedding:
+def _load(
+    job: Job, task: PhotoTask, readers: FrameReaders, sessions: Sessions
+) -> _Fresh | ImageEmbedding:
     try:
-        return _load_from(job, task, readers)
+        if not task.sequence:
+            return _load_from(job, task, lambda: readers.read(task))
+        # A session may look closer at a frame, so its pixels are read, whatever the cache has.
+        contrast = getattr(job.predictors[task.group], "contrast", None)
+        pixels = load_photo(readers.read(task), contrast)
+        sessions.show(task, pixels)
+        return _load_from(job, task, lambda: pixels)
     finally:
         readers.done(task)
 
 
-def _load_from(job: Job, task: PhotoTask, readers: FrameReaders) -> _Fresh | ImageEmbedding:
+def _load_from(
+    job: Job, task: PhotoTask, source: Callable[[], PhotoSource]
+) -> _Fresh | ImageEmbedding:
     # The key comes first: a photo that changes while it is read is kept under its old state.
     path, frame = task.source
     predictor = job.predictors[task.group]
@@ -170,9 +180,9 @@ def _load_from(job: Job, task: PhotoTask, readers: FrameReaders) -> _Fresh | Ima
     if known is None:
         known = look_up_shared(job.cache, job.sam, path, contrast, frame)
     if known is not None:
-        return completed(job.sam, known, lambda: readers.read(task), contrast)
+        return completed(job.sam, known, source, contrast)
     sam: Any = job.sam
-    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(readers.read(task), contrast)
+    loaded, size = (sam.load_raw if raw else sam.load_and_resize)(source(), contrast)
     return _Fresh(loaded, size, key)
 
 

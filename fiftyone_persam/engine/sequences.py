@@ -11,7 +11,12 @@ from .memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from ..sam import ImageEmbedding
+    from ..sam.photos import Photo
     from .job import PhotoTask, Predictor
+
+
+BACKWARDS = "<"
+"""Ends the name of a sequence whose frames come from the last to the first."""
 
 
 def units(tasks: Iterable[PhotoTask]) -> list[list[PhotoTask]]:
@@ -51,23 +56,63 @@ def with_earlier_frames(tasks: Iterable[PhotoTask], wanted: Container[str]) -> l
     """
     found: list[PhotoTask] = []
     for unit in units(tasks):
-        last = max((n for n, task in enumerate(unit) if task.id in wanted), default=-1)
-        found += [replace(t, again=t.id not in wanted) for t in unit[: last + 1]]
+        open_ = [not task.again and task.id in wanted for task in unit]
+        last = max((n for n, one in enumerate(open_) if one), default=-1)
+        found += [
+            replace(task, again=not one) for task, one in zip(unit[: last + 1], open_, strict=False)
+        ]
     return found
 
 
+def around_labels(tasks: Iterable[PhotoTask], labelled: Container[str]) -> list[PhotoTask]:
+    """Sequences with a labelled frame in the order in which sessions follow their objects.
+
+    From the first labelled frame to the last frame, and then, in a sequence of its own, from the
+    labelled frame back to the first. See `track_name`.
+    """
+    found: list[PhotoTask] = []
+    for unit in units(tasks):
+        first = next((n for n, task in enumerate(unit) if task.id in labelled), 0)
+        found += unit[first:]
+        if first:
+            seen, *earlier = unit[first::-1]
+            back = [replace(seen, again=True), *earlier]
+            found += [
+                replace(task, sequence=task.sequence + BACKWARDS, order=place)
+                for place, task in enumerate(back)
+            ]
+    return found
+
+
+def track_name(task: PhotoTask) -> str:
+    """The sequence that a task is a frame of, in whichever direction it is followed."""
+    return task.sequence.removesuffix(BACKWARDS)
+
+
 class Sessions:
-    """The sessions of a job, one per sequence and object, open from its first frame to its last.
+    """The sessions of a job, one per sequence, open from its first frame to its last.
 
     Args:
-        predictors: by object.
+        predictors: by object, as tasks name it in ``group``.
         tasks: `arranged`.
+        labelled: see `Job`.
     """
 
-    def __init__(self, predictors: Mapping[str, Predictor], tasks: Sequence[PhotoTask]) -> None:
+    def __init__(
+        self,
+        predictors: Mapping[str, Predictor],
+        tasks: Sequence[PhotoTask],
+        labelled: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._predictors = predictors
+        self._labelled = labelled or {}
         self._open: dict[tuple[str, str], Any] = {}
+        self._photos: dict[tuple[str, str], Photo] = {}
         self._last = {(t.group, t.sequence): t.id for t in tasks if t.sequence}
+
+    def show(self, task: PhotoTask, photo: Photo) -> None:
+        """Take the pixels of a frame, before its turn comes."""
+        self._photos[task.sequence, task.id] = photo
 
     def step(self, task: PhotoTask, embedding: ImageEmbedding) -> Any:
         """The prediction of the next frame of a sequence, or the exception that it ended with.
@@ -75,16 +120,10 @@ class Sessions:
         A frame that fails is left out: the session goes on with the next one. It is not tried
         again, because the session has seen it.
         """
-        from ..personalize import session_of
-
         key = (task.group, task.sequence)
+        photo = self._photos.pop((task.sequence, task.id), None)
         try:
-            if key in self._open:
-                return self._open[key].step(embedding)
-            session = session_of(self._predictors[task.group])
-            prediction = session.open(embedding)
-            self._open[key] = session
-            return prediction
+            return self._step(key, self._labelled.get(task.id, {}), embedding, photo)
         except Exception as error:
             if is_out_of_memory(error):
                 return PersamError(
@@ -95,3 +134,26 @@ class Sessions:
         finally:
             if self._last[key] == task.id:
                 self._open.pop(key, None)
+
+    def _step(
+        self,
+        key: tuple[str, str],
+        masks: Mapping[str, Any],
+        embedding: ImageEmbedding,
+        photo: Photo | None,
+    ) -> Any:
+        from ..personalize.session import sequence_session
+        from ..personalize.several import Scene
+
+        predictor = self._predictors[key[0]]
+        several = getattr(predictor, "objects", None)
+        session = self._open.get(key)
+        if session is not None:
+            found = session.step(embedding, photo)
+            if masks:  # what is labelled here is known, and the others are where they were found
+                masks = {**{n: one.mask for n, one in found.items() if one.mask.any()}, **masks}
+        if session is None or masks:
+            session = sequence_session(several or {"": predictor})
+            found = session.open(embedding, masks, photo)
+            self._open[key] = session
+        return Scene(found) if several else found[""]

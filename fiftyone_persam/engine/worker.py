@@ -40,6 +40,7 @@ class JobPayload:
     batch_size: int | None
     workers: int | None
     cache: EmbeddingCache | None
+    labelled: Mapping[str, Mapping[str, Any]]
 
     def unpack(self, device: str) -> Job:
         """The job on a device, without photos.
@@ -58,6 +59,7 @@ class JobPayload:
             batch_size=self.batch_size,
             workers=self.workers,
             cache=self.cache,
+            labelled=self.labelled,
         )
 
 
@@ -78,6 +80,7 @@ def pack(job: Job, workers: int | None) -> bytes:
         batch_size=job.batch_size,
         workers=job.workers or workers,
         cache=job.cache,
+        labelled=job.labelled,
     )
     try:
         return pickle.dumps(payload, protocol=5)

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "CANDIDATES": "registries",
     "LOCATION_PRIORS": "registries",
     "METHODS": "registries",
     "CascadeMethod": "cascade_method",
@@ -21,6 +22,7 @@ _HOME = {
     "PerSAMF": "persam_f",
     "Prediction": "prediction",
     "Reference": "reference",
+    "SequenceSession": "session",
     "Session": "session",
     "TextReference": "reference",
     "Tuning": "tuning",
@@ -29,11 +31,13 @@ _HOME = {
     "is_absent": "threshold",
     "list_methods": "registries",
     "method_info": "registries",
+    "sequence_session": "session",
     "session_of": "session",
     "tune_scales": "tuning",
 }
 
 __all__ = [
+    "CANDIDATES",
     "LOCATION_PRIORS",
     "METHODS",
     "CascadeMethod",
@@ -46,6 +50,7 @@ __all__ = [
     "PerSAMF",
     "Prediction",
     "Reference",
+    "SequenceSession",
     "Session",
     "TextReference",
     "Tuning",
@@ -54,6 +59,7 @@ __all__ = [
     "is_absent",
     "list_methods",
     "method_info",
+    "sequence_session",
     "session_of",
     "tune_scales",
 ]
@@ -68,8 +74,15 @@ if TYPE_CHECKING:
     from .precision import dtype_for
     from .prediction import Prediction
     from .reference import Reference, TextReference
-    from .registries import LOCATION_PRIORS, METHODS, MethodInfo, list_methods, method_info
-    from .session import Session, session_of
+    from .registries import (
+        CANDIDATES,
+        LOCATION_PRIORS,
+        METHODS,
+        MethodInfo,
+        list_methods,
+        method_info,
+    )
+    from .session import SequenceSession, Session, sequence_session, session_of
     from .state import FittedState
     from .threshold import is_absent
     from .tuning import Tuning, tune_scales

@@ -20,6 +20,9 @@ import numpy as np
 from ..errors import PhotoError
 from .photos import Photo, load_photo
 
+FEWEST_KEPT, MOST_KEPT, KEPT_BYTES = 16, 64, 1 << 28
+"""How many frames a reader keeps that are wanted later: at least 16, at most 64, and 256 MiB."""
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -101,8 +104,9 @@ class FrameReader:
     """Reads frames of one video, decoding each only once while they are asked for in order.
 
     Safe to use from several threads, which may come a little out of turn: frames that are passed
-    on the way are kept if they are ``wanted``, until they are read or `forget` is called. A frame
-    before the last one begins the file anew.
+    on the way are kept if they are ``wanted``, until they are read or `forget` is called, and the
+    latest of them where they are many. So who asks backwards has the file begun anew only once for
+    each handful of frames.
 
     Args:
         path: of the video.
@@ -134,12 +138,17 @@ class FrameReader:
                 if self._last == frame:
                     return _pixels(decoded)
                 if self._last in self._wanted:
-                    self._kept[self._last] = _pixels(decoded)
+                    self._keep(_pixels(decoded))
             read = self._last
             self._rewind()
         if not read:
             raise PhotoError(f"no frame of video {name} can be read: replace it")
         raise PhotoError(f"video {name} has no frame {frame}: {read} frames of it can be read")
+
+    def _keep(self, pixels: Photo) -> None:
+        self._kept[self._last] = pixels
+        if len(self._kept) > max(FEWEST_KEPT, min(MOST_KEPT, KEPT_BYTES // pixels.nbytes)):
+            del self._kept[min(self._kept)]
 
     def forget(self, frame: int) -> None:
         """Say that a frame will not be asked for after all."""

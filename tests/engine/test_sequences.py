@@ -25,7 +25,12 @@ from fiftyone_persam.engine import (
     choose_backend,
 )
 from fiftyone_persam.engine.devices import DevicesBackend
-from fiftyone_persam.engine.sequences import arranged
+from fiftyone_persam.engine.sequences import (
+    around_labels,
+    arranged,
+    track_name,
+    with_earlier_frames,
+)
 from fiftyone_persam.engine.sharding import DEATHS_OF_A_PHOTO, Shards
 from fiftyone_persam.errors import PersamError, PhotoError
 from fiftyone_persam.personalize import PerSAM, Prediction
@@ -334,3 +339,49 @@ def test_two_jobs_at_once_leave_torch_s_threads_alone(tmp_path: Path) -> None:
         torch.set_num_threads(before)
     assert counts == [4, 12] and set(inside) == {1}
     assert during == (2, 2) and after == (2, 2)
+
+
+def named(letters: str) -> list[PhotoTask]:
+    """A frame of sequence "s" for each letter, in this order."""
+    return [PhotoTask(c, f"{c}.png", sequence="s", order=n) for n, c in enumerate(letters)]
+
+
+@pytest.mark.parametrize(
+    "labelled, left, shown",
+    [
+        ("", "abcd", ["s abcd"]),
+        ("a", "abcd", ["s abcd"]),
+        ("c", "abcd", ["s cd", "s< (c)ba"]),
+        ("d", "abcd", ["s d", "s< (d)cba"]),
+        ("bd", "abcd", ["s bcd", "s< (b)a"]),
+        ("", "c", ["s (a)(b)c"]),
+        ("c", "a", ["s< (c)(b)a"]),
+        ("c", "d", ["s (c)d"]),
+        ("c", "", []),
+    ],
+)
+def test_from_where_sequences_are_followed(labelled: str, left: str, shown: list[str]) -> None:
+    """From the labelled frame to both ends; of what is done, only what a session has to see."""
+    tasks = arranged(with_earlier_frames(around_labels(named("abcd"), labelled), left))
+    found: dict[str, str] = {}
+    for task in tasks:
+        assert track_name(task) == "s"
+        text = f"({task.id})" if task.again else task.id
+        found[task.sequence] = found.get(task.sequence, "") + text
+    assert [f"{name} {text}" for name, text in found.items()] == shown
+
+
+def test_a_session_begins_where_a_frame_is_labelled(job: Job) -> None:
+    """Frame 2 of sequence a is labelled; the score is how many frames its session has seen."""
+    label = next(task for task in job.tasks if (task.sequence, task.order) == ("a", 2))
+    whole = around_labels(job.tasks, [label.id])
+    orders = {task.id: (track_name(task), task.order) for task in job.tasks if task.sequence}
+    job.tasks, job.labelled = whole, {label.id: {"": np.ones((4, 4), bool)}}
+    scores = {orders[r.id]: r.score for r in collect(job) if r.id in orders}
+    ends = {("a", 2): 1, ("a", 3): 2, ("a", 1): 2, ("a", 0): 3}
+    assert scores == {**ends, **{("b", n): n + 1 for n in range(4)}}
+    # Two frames are left, one on either side: they come to what they have come to.
+    left = {i for i, place in orders.items() if place in (("a", 3), ("a", 0))}
+    job.tasks = with_earlier_frames(whole, left)
+    results = collect(job)
+    assert {orders[r.id]: r.score for r in results} == {("a", 3): 2, ("a", 0): 3}

@@ -146,3 +146,17 @@ def test_a_playlist_reads_no_other_machine(tmp_path: Path) -> None:
     path.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/film.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(PhotoError, match=r"list.m3u8 "):
         load_frame(path, 1)
+
+
+def test_backwards_costs_few_beginnings(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "FEWEST_KEPT", 2)
+    monkeypatch.setattr(frames, "MOST_KEPT", 2)
+    opened, begin = [], frames._decoded
+    monkeypatch.setattr(frames, "_decoded", lambda path: opened.append(path) or begin(path))
+    with closing(FrameReader(film, range(1, 7))) as reader:
+        found = []
+        for number in range(6, 0, -1):
+            found.append(round(float(reader.read(number).mean()), -1))
+            assert len(reader._kept) <= 2
+        assert found == LEVELS[::-1]
+    assert len(opened) == 2  # 6, 5, 4, then 3, 2, 1

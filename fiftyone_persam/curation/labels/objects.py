@@ -16,6 +16,7 @@ from ..fiftyone_api import dataset_of_sample
 from .pixels import mask_pixels, targets_of
 from .references import SampleReference, label_choices, resolve_references
 from .shapes import INSTANCES
+from .video_frames import frame_choice, is_frame_choice
 
 LONGEST = 100
 _HOW = "reference={'mug': sample, 'cat': (sample, label id)}"
@@ -88,7 +89,9 @@ def objects_in(samples: Any, label_field: str = "ground_truth") -> dict[str, lis
     """The objects that the labels of some photos name, as `segment` takes them.
 
     Args:
-        samples: a dataset, a view, or a list of samples.
+        samples: a dataset, a view, or a list of samples; of a video its (sample, frame number).
+            Labels of a frame that are called the same are objects of their own there, "person" and
+            "person 2".
         label_field: Detections, Polylines, Keypoints, or a Segmentation whose classes have names in
             ``mask_targets``.
 
@@ -98,6 +101,8 @@ def objects_in(samples: Any, label_field: str = "ground_truth") -> dict[str, lis
     Raises:
         BadReferenceError: no label there has a name.
     """
+    if is_frame_choice(samples):
+        return _objects_of_frame(*frame_choice(None, samples), label_field)
     listed = samples
     if isinstance(samples, fo.core.collections.SampleCollection):
         listed = photos_of(samples)
@@ -114,6 +119,24 @@ def objects_in(samples: Any, label_field: str = "ground_truth") -> dict[str, lis
 
 
 # ----------------------------------------------------------------------------------------------
+
+
+def _objects_of_frame(frame: Any, label_id: str | None, field: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, piece in _named(frame, field):
+        own, count = name, 1
+        while own in found:
+            count += 1
+            own = f"{name} {count}"
+        label = piece[1] if isinstance(piece, tuple) else None
+        if label_id in (None, label):
+            found[own] = [(frame.id, frame.number, label)]
+    if not found:
+        raise BadReferenceError(
+            f"no label in {field!r} of frame {frame.number} of {Path(frame.filepath).name} has a "
+            "name: label objects there, each with its name"
+        )
+    return found
 
 
 def _named(sample: Any, field: str) -> list[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from bson import ObjectId
 from ...errors import BadReferenceError
 from ...sam.frames import load_frame
 from ...sam.photos import Photo, load_photo
+from ..fiftyone_api import photo_of_patch
 from ..frame_store import PREFIX, FrameStore, home
 
 _HOW = (
@@ -121,8 +122,7 @@ def frame_choice(dataset: Any, reference: tuple[Any, ...]) -> tuple[LabelledFram
 
 def frame_of_view(frame: Any) -> LabelledFrame:
     """The frame of a video that is shown in a view of frames."""
-    sample = home(frame.dataset)[frame.sample_id]
-    return LabelledFrame(sample, int(frame.frame_number))
+    return LabelledFrame(photo_of_patch(frame), int(frame.frame_number))
 
 
 def frame_field(name: Any) -> Any:

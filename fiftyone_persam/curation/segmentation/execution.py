@@ -13,7 +13,7 @@ from bson import ObjectId
 from ...engine.cache import weights_sha256
 from ...engine.choice import backend_name
 from ...engine.job import Backend, Job, PhotoResult, PhotoTask
-from ...engine.sequences import with_earlier_frames
+from ...engine.sequences import track_name, with_earlier_frames
 from ...errors import PersamError, RunConflictError, RunStoppedError
 from .. import database
 from ..database import PART, clear_samples, make_durable, with_retries
@@ -232,7 +232,7 @@ class _Saver:
         self.plan = plan
         self._lease = lease
         self._groups = {task.id: task.group for task in plan.tasks}
-        self._sequences = {task.id: task.sequence for task in plan.tasks if task.sequence}
+        self._sequences = {task.id: track_name(task) for task in plan.tasks if task.sequence}
         self._waiting: list[PhotoResult] = []
         self._flushed = time.monotonic()
 

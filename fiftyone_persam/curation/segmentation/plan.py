@@ -7,7 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,7 @@ class Plan:
         marks: labels that phrases have found; written when the run begins.
         fitting: seconds that learning the objects took.
         new_frames: what the dataset does not know of its videos yet.
+        labelled: see `Job`.
         tag: part of the names of this call's files.
     """
 
@@ -90,6 +91,7 @@ class Plan:
     fitting: float = 0.0
     tag: str = ""
     new_frames: NewFrames | None = None
+    labelled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Never over a file that is there: a copy of a field, or another dataset, may name it.

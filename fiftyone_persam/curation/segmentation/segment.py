@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...engine.cache import weights_sha256
-from ...engine.sequences import with_earlier_frames
+from ...engine.sequences import around_labels, with_earlier_frames
 from ...errors import BadReferenceError, PersamError, RunConflictError
 from .. import checks
 from ..database import selected
@@ -24,6 +24,7 @@ from . import plan as planning
 from .execution import execute
 from .plan import Parameters, Plan
 from .recorded import RESUMED, recorded_references
+from .sequences import labelled_frames
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -204,6 +205,8 @@ def segment(
     references = planning.choose_references(dataset, reference, parameters, tasks)
     planning.check_kinds(method, references)
     ids = [task.id for task in tasks]
+    labelled = labelled_frames(tasks, references, parameters.objects)
+    tasks = around_labels(tasks, labelled)
     if exists and skip_existing:
         tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, out_field))
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
@@ -233,6 +236,7 @@ def segment(
         run_id=run_id,
         marks=marks,
         new_frames=new_frames,
+        labelled=labelled,
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
@@ -291,11 +295,13 @@ def resume_run(
     ids = run.ids()
     photos = selected(dataset, ids)
     tasks = planning.choose_tasks(photos, parameters)[0] if ids else []
-    tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, name))
-    if not tasks and record.state == RunState.DONE:
+    left = {task.id for task in tasks} - losses.kept_ids(dataset, name)
+    if not left and record.state == RunState.DONE:
         return run
 
     references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
+    labelled = labelled_frames(tasks, references, parameters.objects)
+    tasks = with_earlier_frames(around_labels(tasks, labelled), left)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
@@ -315,6 +321,7 @@ def resume_run(
         overwrite=False,
         masks_dir=folder,
         run_id=run_id,
+        labelled=labelled,
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
@@ -340,6 +347,7 @@ def _carry_out(
         batch_size=batch_size,
         workers=num_workers,
         cache=cache,
+        labelled=plan.labelled,
     )
     return execute(plan, job, choose_backend(backend, cache), progress)
 

@@ -22,6 +22,7 @@ from .. import fiftyone_api
 from ..checks import check_field_known
 from ..database import with_retries
 from ..frame_store import FrameStore, home
+from ..labels.references import AnyReference, PhraseReference
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,32 @@ def in_sequences(
     return [
         PhotoTask(t.id, t.path, t.group, t.frame, str(rows[t.id][0]), places[t.id]) for t in tasks
     ]
+
+
+def labelled_frames(
+    tasks: Sequence[PhotoTask], references: Sequence[AnyReference], objects: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The frames of which a reference says where its object is; see `Job.labelled`.
+
+    Args:
+        tasks: frames of sequences, and photos by themselves, which are left out.
+        references: of the run; those that are boxes or points say nothing of pixels.
+        objects: names of the run's objects where a frame may have several.
+    """
+    places = {(t.sequence, t.order): t for t in tasks if t.sequence}
+    by_id = {t.id: t for t in tasks if t.sequence}
+    found: dict[str, dict[str, Any]] = {}
+    for one in references:
+        if isinstance(one, PhraseReference) or one.prompt.mask is None:
+            continue
+        task = by_id.get(one.sample_id)
+        if one.frame is not None:
+            task = places.get((one.sample_id, one.frame))
+        if task is None or (not objects and task.group != one.group):
+            continue
+        name, masks = one.group if objects else "", found.setdefault(task.id, {})
+        masks[name] = masks[name] | one.prompt.mask if name in masks else one.prompt.mask
+    return found
 
 
 def _places(rows: Mapping[str, tuple[Any, Any]], order_field: str | None) -> dict[str, int]:

@@ -175,10 +175,11 @@ def test_a_frame_that_lacks_the_object(dataset: Make, tmp_path: Path) -> None:
     assert run.counts["absent"] == 1 and run.counts["segmented"] == 3
     assert [len(one) for one in tracks(videos).values()] == [1, 0, 1]
     set_presence_threshold(videos, "mine", 0.0)
-    assert [len(one) for one in tracks(videos).values()] == [1, 1, 1]
     assert fp.load_run(videos, "mine").counts["absent"] == 0
     set_presence_threshold(videos, "mine", 1.0)
-    assert [len(one) for one in tracks(videos).values()] == [0, 0, 0]
+    assert [len(one) for one in tracks(videos).values()] == [1, 0, 0]  # frame 1 is known
+    set_presence_threshold(videos, "mine", 0.5)
+    assert [len(one) for one in tracks(videos).values()] == [1, 0, 1]
 
 
 def test_views_choose_videos_and_frames(videos: fo.Dataset) -> None:
@@ -285,7 +286,7 @@ def test_a_run_goes_on_in_the_middle(videos: fo.Dataset) -> None:
         )
     stopped = fp.load_run(videos, "mine")
     assert stopped.state == "interrupted"
-    done = {key: one[0].id for key, one in tracks(videos).items()}
+    done = {key: [one.id for one in found] for key, found in tracks(videos).items()}
     assert 2 <= len(done) < 8 and stopped.counts["remaining"] == 8 - len(done)
     told: list[tuple[int, int]] = []
     ended = fp.resume_run(
@@ -294,7 +295,10 @@ def test_a_run_goes_on_in_the_middle(videos: fo.Dataset) -> None:
     assert ended.state == "done" and ended.counts["segmented"] == 8
     assert told[-1] == (8 - len(done), 8 - len(done))
     whole, mine = tracks(videos, "whole"), tracks(videos)
-    assert all(mine[key][0].id == i for key, i in done.items())  # finished frames are kept
-    for key, (one,) in whole.items():
-        assert np.array_equal(mask_of(one), mask_of(mine[key][0]))
-        assert one.bounding_box == mine[key][0].bounding_box
+    for key, ids in done.items():  # finished frames are kept
+        assert [one.id for one in mine[key]] == ids
+    assert whole.keys() == mine.keys() and any(whole.values())
+    for key, found in whole.items():
+        for one, same in zip(found, mine[key], strict=True):
+            assert np.array_equal(mask_of(one), mask_of(same))
+            assert (one.bounding_box, one.confidence) == (same.bounding_box, same.confidence)

@@ -1,0 +1,182 @@
+"""Sequences: several objects in videos, photos that are frames, and views of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from PIL import Image
+
+import fiftyone_persam as fp
+from fiftyone_persam.curation import objects_in
+from fiftyone_persam.errors import BadReferenceError, PersamError
+from fiftyone_persam.metrics import iou
+
+from ...films import disc, scene, write_film
+from ..discs import Make, state_of, tiny_sam
+from .test_videos import mask_of, segment, tracks, videos  # noqa: F401
+
+RED, BLUE = [(30, 60), (50, 60), (70, 60), (90, 60)], [(130, 60), (130, 70), None, (130, 80)]
+
+
+@pytest.fixture
+def two(dataset: Make, tmp_path: Path) -> fo.Dataset:
+    """A red disc and a blue one, which is gone in frame 3; both are labelled in frame 1."""
+    pictures = []
+    for n, (red, blue) in enumerate(zip(RED, BLUE, strict=True)):
+        seen = [("red", *red)] + ([("blue", *blue)] if blue else [])
+        pictures.append(scene(seen, n))
+    film = fo.Sample(str(write_film(tmp_path / "film.mp4", pictures)))
+    found = [(name, disc(*places[0])) for name, places in (("red", RED), ("blue", BLUE))]
+    made = dataset([film])
+    film.frames[1] = fo.Frame(
+        ground_truth=fo.Detections(
+            detections=[fo.Detection.from_mask(mask, label=name) for name, mask in found]
+        )
+    )
+    film.save()
+    return made
+
+
+def test_objects_of_a_video_keep_who_they_are(two: fo.Dataset) -> None:
+    """The blue disc is gone in one frame, and the same object when it is back."""
+    film = two.first()
+    objects = objects_in((film, 1))
+    assert list(objects) == ["red", "blue"]
+    run = segment(two, objects)
+    assert run.counts["segmented"] == 4 and run.counts["failed"] == 0
+    seen: dict[str, set[Any]] = {"red": set(), "blue": set()}
+    for (_, number), detections in tracks(two).items():
+        blue = BLUE[number - 1]
+        assert [one.label for one in detections] == ["red"] + ["blue"] * (blue is not None)
+        for one in detections:
+            place = {"red": RED[number - 1], "blue": blue}[one.label]
+            assert iou(mask_of(one), disc(*place)) > 0.8, (number, one.label)
+            seen[one.label].add((one.index, one.instance.id))
+        shown = sum(mask_of(one).astype(int) for one in detections)
+        assert shown.max() == 1  # no pixel is in two masks
+    assert {name: len(ids) for name, ids in seen.items()} == {"red": 1, "blue": 1}
+    assert {index for ids in seen.values() for index, _ in ids} == {1, 2}
+    assert len({i for ids in seen.values() for _, i in ids}) == 2
+
+
+def test_labels_of_a_frame_as_objects(two: fo.Dataset) -> None:
+    film = two.first()
+    red, blue = film.frames[1].ground_truth.detections
+    assert objects_in((film, 1)) == {
+        "red": [(film.id, 1, red.id)],
+        "blue": [(film.id, 1, blue.id)],
+    }
+    blue.label = "red"
+    film.save()
+    assert list(objects_in((film, 1))) == ["red", "red 2"]
+    with pytest.raises(BadReferenceError, match=r"film\.mp4 has 2 labels .* choose one"):
+        segment(two, (film, 1))
+    with pytest.raises(BadReferenceError, match=r"frame 2 of reference film\.mp4 has no label"):
+        objects_in((film, 2))
+
+
+@pytest.fixture
+def shots(dataset: Make, tmp_path: Path) -> fo.Dataset:
+    """Photos of two sequences, in no order; frame 2 of the first is labelled."""
+    samples = []
+    for name, seed in (("x", 0), ("y", 50)):
+        for number in (3, 1, 2):
+            place = (30 + 20 * number, 60)
+            path = tmp_path / f"{name}_{number}.png"
+            Image.fromarray(scene([("red", *place)], seed + number)).save(path)
+            sample = fo.Sample(str(path), film=name, number=number, word="same")
+            if (name, number) == ("x", 2):
+                mask = disc(*place).astype(np.uint8) * 255
+                sample["ground_truth"] = fo.Segmentation(mask=mask)
+            samples.append(sample)
+    made = dataset(samples)
+    made.add_sample_field("empty", fo.StringField)
+    return made
+
+
+def of(shots: fo.Dataset) -> Any:
+    return shots.match(fo.ViewField("ground_truth") != None).first()  # noqa: E711
+
+
+@pytest.mark.parametrize("order", ["number", None])
+def test_photos_may_be_frames(shots: fo.Dataset, order: str | None) -> None:
+    run = segment(shots, of(shots), sequence_field="film", order_field=order)
+    assert run.counts["segmented"] == 6
+    found: dict[str, set[str]] = {}
+    for sample in shots:
+        (one,) = sample["mine"].detections
+        assert one.index == 1
+        assert iou(mask_of(one), disc(30 + 20 * sample.number, 60)) > 0.85
+        found.setdefault(sample.film, set()).add(one.instance.id)
+    assert [len(ids) for ids in found.values()] == [1, 1] and found["x"] != found["y"]
+    parameters = fp.load_run(shots, "mine").record.parameters
+    assert (parameters.sequence_field, parameters.order_field) == ("film", order)
+    victim = shots.match({"film": "y", "number": 1}).first()
+    before = victim["mine"].detections[0]
+    victim["mine"] = None
+    victim.save()
+    assert fp.resume_run(shots, "mine", progress=False).counts["segmented"] == 6
+    victim.reload()
+    assert np.array_equal(mask_of(victim["mine"].detections[0]), mask_of(before))
+    assert victim["mine"].detections[0].instance.id == before.instance.id
+
+
+@pytest.mark.parametrize(
+    "fields, says",
+    [
+        ({"sequence_field": "flim"}, "no field 'flim': sequence_field .*did you mean 'film'"),
+        ({"sequence_field": "film", "order_field": 7}, "no field 7: order_field takes"),
+        ({"sequence_field": "film", "order_field": "word"}, "3 photos of sequence 'x' have 'same'"),
+        ({"sequence_field": "empty"}, r"x_3\.png has no value in 'empty': set it"),
+        ({"sequence_field": "ground_truth"}, "'ground_truth' is a EmbeddedDocumentField, which"),
+        ({"order_field": "number"}, "order_field 'number' sorts .*: give sequence_field too"),
+    ],
+)
+def test_sequences_that_cannot_be_made(
+    shots: fo.Dataset, fields: dict[str, Any], says: str
+) -> None:
+    before = state_of(shots)
+    with pytest.raises(PersamError, match=says) as raised:
+        segment(shots, of(shots), **fields)
+    assert "\n" not in str(raised.value) and state_of(shots) == before
+
+
+def test_a_view_of_frames(videos: fo.Dataset) -> None:  # noqa: F811
+    """FiftyOne's own view, whose frames are read from the video; results are the video's."""
+    first = videos.first()
+    segment(videos, (first, 1), out_field="whole", model=tiny_sam())  # also writes the metadata
+    frames = videos.to_frames(sample_frames="dynamic")
+    few = frames.match(fo.ViewField("frame_number") >= 3)
+    run = segment(few, frames.first(), model=tiny_sam())  # a frame of the view as the reference
+    assert run.counts["segmented"] == 4
+    whole, found = tracks(videos, "whole"), tracks(videos)
+    assert sorted(found) == [("a", 3), ("a", 4), ("a", 5), ("b", 3)]
+    assert fp.load_run(frames, "mine").counts == run.counts
+    with pytest.raises(PersamError, match="are in sequences already: leave out sequence_field"):
+        segment(videos, (first, 1), out_field="other", sequence_field="filepath")
+    assert set(whole) > set(found)
+
+
+def test_frames_that_are_files(videos: fo.Dataset, tmp_path: Path) -> None:  # noqa: F811
+    """As `to_frames(sample_frames=True)` leaves them: read from there, then and on resuming."""
+    first = videos.first()
+    for number in range(1, 4):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(scene([("blue", 60, 60)], number)).save(path)
+        first.frames[number]["filepath"] = str(path)
+    first.save()
+    frames = videos.to_frames(sample_frames=False)
+    reference = (first, 1)
+    run = segment(frames, reference, model=tiny_sam())
+    assert run.counts["segmented"] == 3 and run.record.parameters.frame_files
+    kept = tracks(videos)["a", 2]
+    sample = videos.first()
+    sample.frames[2]["mine"] = None
+    sample.save()
+    assert fp.resume_run(videos, "mine", model=tiny_sam(), progress=False).state == "done"
+    again = tracks(videos)["a", 2]
+    assert [mask_of(d).tolist() for d in again] == [mask_of(d).tolist() for d in kept]
