@@ -38,7 +38,7 @@ from .cascade_options import (
     SemanticPrompt,
     SeveralReferences,
 )
-from .checks import check_embeddings, several_references_of
+from .checks import check_embeddings, recognition_dim_of, several_references_of
 from .learning import Learner
 from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
 from .method import Effort, Method
@@ -98,6 +98,8 @@ class CascadeMethod(Method):
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
             number of instances.
     """
+
+    takes_negatives = True
 
     def __init__(
         self,
@@ -212,8 +214,12 @@ class CascadeMethod(Method):
         Args:
             methods: object -> fitted method of this kind, all in one mode.
         """
+        from .video_released import ReleasedSession
         from .video_tracking import TrackingSession
 
+        first = next(iter(methods.values()))
+        if first.mode == "reference":
+            return ReleasedSession(methods, first.scale_weights() is not None)
         return TrackingSession(methods)
 
     def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
@@ -465,8 +471,8 @@ class CascadeMethod(Method):
         loaded = cls(sam, **settings)
         fitted = FittedState.from_tensors(state)
         model = loaded.sam
-        there = (fitted.targets.shape[1], fitted.embeddings.shape[1])
-        if there != (model.matching_dim, model.embed_dim):
+        there = (fitted.targets.shape[1], fitted.embeddings.shape[1], fitted.parts.shape[2])
+        if there != (model.matching_dim, model.embed_dim, recognition_dim_of(model)):
             raise CheckpointError(f"was not made with model {model.name!r}: fit again")
         loaded._state = fitted.to(model.device)
         return loaded

@@ -29,7 +29,16 @@ from .candidates import Scenes
 from .instances import MIN_PRESENCE_SHARE, merge
 from .location import ReferenceView
 from .prediction import Prediction
-from .presence import Appearance, Evidence, describe, gather, probability, together
+from .presence import (
+    Appearance,
+    Evidence,
+    describe,
+    gather,
+    log_odds,
+    probability,
+    recognisable,
+    together,
+)
 from .threshold import is_absent
 
 PROPOSED = 40
@@ -42,6 +51,7 @@ SMALLEST = 0.1  # longer side of the object, as a share of the photo's, that sti
 # what the passes have led to has a finer outline than what a box has. Yet where several objects are
 # looked for, it may spread over all of them: it counts if a proposal says that it is one thing.
 _PER_LOG_AREA, _FIRST, _ONE_THING = 0.05, 0.03, 0.6
+_PER_MATCH = 20.0  # log odds of what looks as much more like it as there is between 0 and 1
 # What has more than this of its cells, or of the other's, in common with a likelier object is that.
 _SAME = 0.5
 
@@ -80,15 +90,10 @@ class RankedProposals:
                 embedding = sam.encode([photo])[0]
                 cells = prior.aligned_foreground(sam, mask, embedding)
                 valid = prior.valid_cells([embedding], sam.device)[0]
-                found.append(describe(embedding.features.to(sam.device), cells, valid))
+                found.append(describe(embedding.to_recognise.to(sam.device), cells, valid))
         if not found:
             return {}
-        known = together(found)
-        return {
-            "parts": known.parts.half(),
-            "background": known.background,
-            "likeness": known.likeness,
-        }
+        return together(found).tensors()
 
     def find(self, scenes: Scenes) -> list[Prediction]:
         """See `CandidateSource.find`."""
@@ -111,7 +116,7 @@ def _find(scenes: Scenes, row: int) -> Prediction:
     shares = F.adaptive_avg_pool2d((logits > 0).float()[None], (rows, columns))[0]
     shares = shares * scenes.valid[row]
     areas = shares.sum((1, 2))
-    worth = evidence.match + _PER_LOG_AREA * areas.clamp_min(1).log()
+    worth = log_odds(evidence.columns) / _PER_MATCH + _PER_LOG_AREA * areas.clamp_min(1).log()
     shared = torch.minimum(shares[1:], shares[:1]).sum((1, 2))
     overlaps = shared / (areas[1:] + areas[0] - shared).clamp_min(1e-6)
     one_thing = scenes.limit == 1 or bool((overlaps >= _ONE_THING).any())
@@ -140,10 +145,10 @@ def _judge(scenes: Scenes, row: int, logits: Tensor) -> Evidence:
     state, learned, count = scenes.state, scenes.learned, len(logits)
     known = [state.appearance]
     if learned:
-        parts, *others = (learned[name] for name in ("parts", "background", "likeness"))
-        known.append(Appearance(parts.float(), *others))
+        known.append(Appearance.from_tensors(learned))
+    told_by = recognisable([scenes.batch.embeddings[row]], scenes.sam.device)
     return gather(
-        scenes.batch.features[row][None].expand(count, -1, -1, -1),
+        told_by.expand(count, -1, -1, -1),
         logits,
         scenes.valid[row][None].expand(count, -1, -1),
         together(known),
