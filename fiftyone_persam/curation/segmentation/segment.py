@@ -46,6 +46,7 @@ def segment(
     similarity: bool = False,
     prompts: bool = False,
     presence_threshold: float | None = None,
+    compare_photos: bool = False,
     sequence_field: str | None = None,
     order_field: str | None = None,
     skip_existing: bool = False,
@@ -111,6 +112,10 @@ def segment(
             empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
             what the run's reviewer has chosen, or else the method's own. It counts for all photos
             of the run, those too that keep their masks.
+        compare_photos: when all photos are through, compare what they found with one another: a
+            photo whose match is far behind the best ones of the run loses presence, and its mask
+            if that is below the threshold then. What it had by itself is kept in
+            ``x_presence_alone``. For runs of one object, or one per photo (``group_by``).
         sequence_field: field that names the sequence whose frame a photo is, such as a video's
             name; for datasets of photos.
         order_field: field by which the frames of a sequence are sorted, such as their numbers; by
@@ -161,6 +166,7 @@ def segment(
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
+        compare_photos=compare_photos,
         skip_existing=skip_existing,
         overwrite=overwrite,
     )
@@ -175,6 +181,7 @@ def segment(
         mask_storage=mask_storage,
         similarity=checks.as_plain(similarity),
         prompts=checks.as_plain(prompts),
+        compare_photos=checks.as_plain(compare_photos),
         presence_threshold=checks.as_plain(presence_threshold),
         options=options,
         sequence_field=sequence_field,
@@ -191,6 +198,7 @@ def segment(
     fields = RunFields(
         *(out_field, label_type, parameters.similarity, parameters.prompts),
         objects=tuple(parameters.objects),
+        compare_photos=parameters.compare_photos,
     )
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)
