@@ -24,6 +24,7 @@ from .method_form import (
 )
 from .phrase import PHRASE, can_say, phrase_inputs
 from .reference import (
+    ChosenReference,
     candidates,
     chosen_reference,
     group_references,
@@ -45,6 +46,7 @@ from .segment_form import (
 )
 from .streaming import Progress
 from .targets import photos_to_segment
+from .video import EVERY, has_videos, is_frame, video_arguments, video_inputs
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
 # SAID: nowhere, a phrase is looked for in every photo.
@@ -64,6 +66,15 @@ class SegmentFromReference(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Reference, photos, method, output, evaluation."""
+        chosen: ChosenReference | None
+        if has_videos(ctx):
+            if (chosen := video_inputs(ctx, inputs)) is not None:
+                self._photos(ctx, inputs, several=True)
+                method_inputs(ctx, inputs)
+                check_kind(ctx, inputs, None if chosen.label_id == EVERY else chosen)
+                model_inputs(ctx, inputs)
+                output_inputs(ctx, inputs, chosen)
+            return
         chosen = None
         scope = self._scope(ctx, inputs)
         said = bool(ctx.params.get("literal") and ctx.params.get(PHRASE))  # judged by `segment`
@@ -83,14 +94,7 @@ class SegmentFromReference(PersamOperator):
             field = ctx.params.get("label_field", "ground_truth")
             group_by = ctx.params.get("group_by")
             check_references(ctx, inputs, given_references(ctx), field, group_by)
-        several = len(candidates(ctx)) > 1
-        inputs.view_target(
-            ctx,
-            action_description="Segment",
-            allow_selected_samples=several,
-            default_target="CURRENT_VIEW",
-        )
-        announce(ctx, inputs)
+        self._photos(ctx, inputs, several=len(candidates(ctx)) > 1)
         method_inputs(ctx, inputs)
         check_kind(ctx, inputs, chosen)
         if said or not takes_words(ctx):
@@ -99,6 +103,16 @@ class SegmentFromReference(PersamOperator):
             return
         output_inputs(ctx, inputs, chosen)
         evaluation_inputs(ctx, inputs, chosen)
+
+    @staticmethod
+    def _photos(ctx: Context, inputs: Any, several: bool) -> None:
+        inputs.view_target(
+            ctx,
+            action_description="Segment",
+            allow_selected_samples=several,
+            default_target="CURRENT_VIEW",
+        )
+        announce(ctx, inputs)
 
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over the grid."""
@@ -129,7 +143,8 @@ class SegmentFromReference(PersamOperator):
 
         def work() -> dict[str, Any]:
             run = fp.segment(view, progress=progress, **segment_arguments(ctx))
-            result: dict[str, Any] = {"run": name, "fields": [name], **run_facts(run)}
+            shown = f"frames.{name}" if has_videos(ctx) else name
+            result: dict[str, Any] = {"run": name, "fields": [shown], **run_facts(run)}
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
                 result = evaluated(ctx, view, result)
@@ -151,7 +166,8 @@ class SegmentFromReference(PersamOperator):
 
     def in_panel(self, ctx: Context) -> bool:
         """In the App, unless the user does not want the panel."""
-        return from_app(ctx) and bool(ctx.params.get("open_review", True))
+        wanted = bool(ctx.params.get("open_review", True)) and not has_videos(ctx)
+        return from_app(ctx) and wanted
 
     def resolve_run_name(self, ctx: Context) -> str:
         """The name in the list of delegated operations."""
@@ -167,7 +183,7 @@ class SegmentFromReference(PersamOperator):
         method: str = "persam_f",
         model: str = "sam_lite",
         out_field: str = "object_masks",
-        label_type: str = "segmentation",
+        label_type: str | None = None,
         evaluate: bool = False,
         group_by: str | None = None,
         skip_existing: bool = False,
@@ -183,7 +199,8 @@ class SegmentFromReference(PersamOperator):
 
         Args:
             sample_collection: a dataset or view
-            reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
+            reference: a sample, its id, or a (sample, label id) pair; of a video (sample, frame
+                number) or (sample, frame number, label id); or several of one object, or
                 one per object of ``group_by``: a view of samples, or a list of these; or a
                 ``TextReference``, alone, in a (sample, ``TextReference``) pair, or in a list
             label_field: the field of the reference's label
@@ -192,7 +209,8 @@ class SegmentFromReference(PersamOperator):
             method: see :func:`fiftyone_persam.list_methods`
             model: see :func:`fiftyone_persam.list_models`
             out_field: the run's name and field
-            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
+            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``; by default the second
+                for videos, the first for photos
             evaluate: compare with ``label_field`` afterwards
             group_by: field that names each photo's object: several references need one per value;
                 one reference leaves it to the evaluation
@@ -207,7 +225,10 @@ class SegmentFromReference(PersamOperator):
         """
         reference, phrase = _without_words(_listed(reference))
         chosen: dict[str, Any]
-        if reference is None:
+        if is_frame(reference):
+            sample_id, chosen_label = _by_id((reference[0], *reference[2:]))
+            chosen = {"reference": sample_id, "frame": str(reference[1]), "label_id": chosen_label}
+        elif reference is None:
             chosen = {"scope": SAID}
         elif _are_several(reference):
             chosen = {"scope": GIVEN, "references": [_by_id(one) for one in reference]}
@@ -224,7 +245,7 @@ class SegmentFromReference(PersamOperator):
             method=method,
             model=model,
             out_field=out_field,
-            label_type=label_type,
+            label_type=label_type or _label_type(sample_collection),
             evaluate=evaluate,
             group_by=group_by,
             skip_existing=skip_existing,
@@ -247,6 +268,12 @@ class SegmentFromOpened(SegmentFromReference):
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over an opened photo."""
         return _button(types.Places.SAMPLES_VIEWER_ACTIONS)
+
+
+def _label_type(collection: Any) -> str:
+    from fiftyone_persam.curation.forms.films import has_videos
+
+    return "detections" if has_videos(collection) else "segmentation"
 
 
 def _button(place: Any) -> Any:
@@ -280,7 +307,7 @@ def _listed(reference: Any) -> Any:
 
 def _by_id(reference: Any) -> tuple[Any, str | None]:
     """A reference as plain values, which can be queued: the sample's id, and the label's."""
-    sample, label_id = reference if isinstance(reference, tuple) else (reference, None)
+    sample, label_id = (*reference, None)[:2] if isinstance(reference, tuple) else (reference, None)
     sample_id = getattr(sample, "id", sample)
     sample_id = str(sample_id) if isinstance(sample_id, ObjectId) else sample_id
     return sample_id, None if label_id is None else str(label_id)
@@ -319,7 +346,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "method": chosen_method(ctx),
         "model": chosen_model(ctx),
         "out_field": given["out_field"],
-        "label_type": given.get("label_type", "segmentation"),
+        "label_type": given.get("label_type"),
         "skip_existing": bool(given.get("skip_existing")),
         "overwrite": bool(given.get("overwrite")),
         "similarity": bool(given.get("similarity")),
@@ -339,6 +366,8 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "similarity": fields.similarity,
             "prompts": fields.prompts,
         }
+    if has_videos(ctx):
+        return arguments | video_arguments(ctx)
     words = _words(ctx)
     if given.get("scope") == SAID:
         return arguments | {"reference": words[0]}
