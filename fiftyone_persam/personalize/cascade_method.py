@@ -99,6 +99,8 @@ class CascadeMethod(Method):
             number of instances.
     """
 
+    takes_negatives = True
+
     def __init__(
         self,
         sam: PromptableSam | Sam,
