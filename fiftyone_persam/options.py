@@ -37,6 +37,7 @@ class Option:
         default: the parameter's.
         choices: of a text.
         optional: whether None is a value, too.
+        among: gives the names that a text can be, where they can be added to: those of a registry.
     """
 
     help: str = ""
@@ -49,6 +50,12 @@ class Option:
     default: Any = None
     choices: tuple[str, ...] = ()
     optional: bool = False
+    among: Callable[[], Iterable[str]] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a text can be; empty for any text."""
+        return self.choices or (tuple(self.among()) if self.among else ())
 
     def check(self, value: object) -> None:
         """Raise PersamError unless this is a value of the option."""
@@ -102,8 +109,8 @@ class Option:
         return high is None or number <= high
 
     def _range(self) -> str:
-        if self.choices:
-            return _listed([repr(choice) for choice in self.choices])
+        if self.names:
+            return _listed([repr(choice) for choice in self.names])
         if self.kind is bool:
             return "True or False"
         if self.kind is str:

@@ -73,7 +73,8 @@ class SegmentEverything(PersamOperator):
             overwrite=bool(given.get("overwrite")) if given.get("literal") else not skip,
             progress=progress,
         )
-        return {"fields": [done.field], "summary": str(done), "failed": len(done.errors)}
+        made = [done.field] if ctx.dataset.has_field(done.field) else []
+        return {"fields": made, "summary": str(done), "failed": len(done.errors)}
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
         """Show the masks and say what happened."""

@@ -28,12 +28,14 @@ SCALES = ("Part", "Larger part", "Whole")
 
 def mark_inputs(ctx: Context, inputs: Any, sample: Any) -> bool:
     """How the object is shown, and what that needs. False if the form cannot go on."""
+    from fiftyone_persam.curation.forms.picking import check_photo
     from fiftyone_persam.errors import PersamError
 
     offered = {way: text for way, (text, _, _) in WAYS.items() if way != SAY or can_say()}
     choose(inputs, WAY, offered, "Show me your object", default=_way(ctx), radio=True)
     words_notice(inputs)
     try:
+        check_photo(sample.filepath)
         return WAYS[_way(ctx)][1](ctx, inputs, sample)
     except PersamError as error:
         refuse(inputs, str(error), name="photo_problem")
@@ -42,6 +44,9 @@ def mark_inputs(ctx: Context, inputs: Any, sample: Any) -> bool:
 
 def write_mark(ctx: Context, sample: Any) -> tuple[str, str]:
     """Field and id of the label for what the form marks; the label is written now."""
+    from fiftyone_persam.curation.forms.picking import check_photo
+
+    check_photo(sample.filepath)
     return WAYS[_way(ctx)][2](ctx, sample)
 
 

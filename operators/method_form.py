@@ -102,11 +102,11 @@ def option_inputs(ctx: Context, inputs: Any) -> None:
         name = OPTION + option.name
         label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
         about = {"label": label, "description": sentence(option.help), "default": option.default}
-        if option.choices:
+        if option.names:
             choose(
                 inputs,
                 name,
-                list(option.choices),
+                list(option.names),
                 label,
                 default=option.default,
                 description=sentence(option.help),

@@ -12,6 +12,7 @@ from .base import Context, choose, counted, notice, refuse
 from .method_form import chosen_method, option_inputs, sentence, takes_words
 from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
+from .several import SEVERAL
 from .streaming import duration
 from .targets import photos_to_segment
 from .video import has_videos
@@ -135,6 +136,8 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
         base = str(name) if isinstance(name, str) and name else "my_object"
     elif ctx.params.get(PHRASE):
         base = "my_object"
+    elif ctx.params.get("scope") == SEVERAL:
+        base = "my_objects"
     name = ctx.params.get("out_field")
     prop = inputs.str(
         "out_field",
@@ -243,7 +246,7 @@ def truth_of(ctx: Context, photos: Any, chosen: ChosenReference | None) -> Any:
         truth_field(ctx, chosen),
         reference=chosen.sample if chosen else None,
         label_id=chosen.label_id if chosen else None,
-        grouped=bool(ctx.params.get("group_by")),
+        grouped=bool(ctx.params.get("group_by")) or ctx.params.get("scope") == SEVERAL,
     )
 
 

@@ -84,6 +84,9 @@ def video_arguments(ctx: Context) -> dict[str, Any]:
     """The labelled frame of a form as arguments of :func:`fiftyone_persam.segment`."""
     from fiftyone_persam.curation.forms import films
 
+    if named := ctx.params.get("objects"):
+        objects = {name: [tuple(one) for one in some] for name, some in named}
+        return {"reference": objects, "label_field": ctx.params.get("label_field", "ground_truth")}
     known = films.labelled(ctx.dataset, ctx.params.get("label_field"))
     field, film = ctx.params.get("label_field") or known.fields[0], ctx.params["reference"]
     number = int(ctx.params.get("frame") or known.frames[film][0])

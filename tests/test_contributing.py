@@ -11,13 +11,22 @@ import fiftyone_persam
 from fiftyone_persam.curation.handover.formats import EXPORTERS
 from fiftyone_persam.datasets import IMPORTERS
 from fiftyone_persam.engine import BACKENDS
-from fiftyone_persam.personalize import LOCATION_PRIORS, METHODS
+from fiftyone_persam.personalize import CANDIDATES, LOCATION_PRIORS, METHODS
 from fiftyone_persam.registry import Registry
 from fiftyone_persam.sam import FEATURE_SOURCES, MODELS, PROPOSERS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-REGISTRIES = (METHODS, MODELS, BACKENDS, EXPORTERS, IMPORTERS, LOCATION_PRIORS, PROPOSERS)
+REGISTRIES = (
+    METHODS,
+    MODELS,
+    BACKENDS,
+    EXPORTERS,
+    IMPORTERS,
+    LOCATION_PRIORS,
+    CANDIDATES,
+    PROPOSERS,
+)
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one.kind)

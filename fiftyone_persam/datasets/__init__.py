@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "IMPORTERS": "importers",
     "ConceptWriter": "concept_layouts",
+    "DavisDataset": "davis.importer",
     "OneShotDataset": "one_shot.importer",
     "PerSegDataset": "perseg",
     "PerSegExporter": "perseg_exporter",
@@ -25,6 +26,7 @@ _HOME = {
 __all__ = [
     "IMPORTERS",
     "ConceptWriter",
+    "DavisDataset",
     "OneShotDataset",
     "PerSegDataset",
     "PerSegExporter",
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from .concept_layouts import ConceptWriter
     from .concept_photo import PhotoOptions, prepare_photo
     from .concept_reader import read_concept
+    from .davis.importer import DavisDataset
     from .importers import IMPORTERS
     from .one_shot.importer import OneShotDataset
     from .perseg import PerSegDataset

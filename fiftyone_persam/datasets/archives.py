@@ -7,7 +7,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -43,9 +43,51 @@ def extract_album(archive: Path, folder: Path) -> None:
     Raises:
         DatasetLayoutError: no such archive, a damaged or hostile one, too large, or no album.
     """
+    with _reading(archive) as members:
+        paths = _safe_paths(archive, members)
+        root = _album_root(archive, paths)
+
+        def inside(path: PurePosixPath) -> PurePosixPath | None:
+            inner = path.parts[len(root) :]
+            wanted = len(inner) == 3 and inner[0] in (IMAGES, ANNOTATIONS)
+            return PurePosixPath(*inner) if path.parts[: len(root)] == root and wanted else None
+
+        _unpack(archive, members, paths, folder, inside)
+
+
+def extract_folders(archive: Path, folder: Path, names: Sequence[str]) -> None:
+    """Unpack the folders of some names, which stand side by side somewhere in an archive.
+
+    Args:
+        archive: as in `extract_album`.
+        folder: an existing folder that gets them.
+        names: of the folders; the first has to be there.
+
+    Raises:
+        DatasetLayoutError: no such archive, a damaged or hostile one, too large, or without the
+            first folder.
+    """
+    with _reading(archive) as members:
+        paths = _safe_paths(archive, members)
+        found = [p.parts[: p.parts.index(names[0])] for p in paths if names[0] in p.parts[:-1]]
+        if not found:
+            raise DatasetLayoutError(f"{archive} has no folder {names[0]!r}: pass another archive")
+        root = min(found, key=len)
+
+        def inside(path: PurePosixPath) -> PurePosixPath | None:
+            inner = path.parts[len(root) :]
+            wanted = len(inner) > 1 and inner[0] in names
+            return PurePosixPath(*inner) if path.parts[: len(root)] == root and wanted else None
+
+        _unpack(archive, members, paths, folder, inside)
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[list[_Member]]:
+    """The members; whatever goes wrong on the way is the archive's fault, in one line."""
     try:
         with _opened(archive) as members:
-            _unpack(archive, members, folder)
+            yield members
     except (OSError, EOFError, RuntimeError, NotImplementedError) as error:
         raise _refused(archive, str(error) or type(error).__name__) from error
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
@@ -78,18 +120,26 @@ def _of_tar(file: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     return _Member(info.name, "" if info.isreg() else link, lambda: file.extractfile(info))
 
 
-def _unpack(archive: Path, members: list[_Member], folder: Path) -> None:
+def _safe_paths(archive: Path, members: list[_Member]) -> list[PurePosixPath]:
     if len(members) > MOST_FILES:
         raise _refused(archive, f"it has more than {MOST_FILES:,} files")
-    paths = [_safe_path(archive, member) for member in members]
-    root = _album_root(archive, paths)
+    return [_safe_path(archive, member) for member in members]
+
+
+def _unpack(
+    archive: Path,
+    members: list[_Member],
+    paths: list[PurePosixPath],
+    folder: Path,
+    inside: Callable[[PurePosixPath], PurePosixPath | None],
+) -> None:
+    """Copy what is wanted: ``inside`` gives its place in the folder, or None."""
     left = MOST_BYTES
     for member, path in zip(members, paths, strict=True):
-        inner = path.parts[len(root) :]
-        wanted = len(inner) == 3 and inner[0] in (IMAGES, ANNOTATIONS)
-        if path.parts[: len(root)] != root or not wanted or _hidden(path):
+        inner = inside(path)
+        if inner is None or _hidden(path):
             continue
-        target = folder.joinpath(*inner)
+        target = folder.joinpath(*inner.parts)
         if target.exists():
             raise _refused(archive, f"it has {member.path!r} twice")
         target.parent.mkdir(parents=True, exist_ok=True)

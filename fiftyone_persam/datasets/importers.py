@@ -12,6 +12,7 @@ IMPORTERS: Registry[Any] = Registry(
     "importer",
     {
         "perseg": f"{_HERE}.perseg:PerSegDataset",
+        "davis": f"{_HERE}.davis.importer:DavisDataset",
         "one_shot": f"{_HERE}.one_shot.importer:OneShotDataset",
     },
     required=("get_dataset_importer_cls",),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Part of every key: raise it when photos are read, resized or normalised in another way.
-PREPROCESSING = 2
+PREPROCESSING = 3
 
 
 @runtime_checkable
@@ -206,19 +206,20 @@ class MemoryCache:
 
 def in_main_memory(embedding: ImageEmbedding) -> ImageEmbedding:
     """A copy off the device, and free of the batch that it is a row of."""
-    other = embedding.matching
+    other, described = embedding.matching, embedding.descriptors
     return replace(
         embedding,
         features=_copied(embedding.features),
         matching=None if other is None else _copied(other),
+        descriptors=None if described is None else _copied(described),
         overview=None,  # the photo is quickly read again, and other models need none
     )
 
 
 def size_of(embedding: ImageEmbedding) -> int:
     """Bytes of an embedding."""
-    tensors = [embedding.features, *([] if embedding.matching is None else [embedding.matching])]
-    return sum(int(tensor.numel() * tensor.element_size()) for tensor in tensors)
+    tensors = (embedding.features, embedding.matching, embedding.descriptors)
+    return sum(int(one.numel() * one.element_size()) for one in tensors if one is not None)
 
 
 def weights_sha256(sam: Promptable) -> str:

@@ -166,6 +166,8 @@ def _to_bytes(key: str, embedding: ImageEmbedding) -> bytes:
     tensors = {"features": embedding.features.detach().contiguous()}
     if embedding.matching is not None:
         tensors["matching"] = embedding.matching.detach().contiguous()
+    if embedding.descriptors is not None:
+        tensors["descriptors"] = embedding.descriptors.detach().contiguous()
     about = {
         "key": key,
         "hash": _hash(tensors),
@@ -196,6 +198,7 @@ def _read(path: Path, key: str) -> ImageEmbedding:
         (rows, columns),
         about["image_size"],
         tensors.get("matching"),
+        descriptors=tensors.get("descriptors"),
     )
 
 

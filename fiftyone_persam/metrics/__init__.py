@@ -6,7 +6,14 @@ Nothing here imports torch or FiftyOne.
 from __future__ import annotations
 
 from .boundary import DILATION_RATIO, boundary, boundary_distance, boundary_iou
-from .jf import JFScores, contour_accuracy, jf_scores, region_similarity
+from .jf import (
+    JFScores,
+    contour_accuracy,
+    jf_scores,
+    mean_scores,
+    region_similarity,
+    summarised,
+)
 from .one_shot import OneShotAccumulator, OneShotScores
 from .overlap import accuracy, iou
 from .perseg import (
@@ -34,5 +41,7 @@ __all__ = [
     "count_photo",
     "iou",
     "jf_scores",
+    "mean_scores",
     "region_similarity",
+    "summarised",
 ]

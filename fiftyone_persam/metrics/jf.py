@@ -4,6 +4,7 @@ Evaluation Methodology for Video Object Segmentation", CVPR 2016), as DAVIS 2017
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,23 +17,32 @@ from ..errors import PersamError
 from .masks import BoolMask, as_mask, as_mask_pair
 from .overlap import iou
 
+RECALL = 0.5
 TOLERANCE_RATIO = 0.008
 """How far a contour may be off, as a share of the frame's diagonal: DAVIS's own choice."""
 
 
 @dataclass(frozen=True)
 class JFScores:
-    """Scores of one object in one video, each 0 to 1.
+    """Scores of one object in one video, or their means over objects; 0 to 1 but for the decays.
 
     Attributes:
         j: mean region similarity.
         f: mean contour accuracy.
         frames: how many frames were scored.
+        j_recall: share of frames whose region similarity is above 0.5.
+        f_recall: share of frames whose contour accuracy is above 0.5.
+        j_decay: mean region similarity of the first quarter of the frames less that of the last.
+        f_decay: the same of contour accuracy.
     """
 
     j: float
     f: float
     frames: int
+    j_recall: float = 0.0
+    f_recall: float = 0.0
+    j_decay: float = 0.0
+    f_decay: float = 0.0
 
     @property
     def jf(self) -> float:
@@ -115,7 +125,48 @@ def jf_scores(
     pairs = list(zip(predictions, ground_truth, strict=True))[1:-1]
     j = [region_similarity(pred, gt) for pred, gt in pairs]
     f = [contour_accuracy(pred, gt, tolerance_ratio) for pred, gt in pairs]
-    return JFScores(j=math.fsum(j) / len(j), f=math.fsum(f) / len(f), frames=len(pairs))
+    return summarised(j, f)
+
+
+def summarised(j: Sequence[float], f: Sequence[float]) -> JFScores:
+    """Scores of one object from those of its frames, in order, without the first and the last.
+
+    Quarters overlap by a frame, as in DAVIS's tool, which is right for up to 256 frames there.
+
+    Raises:
+        PersamError: there is no frame, or numbers differ.
+    """
+    if not j or len(j) != len(f):
+        raise PersamError(f"{len(j)} and {len(f)} frames cannot be summed up: give J and F of each")
+    regions, contours = np.asarray(j, np.float64), np.asarray(f, np.float64)
+    return JFScores(
+        j=math.fsum(j) / len(j),
+        f=math.fsum(f) / len(f),
+        frames=len(j),
+        j_recall=float((regions > RECALL).mean()),
+        f_recall=float((contours > RECALL).mean()),
+        j_decay=_decay(regions),
+        f_decay=_decay(contours),
+    )
+
+
+def mean_scores(scores: Sequence[JFScores]) -> JFScores:
+    """Means over objects, whatever sequence they are in; ``frames`` is their sum.
+
+    Raises:
+        PersamError: there is no object.
+    """
+    if not scores:
+        raise PersamError("there is no object to take the mean over: score one at least")
+    names = ("j", "f", "j_recall", "f_recall", "j_decay", "f_decay")
+    means = {name: math.fsum(getattr(one, name) for one in scores) / len(scores) for name in names}
+    return JFScores(frames=sum(one.frames for one in scores), **means)
+
+
+def _decay(values: np.ndarray) -> float:
+    ends = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
+    quarters = [values[a : b + 1].mean() for a, b in itertools.pairwise(ends)]
+    return float(quarters[0] - quarters[3])
 
 
 def contour(mask: ArrayLike) -> BoolMask:

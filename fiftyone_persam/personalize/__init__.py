@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "CANDIDATES": "registries",
     "LOCATION_PRIORS": "registries",
     "METHODS": "registries",
     "CascadeMethod": "cascade_method",
@@ -36,6 +37,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CANDIDATES",
     "LOCATION_PRIORS",
     "METHODS",
     "CascadeMethod",
@@ -72,7 +74,14 @@ if TYPE_CHECKING:
     from .precision import dtype_for
     from .prediction import Prediction
     from .reference import Reference, TextReference
-    from .registries import LOCATION_PRIORS, METHODS, MethodInfo, list_methods, method_info
+    from .registries import (
+        CANDIDATES,
+        LOCATION_PRIORS,
+        METHODS,
+        MethodInfo,
+        list_methods,
+        method_info,
+    )
     from .session import SequenceSession, Session, sequence_session, session_of
     from .state import FittedState
     from .threshold import is_absent

@@ -13,7 +13,7 @@ from ..sam import ImageEmbedding, Promptable
 from ..sam.transfers import send
 from .cascade import Outcome, PriorBatch
 from .prediction import Prediction
-from .presence import Appearance, gather, probability
+from .presence import Appearance, gather, probability, recognisable
 from .prior import valid_cells
 from .threshold import is_absent
 
@@ -40,8 +40,9 @@ def assemble(
     """
     valid = valid_cells(batch.embeddings, sam.device)
     overlap = _overlap(outcome.passes[0].logits, outcome.logits, batch.embeddings)
+    told_by = recognisable(batch.embeddings, sam.device)
     evidence = gather(
-        batch.features, outcome.logits, valid, appearance, outcome.scores, overlap, negatives
+        told_by, outcome.logits, valid, appearance, outcome.scores, overlap, negatives
     )
     presences = probability(evidence).cpu().numpy()
     scores = outcome.scores.cpu().numpy()

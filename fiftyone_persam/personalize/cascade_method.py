@@ -23,8 +23,10 @@ from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import pending, prior
 from .assembly import assemble
+from .candidates import CandidateSource, Scenes
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
+    Candidates,
     GuidedAttention,
     MaxInstances,
     Mode,
@@ -36,15 +38,14 @@ from .cascade_options import (
     SemanticPrompt,
     SeveralReferences,
 )
-from .checks import check_embeddings, several_references_of
-from .instances import find_instances
+from .checks import check_embeddings, recognition_dim_of, several_references_of
 from .learning import Learner
 from .location import AlignedPrior, Guide, LocationPrior, ReferenceView
 from .method import Effort, Method
 from .prediction import Prediction
 from .presence import Appearance, together
 from .reference import Reference
-from .registries import LOCATION_PRIORS
+from .registries import CANDIDATES, LOCATION_PRIORS
 from .session import SequenceSession
 from .state import FittedState
 
@@ -63,6 +64,8 @@ _STEPPED = (
 )
 
 Self = TypeVar("Self", bound="CascadeMethod")
+CANDIDATE = "candidates."
+"""Begins the names of what the source of candidates remembers."""
 CONTRAST = "contrast"  # names the reference's window of values among what is saved
 
 
@@ -88,11 +91,15 @@ class CascadeMethod(Method):
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
         positive_points: most similar places of one object to prompt with. None is 3 in corrected
             mode; reference mode has 1.
+        candidates: a name in `CANDIDATES`, where the objects of a photo come from beside what the
+            location prior leads to. Corrected mode.
 
     Raises:
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
             number of instances.
     """
+
+    takes_negatives = True
 
     def __init__(
         self,
@@ -108,6 +115,7 @@ class CascadeMethod(Method):
         max_instances: MaxInstances = 1,
         location_prior: PriorName = None,
         positive_points: PositivePoints = None,
+        candidates: Candidates = "repeat",
     ) -> None:
         given = {
             "mode": mode,
@@ -120,6 +128,7 @@ class CascadeMethod(Method):
             "max_instances": max_instances,
             "location_prior": location_prior,
             "positive_points": positive_points,
+            "candidates": candidates,
         }
         check_values(self.options(), given)
         if location_prior is not None and mode == "reference":
@@ -127,6 +136,12 @@ class CascadeMethod(Method):
                 "mode='reference' locates the object as the released code does: use "
                 "mode='corrected' for another location prior"
             )
+        if candidates != "repeat" and mode == "reference":
+            raise PersamError(
+                "mode='reference' finds one object, as the released code: use mode='corrected' for "
+                f"candidates={candidates!r}"
+            )
+        self._source: CandidateSource = CANDIDATES[candidates]()
         self.prior: LocationPrior = LOCATION_PRIORS[location_prior or MODES[mode]]()
         if max_instances > 1 and not self.prior.suppresses:
             raise PersamError(
@@ -157,6 +172,8 @@ class CascadeMethod(Method):
         self.max_instances = int(max_instances)
         self.location_prior = location_prior
         self.positive_points = positive_points
+        self.candidates = candidates
+        self._source.check(self.sam)
         self._state: FittedState | None = None
 
     @property
@@ -197,8 +214,12 @@ class CascadeMethod(Method):
         Args:
             methods: object -> fitted method of this kind, all in one mode.
         """
+        from .video_released import ReleasedSession
         from .video_tracking import TrackingSession
 
+        first = next(iter(methods.values()))
+        if first.mode == "reference":
+            return ReleasedSession(methods, first.scale_weights() is not None)
         return TrackingSession(methods)
 
     def target_feature(self, features: Tensor, foreground: Tensor) -> Tensor:
@@ -272,6 +293,9 @@ class CascadeMethod(Method):
             state = learner.first_state(views)
             if others:
                 state = replace(state, more={**state.more, **learner.negative_state(others)})
+            learned = self._source.learn(self.sam, views, masks)
+            named = {CANDIDATE + name: tensor for name, tensor in learned.items()}
+            state = replace(state, more={**state.more, **named})
         state = self.tune(state, views, masks)
         seen = [r.contrast for r in references if r.contrast is not None]
         if seen:
@@ -300,7 +324,7 @@ class CascadeMethod(Method):
                 continue
             batch, best = self.locate(list(embeddings[start : start + step]))
             found = self._predictions(batch, self._decode(batch))
-            predictions += found if self.max_instances == 1 else self._more(batch, best, found)
+            predictions += self._more(batch, best, found) if self._has_more else found
         return predictions
 
     @property
@@ -314,11 +338,16 @@ class CascadeMethod(Method):
         if execution is None or not execution.speed.on("passes", self.sam.device):
             return False
         return (
-            self.max_instances == 1
+            not self._has_more
             and not self.prior.exact
             and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
             and all(getattr(type(self), one) is getattr(CascadeMethod, one) for one in _STEPPED)
         )
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether what the location prior leads to is not all."""
+        return self.max_instances > 1 or self._source.always
 
     def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
         """Start to segment photos without waiting for the device; see `pending`."""
@@ -402,13 +431,13 @@ class CascadeMethod(Method):
 
         Returns:
             The predictions, and (B, h, w) how sure of each place they are: the mask's logits, or
-            the similarity where there are several instances.
+            the similarity where another source of candidates has a say.
         """
         guide = self.guide(similarity, valid, embeddings)
         batch = self._batch(embeddings, features, similarity, guide, best)
         outcome = self._decode(batch)
         found = self._predictions(batch, outcome, rivals)
-        if self.max_instances == 1:
+        if not self._has_more:
             return found, outcome.logits
         return self._more(batch, best, found, rivals), similarity
 
@@ -442,8 +471,8 @@ class CascadeMethod(Method):
         loaded = cls(sam, **settings)
         fitted = FittedState.from_tensors(state)
         model = loaded.sam
-        there = (fitted.targets.shape[1], fitted.embeddings.shape[1])
-        if there != (model.matching_dim, model.embed_dim):
+        there = (fitted.targets.shape[1], fitted.embeddings.shape[1], fitted.parts.shape[2])
+        if there != (model.matching_dim, model.embed_dim, recognition_dim_of(model)):
             raise CheckpointError(f"was not made with model {model.name!r}: fit again")
         loaded._state = fitted.to(model.device)
         return loaded
@@ -503,7 +532,7 @@ class CascadeMethod(Method):
         first: list[Prediction],
         rivals: Appearance | None = None,
     ) -> list[Prediction]:
-        """Further objects in the photos of a batch whose strongest are known."""
+        """What the source of candidates makes of a batch whose strongest objects are known."""
         valid = prior.valid_cells(batch.embeddings, self.sam.device)
 
         def segment(rows: list[int], blocked: Tensor) -> list[Prediction]:
@@ -513,26 +542,39 @@ class CascadeMethod(Method):
             again = self._batch(chosen, batch.features[rows], similarity, guide, best[rows])
             return self._predictions(again, self._decode(again), rivals)
 
-        return find_instances(
-            first,
-            batch.similarity,
-            valid,
-            self.state.levels[best],
-            self.max_instances,
-            segment,
-            lambda row, mask: prior.mask_coverage(self.sam, mask, batch.embeddings[row]),
+        return self._source.find(
+            Scenes(
+                self.decoder(),
+                batch,
+                valid,
+                best,
+                first,
+                self.state,
+                {
+                    name.removeprefix(CANDIDATE): tensor
+                    for name, tensor in self.state.more.items()
+                    if name.startswith(CANDIDATE)
+                },
+                self.max_instances,
+                self.presence_threshold,
+                segment,
+                self._negatives(rivals),
+            )
         )
 
     def _predictions(
         self, batch: PriorBatch, outcome: Outcome, rivals: Appearance | None = None
     ) -> list[Prediction]:
-        state = self.state
-        known = [one for one in (state.negative_appearance, rivals) if one is not None]
         return assemble(
             self.sam,
             batch,
             outcome,
-            state.appearance,
+            self.state.appearance,
             self.presence_threshold,
-            together(known) if known else None,
+            self._negatives(rivals),
         )
+
+    def _negatives(self, rivals: Appearance | None) -> Appearance | None:
+        """What the object is not: negative references, and other objects of the run."""
+        known = [one for one in (self.state.negative_appearance, rivals) if one is not None]
+        return together(known) if known else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ..options import Option
+from .registries import CANDIDATES, LOCATION_PRIORS
 
 Mode = Annotated[
     Literal["corrected", "reference"],
@@ -43,5 +44,16 @@ MaxInstances = Annotated[
     ),
 ]
 PriorName = Annotated[
-    str | None, Option("how the object is located; the mode's own way if left out")
+    str | None,
+    Option(
+        "how the object is located; the mode's own way if left out", among=lambda: LOCATION_PRIORS
+    ),
+]
+Candidates = Annotated[
+    str,
+    Option(
+        "where further objects of a photo come from: 'repeat' locates again in what is left, "
+        "'proposals' ranks the things in the photo by their likeness to the reference (sam_lite)",
+        among=lambda: CANDIDATES,
+    ),
 ]

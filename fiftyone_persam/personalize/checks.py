@@ -62,6 +62,11 @@ def several_photos(images: Iterable[PhotoSource]) -> list[PhotoSource]:
     return list(images)
 
 
+def recognition_dim_of(sam: Promptable) -> int:
+    """Channels of what a model's embeddings have ``to_recognise``."""
+    return int(getattr(sam, "recognition_dim", sam.matching_dim))
+
+
 def check_embeddings(
     embeddings: Sequence[ImageEmbedding], sam: Promptable, count: int | None = None
 ) -> None:
@@ -81,6 +86,11 @@ def check_embeddings(
         for tensor, expected, what in (
             (embedding.features, (sam.embed_dim, *grid), "an embedding"),
             (embedding.to_match, (sam.matching_dim, *grid), "an embedding with features to match"),
+            (
+                embedding.to_recognise,
+                (recognition_dim_of(sam), *grid),
+                "an embedding with features to recognise",
+            ),
         ):
             if tuple(tensor.shape) != expected:
                 raise PersamError(

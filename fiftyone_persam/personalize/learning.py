@@ -73,7 +73,9 @@ class Learner:
         ]
         appearance = presence.together(
             [
-                presence.describe(view.embedding.features.to(device), view.foreground, view.valid)
+                presence.describe(
+                    view.embedding.to_recognise.to(device), view.foreground, view.valid
+                )
                 for view in views
             ]
         )
@@ -82,8 +84,9 @@ class Learner:
             torch.stack(raw),
             torch.tensor(levels, device=device),
             appearance.parts.half(),
+            appearance.places,
             appearance.background,
-            appearance.likeness,
+            appearance.own,
             more={PRIOR + name: tensor for name, tensor in own.items()},
         )
 
@@ -98,7 +101,7 @@ class Learner:
         state = self.first_state(views)
         return {
             NEGATIVE + name: state.tensors()[name].to(self.sam.device)
-            for name in ("targets", "parts", "background", "likeness", *state.more)
+            for name in ("targets", "parts", "places", "background", "own", *state.more)
         }
 
     def mask_of(self, reference: Reference, embedding: ImageEmbedding) -> Mask:

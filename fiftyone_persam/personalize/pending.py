@@ -28,7 +28,7 @@ from .cascade import Outcome, PriorBatch
 from .device_passes import STAGE_NAMES, Chain, Passes, places_of
 from .location import Guide
 from .prediction import Prediction
-from .presence import gather, probability
+from .presence import gather, probability, recognisable
 from .state import FittedState
 
 PIXELS_AT_ONCE = 2**26
@@ -117,7 +117,7 @@ class PendingPredictions:
         overlap = _overlap(passes.first, passes.logits, photos)
         state = method.state
         evidence = gather(
-            batch.features,
+            recognisable(photos, sam.device),
             passes.logits,
             self._valid,
             state.appearance,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from .candidates import CandidateSource
     from .location import LocationPrior
     from .method import Method
 
@@ -45,6 +46,16 @@ LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
     },
     required=("name", "help", "foreground", "fit", "similarity", "guide"),
 )
+
+CANDIDATES: Registry[type[CandidateSource]] = Registry(
+    "candidate source",
+    {
+        "repeat": f"{_HERE}.candidates:RepeatedSearch",
+        "proposals": f"{_HERE}.ranked_proposals:RankedProposals",
+    },
+    required=("name", "help", "always", "check", "find"),
+)
+"""Where the objects of a photo come from; the first one is the default."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..sam import Promptable
 
 FORMAT = "fiftyone-persam-state"
-VERSION = 2
+VERSION = 3
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
 NEGATIVE = "negative."
@@ -37,9 +37,10 @@ class FittedState:
         targets: (R, C) normalised target features, for the similarity map.
         embeddings: (R, C) raw mean features, for the semantic prompt.
         levels: (R, 2) similarity of object and background in each reference.
-        parts: (R, P, C) float16, the object part by part, to judge presence by.
-        background: (R, C) mean normalised feature of the rest of each reference.
-        likeness: (R,) how alike the object's own parts are.
+        parts: (R, P, D) float16, the object part by part, to judge presence by.
+        places: (R, P, 2) where each part is; see `Appearance`.
+        background: (R, D) mean normalised feature of the rest of each reference.
+        own: (R, 3) how well the object can be told at all; see `Appearance`.
         weights: (3,) of the mask scales; None for PerSAM.
         losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
         more: whatever else a method or its location prior has to remember, by name.
@@ -49,8 +50,9 @@ class FittedState:
     embeddings: Tensor
     levels: Tensor
     parts: Tensor
+    places: Tensor
     background: Tensor
-    likeness: Tensor
+    own: Tensor
     weights: Tensor | None = None
     losses: Tensor | None = None
     more: Mapping[str, Tensor] = field(default_factory=dict)
@@ -76,9 +78,10 @@ class FittedState:
             and len(state.embeddings) == count
             and state.levels.shape == (count, 2)
             and state.parts.ndim == 3
-            and state.parts.shape[::2] == state.embeddings.shape
-            and state.background.shape == state.embeddings.shape
-            and state.likeness.shape == (count,)
+            and len(state.parts) == count
+            and state.places.shape == (*state.parts.shape[:2], 2)
+            and state.background.shape == state.parts.shape[::2]
+            and state.own.shape == (count, 3)
             and (state.weights is None or state.weights.shape == (3,))
             and all(torch.isfinite(tensor).all() for tensor in tensors.values())
         )
@@ -107,7 +110,7 @@ class FittedState:
     @property
     def appearance(self) -> Appearance:
         """What presence is judged by."""
-        return Appearance(self.parts.float(), self.background, self.likeness)
+        return Appearance(self.parts.float(), self.places, self.background, self.own)
 
     @property
     def negative_targets(self) -> Tensor | None:
@@ -119,10 +122,9 @@ class FittedState:
         """What presence is judged against."""
         if self.negative_targets is None:
             return None
-        parts, *others = (
-            self.more[NEGATIVE + name] for name in ("parts", "background", "likeness")
-        )
-        return Appearance(parts.float(), *others)
+        start = len(NEGATIVE)
+        named = {n[start:]: t for n, t in self.more.items() if n.startswith(NEGATIVE)}
+        return Appearance.from_tensors(named)
 
     @property
     def negative_prior(self) -> dict[str, Tensor]:

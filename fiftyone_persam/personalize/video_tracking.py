@@ -23,8 +23,8 @@ from ..sam import ImageEmbedding, Photo, Promptable
 from . import presence
 from .assembly import ABSENT
 from .prediction import Prediction
-from .session import Answer
-from .video_views import Mask, Seen, View, box_of, look, propagate, remember, window_around
+from .session import Answer, competing
+from .video_views import MARGIN, Mask, Seen, View, box_of, look, propagate, remember, window_around
 
 GIVEN, TRACKED = "given", "tracked"
 
@@ -36,7 +36,24 @@ BLEND = 4.0
 """How much the cells' own votes count beside the decoder's logits."""
 GONE = 0.1
 """Presence in the window below which an object that was there a frame ago counts as gone."""
+BACK = 0.5
+"""Presence from which an object that was gone is there again."""
+WIDER = 0.25
+"""How much wider the window becomes with each frame in which the object is not found."""
 _SMOOTH = 5  # cells of the mask prompt around the point that is surest
+
+
+@dataclass(eq=False)
+class Known:
+    """An object as its first view shows it, which counts for the whole sequence.
+
+    Attributes:
+        seen: the view's cells.
+        appearance: to judge presence by.
+    """
+
+    seen: Seen
+    appearance: presence.Appearance
 
 
 @dataclass(eq=False)
@@ -45,18 +62,17 @@ class Track:
 
     Attributes:
         method: fitted to it.
-        anchors: views of it that count for the whole sequence.
+        near: its first view; None until it has been seen.
+        far: the whole of that frame, for frames that come without pixels to look closer at.
         recent: views of the last frames.
-        appearance: what it looks like in the first view, to judge presence by; None until it has
-            been seen.
         mask: (H, W) of the last frame in which it was seen.
         lost: frames since then.
     """
 
     method: Any
-    anchors: list[Seen] = field(default_factory=list)
+    near: Known | None = None
+    far: Known | None = None
     recent: deque[Seen] = field(default_factory=lambda: deque(maxlen=RECENT))
-    appearance: presence.Appearance | None = None
     mask: Mask | None = None
     lost: int = 0
 
@@ -114,28 +130,33 @@ class TrackingSession:
         """See `SequenceSession.step`."""
         followed = [n for n, t in self._tracks.items() if t.mask is not None and t.lost == 0]
         found = self._find_in(embedding, [n for n in self._tracks if n not in followed])
-        back = {
-            name: one.mask
-            for name, one in found.items()
-            if one.mask.any() and self._tracks[name].anchors
+        windows = {n: window_around(t.mask) for n, t in self._tracks.items() if t.mask is not None}
+        for name, one in found.items():
+            track = self._tracks[name]
+            if track.mask is None:
+                continue
+            if one.mask.any():
+                windows[name] = window_around(one.mask)
+            else:  # it may be hidden near where it was
+                windows[name] = window_around(track.mask, MARGIN * (1 + track.lost * WIDER))
+        looks = look(self.sam, embedding, photo, list(windows.values()))
+        views = dict(zip(windows, looks, strict=True))
+        known = {
+            n: self._tracks[n].near if photo is not None else self._tracks[n].far for n in views
         }
-        places = {**{n: self._tracks[n].mask for n in followed}, **back}
-        windows = [window_around(mask) for mask in places.values() if mask is not None]
-        views = dict(zip(places, look(self.sam, embedding, photo, windows), strict=True))
-        drawn = {n: self._draw(self._tracks[n], view, n in back) for n, view in views.items()}
-        masks = _compete({name: one.logits for name, one in drawn.items()})
-        for name, one in drawn.items():
-            track, view = self._tracks[name], views[name]
-            likely = self._presence(track, view, masks[name])
-            found[name] = _prediction(
-                track,
-                embedding,
-                masks[name],
-                TRACKED if likely >= GONE else ABSENT,
-                one,
-                likely,
-            )
-        self._take(embedding, {n: one.mask for n, one in found.items()}, photo, views)
+        drawn = {
+            n: self._draw(self._tracks[n], known[n], v, n not in followed) for n, v in views.items()
+        }
+        likely = {n: self._presence(known[n], views[n], one.logits > 0) for n, one in drawn.items()}
+        there = [n for n in drawn if likely[n] >= (GONE if n in followed else BACK)]
+        masks = {name: one.logits > 0 for name, one in drawn.items()}
+        masks.update(_compete({name: drawn[name].logits for name in there}))
+        for name, shown in drawn.items():
+            stage = TRACKED if name in there else ABSENT
+            track = self._tracks[name]
+            found[name] = _prediction(track, embedding, masks[name], stage, shown, likely[name])
+        followed_views = {n: views[n] for n in followed}
+        self._take(embedding, {n: one.mask for n, one in found.items()}, photo, followed_views)
         return {name: found[name] for name in self._tracks}
 
     @torch.inference_mode()
@@ -170,19 +191,23 @@ class TrackingSession:
                 before = track.mask if track.mask is not None and track.lost == 0 else mask
                 (view,) = look(self.sam, embedding, photo, [window_around(before)])
             seen = remember(self.sam, view, mask)
-            if not track.anchors:
-                track.anchors.append(seen)
-                track.appearance = _appearance(view, seen)
+            if track.near is None:
+                track.near = Known(seen, _appearance(view, seen))
+                (whole,) = look(self.sam, embedding, None, [view.window])
+                cells = remember(self.sam, whole, mask)
+                track.far = Known(cells, _appearance(whole, cells))
             track.recent.append(seen)
             track.mask, track.lost = mask, 0
 
     def _find_in(self, embedding: ImageEmbedding, names: list[str]) -> dict[str, Prediction]:
         """Objects that nobody knows where they are, each as in any photo."""
-        return {n: self._tracks[n].method.predict_embeddings([embedding])[0] for n in names}
+        found = {n: self._tracks[n].method.predict_embeddings([embedding])[0] for n in names}
+        return competing(found)
 
-    def _draw(self, track: Track, view: View, everywhere: bool) -> Drawn:
+    def _draw(self, track: Track, known: Known | None, view: View, everywhere: bool) -> Drawn:
         sam, size = self.sam, self.sam.mask_size
-        votes = propagate(view, track.anchors, list(track.recent), everywhere)
+        anchors = [] if known is None else [known.seen]
+        votes = propagate(view, anchors, list(track.recent), everywhere)
         soft = F.interpolate(votes[None, None], (size, size), mode="bilinear", align_corners=False)[
             0, 0
         ]
@@ -226,18 +251,18 @@ class TrackingSession:
 
         return Drawn(full, soft, low, float(score), placed(point), placed(box).reshape(4))
 
-    def _presence(self, track: Track, view: View, mask: Mask) -> float:
+    def _presence(self, known: Known | None, view: View, mask: Mask) -> float:
         """How certainly what a mask in a view shows is the object."""
-        if track.appearance is None or not mask.any():
+        if known is None or not mask.any():
             return 0.0
         covered = remember(self.sam, view, mask).covered
         cells = torch.zeros(view.valid.shape, device=covered.device)
         cells[view.valid] = covered
         evidence = presence.gather(
-            view.embedding.features[None].to(self.sam.device),
+            presence.recognisable([view.embedding], self.sam.device),
             (cells - 0.5)[None],
             view.valid[None],
-            track.appearance,
+            known.appearance,
         )
         return float(presence.probability(evidence)[0])
 
@@ -247,7 +272,7 @@ def _appearance(view: View, seen: Seen) -> presence.Appearance:
     foreground = torch.zeros_like(view.valid)
     inside = seen.covered >= min(0.5, float(seen.covered.max()))
     foreground[view.valid] = inside
-    return presence.describe(view.embedding.features.float(), foreground, view.valid)
+    return presence.describe(view.embedding.to_recognise, foreground, view.valid)
 
 
 def _compete(logits: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Mask]:

@@ -21,6 +21,8 @@ class ImageEmbedding:
             where the decoder's own features serve for that.
         overview: (3, s, s) float32, the whole photo squeezed into a small square, for models that
             look at it once more when they are prompted; None for others.
+        descriptors: (D, h, w) float16 over the same square, what tells objects apart, of a model
+            whose encoder has that to give beside what it decodes; None for others.
     """
 
     features: Tensor
@@ -29,11 +31,22 @@ class ImageEmbedding:
     image_size: int
     matching: Tensor | None = None
     overview: Tensor | None = None
+    descriptors: Tensor | None = None
 
     @property
     def to_match(self) -> Tensor:
         """(C', h, w) features that objects are compared by: ``matching``, else ``features``."""
         return self.features if self.matching is None else self.matching
+
+    @property
+    def to_recognise(self) -> Tensor:
+        """(D, h, w) features that tell whether it is the same object again.
+
+        Those of another backbone, else the encoder's ``descriptors``, else ``features``.
+        """
+        if self.matching is not None or self.descriptors is None:
+            return self.to_match
+        return self.descriptors
 
     @property
     def valid_grid(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 IMAGE_SIZE = 512
 EMBED_DIM = 128
+DESCRIPTOR_DIM = 360
 STRIDE = 16
 VIEWS = (1.0, 0.75, 0.5)
 # EfficientNet-Lite0: (kernel, stride, expansion, channels, repeats) per stage.
@@ -209,9 +210,28 @@ class SamLiteEncoder(nn.Module):
         self.trunk = Trunk()
         self.neck = Neck()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shapes as in the class."""
-        return self.fuse([self.neck(*self.trunk(view)) for view in self.views(x)])
+    def forward(self, x: Tensor, describe: bool = False) -> Tensor:
+        """Shapes as in the class; with ``describe``, what tells objects apart comes behind.
+
+        The neck has learned to outline things, and forgets for that what kind of thing they are.
+        The trunk's own maps of the full view have not: the finest (what it is made of) and the
+        coarsest (what it is) count as much as one another, each has length 1 in every cell.
+
+        (B, 3, S, S) -> (B, EMBED_DIM + DESCRIPTOR_DIM, S / 16, S / 16) with ``describe``.
+        """
+        maps = [self.trunk(view) for view in self.views(x)]
+        embedding = self.fuse([self.neck(*one) for one in maps])
+        if not describe:
+            return embedding
+        fine, _, coarse = maps[0]
+        told_by = (functional.avg_pool2d(fine, 2), _resize(coarse, embedding.shape[-2:]))
+        parts = [embedding, *[functional.normalize(one, dim=1) for one in told_by]]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def descriptor_dim(self) -> int:
+        """Channels that come behind the embedding's with ``describe``."""
+        return DESCRIPTOR_DIM
 
     def views(self, x: Tensor) -> list[Tensor]:
         """(B, 3, S, S) -> the photo at each of `VIEWS`, sides rounded to multiples of 32."""

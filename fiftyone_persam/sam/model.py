@@ -32,6 +32,19 @@ ENCODE_BATCH = {"cuda": 8, "mps": 4, "cpu": 4}
 DECODE_BATCH = {"cuda": 64, "mps": 16, "cpu": 8}
 
 
+class _Describing(torch.nn.Module):
+    """An image encoder that gives its descriptors, too, in one map behind its embedding."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, C + D, h, w)."""
+        described: Tensor = self.encoder(x, describe=True)
+        return described
+
+
 class PromptableSam:
     """A ``segment_anything.modeling.Sam`` with batched encoding and batched, guided decoding.
 
@@ -83,6 +96,7 @@ class PromptableSam:
         self.adapters: tuple[Adapter, ...] = ()
         self._plain = sam  # as it was before any adapter
         self._weights: str | None = None
+        self._describing: _Describing | None = None
         self.name = name
         self.device = torch.device(target)
         self.dtype = dtype
@@ -130,6 +144,28 @@ class PromptableSam:
     def matching_dim(self) -> int:
         """Channels of the features that objects are compared by."""
         return self.embed_dim if self.features is None else self.features.dim
+
+    @property
+    def descriptor_dim(self) -> int:
+        """Channels of what the image encoder has to tell objects apart by; 0 if it has no such."""
+        return int(getattr(self.sam.image_encoder, "descriptor_dim", 0))
+
+    @property
+    def recognition_dim(self) -> int:
+        """Channels of `ImageEmbedding.to_recognise`."""
+        if self.features is not None or not self.descriptor_dim:
+            return self.matching_dim
+        return self.descriptor_dim
+
+    @property
+    def _encoder(self) -> torch.nn.Module:
+        """The image encoder, or what gives its descriptors behind its embeddings."""
+        encoder = self.sam.image_encoder
+        if not self.descriptor_dim:
+            return encoder
+        if self._describing is None or self._describing.encoder is not encoder:
+            self._describing = _Describing(encoder)
+        return self._describing
 
     def with_features(self, source: FeatureSource | None) -> PromptableSam:
         """The model with another backbone's features to find objects by; None for its own."""
@@ -278,15 +314,26 @@ class PromptableSam:
         # Not inference mode: what that returns can take no part in a later backward pass.
         with torch.set_grad_enabled(grad):
             pixels = self.preprocess(resized).to(self._encoder_dtype)
-            features = self.execution.encode(self.sam.image_encoder, pixels).to(self.dtype)
+            found = self.execution.encode(self._encoder, pixels)
+            features = found[:, : self.embed_dim].to(self.dtype)
+        descriptors: Sequence[Tensor | None] = [None] * len(resized)
+        if self.descriptor_dim and self.features is None:
+            descriptors = list(found[:, self.embed_dim :].detach().half())
         matching: Sequence[Tensor | None] = [None] * len(resized)
         if self.features is not None:
             found = self.features.features(resized, self.image_size, self.grid_size)
             matching = list(found.to(self.dtype))
         return [
-            ImageEmbedding(row, (photo.shape[0], photo.shape[1]), size, self.image_size, other)
-            for row, photo, size, other in zip(
-                features, resized, original_sizes, matching, strict=True
+            ImageEmbedding(
+                row,
+                (photo.shape[0], photo.shape[1]),
+                size,
+                self.image_size,
+                other,
+                descriptors=described,
+            )
+            for row, photo, size, other, described in zip(
+                features, resized, original_sizes, matching, descriptors, strict=True
             )
         ]
 

@@ -19,6 +19,7 @@ DEFAULT_COUNT = 100
 MAX_COUNT = 1000
 SAME_MASK = 0.8  # mask IoU above which the worse of two masks repeats the better one
 SMALLEST = 16  # pixels of a photo
+PLAIN = 3  # levels of 255 that the pixels of a photo with nothing in it differ by, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,36 +99,11 @@ class Proposer(Protocol):
         ...
 
 
-class GridProposer:
-    """SAM's own: a grid of points, each decoded, filtered by score and stability."""
-
-    name = "grid"
-    help = "a grid of point prompts, as Segment Anything has it"
-    points_per_side = 32
-
-    def propose(self, sam: Promptable, photo: Photo, max_proposals: int) -> list[Proposal]:
-        """See `Proposer.propose`; for models around a ``Sam``."""
-        from segment_anything import SamAutomaticMaskGenerator
-
-        module = getattr(sam, "sam", None)
-        if module is None:
-            raise PersamError(
-                f"model {sam.name} has no grid of point prompts: choose another proposer"
-            )
-        made = SamAutomaticMaskGenerator(module, points_per_side=self.points_per_side)
-        found = []
-        for one in made.generate(photo):
-            proposal = Proposal.of(one["segmentation"], float(one["predicted_iou"]))
-            if proposal is not None:
-                found.append(proposal)
-        return sorted(found, key=lambda one: -one.score)[:max_proposals]
-
-
 PROPOSERS: Registry[type[Proposer]] = Registry(
     "proposer",
     {
         "discovery": f"{__package__}.valid_prompts:DiscoveryProposer",
-        "grid": f"{__name__}:GridProposer",
+        "grid": f"{__package__}.grid:GridProposer",
     },
     required=("name", "help", "propose"),
 )
@@ -162,7 +138,25 @@ def propose_in(
     check_count(max_proposals)
     chosen = PROPOSERS[proposer]()
     photo = load_photo(image)
-    return chosen.propose(load_sam(model, device), photo, max_proposals)
+    return found_in(chosen, load_sam(model, device), photo, max_proposals)
+
+
+def found_in(proposer: Proposer, sam: Promptable, photo: Photo, count: int) -> list[Proposal]:
+    """A proposer's ``count`` best proposals; none in a photo of one colour, whatever it says.
+
+    A model finds things in plain white as well.
+    """
+    return [] if is_plain(photo) else proposer.propose(sam, photo, count)
+
+
+def is_plain(photo: Photo) -> bool:
+    """Whether a photo has nothing in it: its pixels are all of one colour."""
+    values = photo.reshape(-1, photo.shape[-1])
+    # Most photos are told by a few of their pixels, which costs nothing.
+    return all(
+        bool((np.ptp(some, axis=0) <= PLAIN).all())
+        for some in (values[:: len(values) // 64 + 1], values)
+    )
 
 
 def mask_iou(a: Proposal, b: Proposal) -> float:

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.morphology import disk
 
 import fiftyone_persam as fp
-from fiftyone_persam.metrics import contour_accuracy, iou, jf_scores, region_similarity
+from fiftyone_persam.datasets.davis.layout import read_index_map
+from fiftyone_persam.metrics import (
+    contour_accuracy,
+    iou,
+    jf_scores,
+    mean_scores,
+    region_similarity,
+    summarised,
+)
 from fiftyone_persam.metrics.jf import contour, dilate_disk
 from tests.metrics.mask_tables import edge_pairs, random_pairs
 
@@ -96,3 +106,65 @@ FRAME = np.ones((4, 4), bool)
 def test_bad_videos(pred: Any, gt: Any, ratio: float, message: str) -> None:
     with pytest.raises(fp.PersamError, match=message):
         jf_scores(pred, gt, ratio)
+
+
+def official_decay(values: np.ndarray) -> float:
+    """Perazzi et al., section 4.3: the mean of the first quarter less that of the last."""
+    ends = [round(1 + k * (len(values) - 1) / 4 + 1e-10) - 1 for k in range(5)]
+    return float(np.mean(values[ends[0] : ends[1] + 1]) - np.mean(values[ends[3] : ends[4] + 1]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 7, 47, 104])
+def test_recall_and_decay(count: int) -> None:
+    rng = np.random.default_rng(count)
+    j, f = rng.random(count), rng.random(count)
+    scores = summarised(j.tolist(), f.tolist())
+    assert scores.frames == count
+    assert (scores.j, scores.f) == pytest.approx((j.mean(), f.mean()))
+    assert scores.j_recall == pytest.approx((j > 0.5).sum() / count)
+    assert scores.f_recall == pytest.approx((f > 0.5).sum() / count)
+    assert scores.j_decay == pytest.approx(official_decay(j))
+    assert scores.f_decay == pytest.approx(official_decay(f))
+
+
+def test_means_are_over_objects_and_not_over_frames() -> None:
+    long, short = summarised([0.2] * 9, [0.4] * 9), summarised([0.8], [0.6])
+    mean = mean_scores([long, short])
+    assert (mean.j, mean.f, mean.jf, mean.frames) == pytest.approx((0.5, 0.5, 0.5, 10))
+    assert mean.j_recall == pytest.approx(0.5)
+    for call in (lambda: mean_scores([]), lambda: summarised([], []), lambda: summarised([1], [])):
+        with pytest.raises(fp.PersamError):
+            call()
+
+
+def real_frames(shared: Path, sequence: str, count: int) -> list[np.ndarray]:
+    folder = shared / "data" / "davis_dev" / "Annotations" / "480p" / sequence
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data/davis_dev")
+    return [read_index_map(path, single=True) for path in sorted(folder.glob("*.png"))[:count]]
+
+
+@pytest.mark.parametrize(("sequence", "objects"), [("libby", 1), ("dog", 2)])
+def test_equals_vos_benchmark_on_real_frames(
+    shared_dir: Path, tmp_path: Path, sequence: str, objects: int
+) -> None:
+    """An independent package scores predictions that lag behind by some frames."""
+    vos = pytest.importorskip(
+        "vos_benchmark.benchmark", reason="needs pip install --no-deps vos-benchmark"
+    )
+    truth = real_frames(shared_dir, sequence, 7)
+    if objects == 2:  # the upper and the lower half, as two objects
+        for one in truth:
+            one[one.shape[0] // 2 :] *= 2
+    found = [np.roll(truth[max(n - 2, 0)], 3 * n, axis=1) for n in range(len(truth))]
+    for name, maps in (("truth", truth), ("found", found)):
+        (tmp_path / name / sequence).mkdir(parents=True)
+        for number, one in enumerate(maps):
+            Image.fromarray(one).save(tmp_path / name / sequence / f"{number:05}.png")
+    evaluator = vos.VideoEvaluator(str(tmp_path / "truth"), str(tmp_path / "found"))
+    _, j, f = evaluator(sequence)
+    for one in range(1, objects + 1):
+        scores = jf_scores([m == one for m in found], [m == one for m in truth])
+        assert 100 * scores.j == pytest.approx(j[one], abs=1e-9)
+        assert 100 * scores.f == pytest.approx(f[one], abs=1e-9)
+        assert 20 < 100 * scores.jf < 99

@@ -9,10 +9,11 @@ import fiftyone as fo
 import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionError
+from PIL import Image
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.forms import picking
-from operators.marking import relative_point
+from operators.marking import relative_point, write_mark
 
 from .context import Form, PanelTab, operator, uris
 
@@ -110,6 +111,27 @@ def test_what_cannot_be_picked(unlabelled, params: dict[str, Any], message: str 
     else:
         assert any(message in error for error in form.errors), form.errors
     assert not any(name.endswith("_reference") for name in unlabelled.get_field_schema())
+
+
+@pytest.mark.parametrize("way", ["propose", "point", "box"])
+def test_a_photo_with_nothing_in_it(dataset, tmp_path: Path, way: str) -> None:
+    path = tmp_path / "plain.png"
+    Image.new("RGB", (96, 64), (120, 120, 120)).save(path)
+    photos = dataset([fo.Sample(str(path))])
+    form = Form(photos, SEGMENT, params={"way": way, "pick": "1", "out_field": "mine"})
+    message = "there is nothing in plain.png, which has one colour: choose another photo"
+    assert any(message in error for error in form.errors), form.errors
+    with pytest.raises(fp.PersamError, match=message):
+        write_mark(form.ctx, photos.first())
+    panel = PanelTab(photos)
+    panel.click("Point at it")
+    asked = panel.send("pick_click", x=0.5, y=0.5)
+    assert any(message in str(one) for one in asked)
+    everything = Form(photos, "segment_everything", params={"out_field": "things"})
+    result, _ = everything.execute()
+    assert result["summary"].endswith("nothing was found in 1 photo")
+    photos.reload()
+    assert not {"mine", "mine_reference", "things"} & set(photos.get_field_schema())
 
 
 def test_everything_is_segmented_in_the_app_and_from_python(unlabelled) -> None:

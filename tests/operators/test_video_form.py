@@ -83,5 +83,11 @@ def test_the_operator_from_python(films: fo.Dataset) -> None:
     reference = (films.last(), 2)
     segment(films[:1], reference, method="persam", out_field="mine")
     assert fp.load_run(films, "mine").counts["segmented"] == 3
-    with pytest.raises((fp.BadReferenceError, foo.executor.ExecutionError), match="choose one of 1, 2"):
+    with pytest.raises(
+        (fp.BadReferenceError, foo.executor.ExecutionError), match="choose one of 1, 2"
+    ):
         segment(films[:1], (films.last(), 3), method="persam", out_field="other")
+    red, blue = films.last().frames[1].ground_truth.detections
+    objects = {"r": (films.last(), 1, red.id), "b": (films.last(), 1, blue.id)}
+    segment(films[:1], objects, method="persam", out_field="both")
+    assert list(fp.load_run(films, "both").record.parameters.objects) == ["r", "b"]

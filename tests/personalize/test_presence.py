@@ -104,9 +104,9 @@ def test_padding_counts_for_nothing() -> None:
     valid[6:] = False
     features = scene(1, background=1)
     known = describe(scene(1), CELLS, VALID)
-    found = gather(features[None], logits(CELLS), valid[None], known).match
+    found = gather(features[None], logits(CELLS), valid[None], known).columns
     features[:, 6:] = 50
-    assert torch.equal(gather(features[None], logits(CELLS), valid[None], known).match, found)
+    assert torch.equal(gather(features[None], logits(CELLS), valid[None], known).columns, found)
 
 
 def test_the_reference_that_matches_best_decides() -> None:
@@ -123,7 +123,7 @@ def test_extreme_references(cells: torch.Tensor) -> None:
     cells[4, 4] = True
     known = describe(scene(1), cells, VALID)
     assert known.parts.shape == (1, PARTS, CHANNELS)
-    assert torch.isfinite(known.parts).all() and 0 < float(known.likeness) <= 1
+    assert torch.isfinite(known.parts).all() and torch.isfinite(known.own).all()
     found = gather(scene(1)[None], logits(cells), VALID[None], known)
     assert float(probability(found)) > 0.9
 
@@ -132,9 +132,9 @@ def test_photos_of_a_batch_do_not_see_one_another() -> None:
     known = describe(scene(1), CELLS, VALID)
     features = torch.stack([scene(1, background=1), scene(2, background=2)])
     masks = torch.cat([logits(CELLS), logits(CELLS)])
-    both = gather(features, masks, VALID.expand(2, -1, -1), known).match
+    both = gather(features, masks, VALID.expand(2, -1, -1), known).columns
     alone = [
-        gather(f[None], m[None], VALID[None], known).match
+        gather(f[None], m[None], VALID[None], known).columns
         for f, m in zip(features, masks, strict=True)
     ]
     assert torch.allclose(both, torch.cat(alone), atol=1e-6)

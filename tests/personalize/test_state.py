@@ -14,7 +14,8 @@ from fiftyone_persam.personalize.state import VERSION, load_state, save_state
 
 
 def _object(count: int) -> tuple[torch.Tensor, ...]:
-    appearance = (torch.rand(count, 4, 8).half(), torch.rand(count, 8), torch.rand(count))
+    parts, places = torch.rand(count, 4, 6).half(), torch.rand(count, 4, 2)
+    appearance = (parts, places, torch.rand(count, 6), torch.rand(count, 3))
     return (torch.rand(count, 8), torch.rand(count, 8), torch.rand(count, 2), *appearance)
 
 

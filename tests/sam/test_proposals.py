@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from segment_anything import SamAutomaticMaskGenerator
 
 from benchmarks.seeded import small_sam
+from fiftyone_persam.datasets.mask_files import read_mask
 from fiftyone_persam.errors import PersamError
 from fiftyone_persam.sam import PROPOSERS, PromptableSam
-from fiftyone_persam.sam.proposals import GridProposer
+from fiftyone_persam.sam.grid import GridProposer
+from fiftyone_persam.sam.proposals import propose_in
 
 
 def test_the_grid_is_segment_anything_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +36,18 @@ def test_the_grid_is_segment_anything_s_own(monkeypatch: pytest.MonkeyPatch) -> 
         assert one.mask[y0].any() and one.mask[y1].any()
     plain = SamAutomaticMaskGenerator(sam.sam, points_per_side=2, **opened).generate(photo)
     assert max(one["predicted_iou"] for one in plain) == pytest.approx(found[0].score)
+
+
+def test_the_grid_finds_things_with_the_model_that_comes_along(
+    album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segment Anything's own filters would leave nothing: sam_lite never predicts as much."""
+    monkeypatch.setattr(GridProposer, "points_per_side", 4)
+    photo = sorted((album / "Images" / "cat").iterdir())[0]
+    mask = read_mask(album / "Annotations" / "cat" / f"{photo.stem}.png")
+    found = propose_in(photo, "sam_lite", 20, "grid")
+    assert 1 <= len(found) <= 20 and all(one.mask.shape == mask.shape for one in found)
+    assert max((one.mask & mask).sum() / (one.mask | mask).sum() for one in found) > 0.5
 
 
 def test_a_model_of_another_kind_has_no_grid() -> None:

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import BadReferenceError, PersamError
 from ...sam.photos import load_photo
-from ...sam.proposals import Proposal
+from ...sam.proposals import Proposal, is_plain
 
 MODEL = "sam_lite"
 """Finds the proposals: it comes with the package and answers at once."""
@@ -46,6 +46,18 @@ COLOURS = (
 
 _FOUND: LRUCache[tuple[Any, ...], Any] = LRUCache(REMEMBERED)
 _LOCK = threading.Lock()
+
+
+def check_photo(filepath: str) -> None:
+    """Raise PersamError for a photo in which nothing can be shown: all of it has one colour.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+    """
+    if _known(filepath)[2]:
+        raise PersamError(
+            f"there is nothing in {Path(filepath).name}, which has one colour: choose another photo"
+        )
 
 
 def offered(filepath: str) -> list[Proposal]:
@@ -78,7 +90,8 @@ def scales_at(
     from ...sam import load_sam
     from ...sam.places import at_place, scales_of
 
-    embedding, proposals = _known(filepath)
+    check_photo(filepath)
+    embedding, proposals, _ = _known(filepath)
     sam = load_sam(MODEL)
     height, width = embedding.original_size
     if pick is not None:
@@ -214,8 +227,8 @@ def photo_thumbnail(filepath: str, side: int = THUMB) -> str:
     return _uri(_small(load_photo(filepath), side))
 
 
-def _known(filepath: str) -> tuple[Any, list[Proposal]]:
-    """A photo's embedding and proposals, worked out once per state of its file."""
+def _known(filepath: str) -> tuple[Any, list[Proposal], bool]:
+    """A photo's embedding, its proposals, and whether it is plain: once per state of its file."""
     from ...sam import load_sam
     from ...sam.valid_prompts import DiscoveryProposer
 
@@ -225,10 +238,14 @@ def _known(filepath: str) -> tuple[Any, list[Proposal]]:
     with _LOCK:
         if key not in _FOUND:
             sam = load_sam(MODEL)
-            embedding = sam.encode([filepath])[0]
-            found = DiscoveryProposer().from_embedding(sam, embedding, OFFERED, finder=embedding)
-            _FOUND[key] = (embedding, found)
-        known: tuple[Any, list[Proposal]] = _FOUND[key]
+            photo = load_photo(filepath)
+            embedding, plain = sam.encode([photo])[0], is_plain(photo)
+            found = []
+            if not plain:
+                proposer = DiscoveryProposer()
+                found = proposer.from_embedding(sam, embedding, OFFERED, finder=embedding)
+            _FOUND[key] = (embedding, found, plain)
+        known: tuple[Any, list[Proposal], bool] = _FOUND[key]
     return known
 
 

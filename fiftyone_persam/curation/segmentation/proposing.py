@@ -12,7 +12,13 @@ from fiftyone.core.sample import SampleView
 
 from ...errors import PersamError, problem_of
 from ...sam import PROPOSERS, Proposal, load_photo, load_sam
-from ...sam.proposals import DEFAULT_COUNT, DEFAULT_PROPOSER, check_count, propose_in
+from ...sam.proposals import (
+    DEFAULT_COUNT,
+    DEFAULT_PROPOSER,
+    check_count,
+    found_in,
+    propose_in,
+)
 from .. import checks, database
 from ..checks import check_field_name, check_switches, check_text
 from ..fiftyone_api import new_field, root_dataset
@@ -23,6 +29,7 @@ from .plan import check_photos
 
 FLUSH = 16
 """Photos whose proposals are written at once."""
+NOTHING = "nothing was found in this photo"
 
 
 @dataclass
@@ -34,7 +41,7 @@ class Everything:
         photos: how many photos have their masks by now.
         skipped: how many had them before.
         masks: how many were written.
-        errors: sample id -> why the photo has none.
+        errors: sample id -> why the photo has none: it cannot be read, or shows nothing.
     """
 
     field: str
@@ -47,7 +54,12 @@ class Everything:
         text = f"{self.masks} masks in {self.photos} photos"
         if self.skipped:
             text += f", {self.skipped} photos had theirs"
-        return f"{text}, {len(self.errors)} photos failed" if self.errors else text
+        empty = sum(reason == NOTHING for reason in self.errors.values())
+        if empty:
+            text += f", nothing was found in {empty} photo{'' if empty == 1 else 's'}"
+        if failed := len(self.errors) - empty:
+            text += f", {failed} photos failed"
+        return text
 
     def print_report(self) -> None:
         """Print the counts, and each reason for which photos failed."""
@@ -92,7 +104,7 @@ def propose(
     sam = load_sam(model, device)
     ids, paths = photos.values(["id", "filepath"])
     return {
-        i: chosen.propose(sam, load_photo(path), max_proposals)
+        i: found_in(chosen, sam, load_photo(path), max_proposals)
         for i, path in zip(ids, paths, strict=True)
     }
 
@@ -112,9 +124,9 @@ def segment_everything(
 ) -> Everything:
     """Mask everything in the photos of a dataset or view: `fo.Detections` with instance masks.
 
-    Each thing is a `fo.Detection` with the proposal's score as its confidence; photos in which
-    nothing was found have empty Detections. One bad photo costs only itself. Written a few photos
-    at a time, so a call that was stopped is gone on with by ``skip_existing=True``.
+    Each thing is a `fo.Detection` with the proposal's score as its confidence. One bad photo costs
+    only itself: in it, and in a photo in which nothing is found, nothing is written. Written a few
+    photos at a time, so a call that was stopped is gone on with by ``skip_existing=True``.
 
     Args:
         samples: dataset or view.
@@ -154,7 +166,6 @@ def segment_everything(
             "skip_existing=True or overwrite=True"
         )
     sam = load_sam(model, device)
-    _declare(dataset, out_field)
     done = Everything(out_field, skipped=len(there) if skip_existing else 0)
     todo = [(i, p) for i, p in zip(ids, paths, strict=True) if not (skip_existing and i in there)]
     changes: dict[str, dict[str, Any]] = {}
@@ -164,18 +175,20 @@ def segment_everything(
                 found = _found(chosen, sam, path, max_proposals)
                 if isinstance(found, str):
                     done.errors[sample_id] = found
+                    if found == NOTHING and sample_id in there:
+                        changes[sample_id] = {out_field: None}  # what was there is out of date
                 else:
                     things = [as_detection(one, label) for one in found]
                     changes[sample_id] = {out_field: fo.Detections(detections=things)}
                     done.photos += 1
                     done.masks += len(things)
                 if len(changes) >= FLUSH or number == len(todo):
-                    _write(dataset, changes)
+                    _write(dataset, out_field, changes)
                 report(number)
     except StoppedError as stopped:
         raise stopped.cause from None
     finally:
-        _write(dataset, changes)
+        _write(dataset, out_field, changes)
         database.refresh(dataset)
     return done
 
@@ -195,13 +208,15 @@ def _found(proposer: Any, sam: Any, path: str, count: int) -> list[Proposal] | s
     found: list[Proposal] = []
 
     def work() -> None:
-        found.extend(proposer.propose(sam, load_photo(path), count))
+        found.extend(found_in(proposer, sam, load_photo(path), count))
 
-    return problem_of(work) or found
+    return problem_of(work) or found or NOTHING
 
 
-def _write(dataset: Any, changes: dict[str, dict[str, Any]]) -> None:
+def _write(dataset: Any, field: str, changes: dict[str, dict[str, Any]]) -> None:
+    """Write what was found; the field is made with the first of it."""
     if changes:
+        _declare(dataset, field)
         database.with_retries(lambda: database.write_samples(dataset, changes))
         changes.clear()
 

@@ -8,6 +8,7 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 import pytest
+from PIL import Image
 
 import fiftyone_persam as fp
 
@@ -64,6 +65,33 @@ def test_one_bad_photo_costs_only_itself(photos: fo.Dataset, tmp_path: Path) -> 
     done = fp.segment_everything(photos, max_proposals=2)
     assert done.photos == 2 and list(done.errors) == [photos.last().id]
     assert "broken.jpg" in done.errors[photos.last().id] and "1 photos failed" in str(done)
+
+
+@pytest.mark.parametrize("value", [0, 120, 255])
+def test_a_photo_with_nothing_in_it(dataset: Any, tmp_path: Path, value: int) -> None:
+    """Its object is nowhere, so nothing is written: not even the field."""
+    path = tmp_path / "plain.png"
+    Image.new("RGB", (96, 64), (value, value, value)).save(path)
+    photos = dataset([fo.Sample(str(path))])
+    assert fp.propose(path) == fp.propose(photos.first()) == []
+    assert fp.propose(photos) == {photos.first().id: []}
+    assert fp.propose(path, proposer="grid") == []
+    done = fp.segment_everything(photos)
+    assert done.errors == {photos.first().id: "nothing was found in this photo"}
+    assert str(done) == "0 masks in 0 photos, nothing was found in 1 photo"
+    assert not photos.has_field("everything")
+
+
+def test_what_was_found_goes_where_nothing_is_found(photos: fo.Dataset, tmp_path: Path) -> None:
+    fp.segment_everything(photos.limit(1), max_proposals=2)
+    sample = photos.first()
+    path = tmp_path / "plain.png"
+    Image.new("RGB", (96, 64), (9, 9, 9)).save(path)
+    sample.filepath = str(path)
+    sample.save()
+    done = fp.segment_everything(photos.limit(1), overwrite=True)
+    sample.reload()
+    assert list(done.errors) == [sample.id] and sample["everything"] is None
 
 
 @pytest.mark.parametrize(
