@@ -7,6 +7,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from .base import Context, PersamOperator, counted, from_app, notice, refuse, show_fields
+from .negatives import REJECTED, rejected_inputs
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
@@ -29,6 +30,7 @@ class SegmentAgain(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the new reference, and what will be done again."""
+        from fiftyone_persam.curation.forms.references import rejected_count
         from fiftyone_persam.curation.review.editing import corrected_fields
         from fiftyone_persam.curation.review.table import review_counts, review_view
         from fiftyone_persam.curation.runs.naming import edit_field
@@ -46,6 +48,7 @@ class SegmentAgain(PersamOperator):
             description="Off: only the new reference says what the object looks like",
             view=types.CheckboxView(),
         )
+        rejected_inputs(inputs, rejected_count(ctx.dataset, "", run))
         samples = photos_to_segment(ctx)
         counts = review_counts(samples, run)
         count = counts.total - counts.accepted
@@ -86,6 +89,7 @@ class SegmentAgain(PersamOperator):
                 label_field=chosen.label_field,
                 mask_value=chosen.mask_value,
                 keep_references=bool(ctx.params.get("keep", True)),
+                use_rejected=bool(ctx.params.get(REJECTED, True)),
                 cache=keeps_embeddings(),
                 progress=progress,
             )
@@ -120,6 +124,7 @@ class SegmentAgain(PersamOperator):
         label_id: str | None = None,
         mask_value: int | None = None,
         keep: bool = True,
+        use_rejected: bool = True,
         delegate: bool = False,
     ) -> Any:
         """Segment what is not accepted in ``run`` again, with one more reference."""
@@ -134,4 +139,5 @@ class SegmentAgain(PersamOperator):
             label_id=label_id,
             mask_value=None if mask_value is None else str(mask_value),
             keep=keep,
+            use_rejected=use_rejected,
         )

@@ -44,10 +44,11 @@ def export_masks(
 ) -> Exported:
     """Write photos and their masks to a folder.
 
-    Photos that cannot be read are left out. Copies are upright, as FiftyOne shows the photos: those
-    that EXIF turns are turned, all others are copied byte for byte. Everything is prepared aside
-    and moved into place at the end: an export that fails leaves nothing behind, and an earlier one
-    as it was. A file that any dataset of this database names is never replaced, renamed or removed.
+    Photos that cannot be read, or whose label is damaged, are left out. Copies are upright, as
+    FiftyOne shows the photos: those that EXIF turns are turned, all others are copied byte for
+    byte. Everything is prepared aside and moved into place at the end: an export that fails leaves
+    nothing behind, and an earlier one as it was. A file that any dataset of this database names is
+    never replaced, renamed or removed.
 
     Masks corrected by hand (see :func:`~fiftyone_persam.curation.review.editing.make_editable`) are
     taken in place of the run's; a FiftyOneDataset has both, in their fields.

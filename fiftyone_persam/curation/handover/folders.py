@@ -18,8 +18,9 @@ from ...datasets.named_files import folded
 from ...datasets.photo_copies import copy_upright
 from ...datasets.staging import Stage
 from ...engine.writing import encode_mask, write_bytes
-from ...errors import DatasetLayoutError, PhotoError
-from ..labels.masks import union_mask
+from ...errors import DatasetLayoutError, PersamError
+from ..labels.masks import check_label, union_mask
+from ..labels.sizes import read_shown_size
 from ..runs.several import values_of
 from .chosen import Chosen
 from .formats import Export, ExportFormat
@@ -59,20 +60,22 @@ def _write_coco(export: Export) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for sample in chosen.samples():
+        label, where = chosen.label_of(sample), _where(sample, chosen.run)
         try:
-            size = names.copy(sample.filepath)
-        except PhotoError as error:
+            size = read_shown_size(sample.filepath)
+            instances = _instances(chosen, sample, label, size)
+            names.copy(sample.filepath)
+        except PersamError as error:
             export.left_out.append(str(error))
             continue
         name = names.take(sample.filepath)
         export.count += 1
         height, width = size
         images.append({"id": export.count, "file_name": name, "height": height, "width": width})
-        label = chosen.label_of(sample)
-        for called, instance in _instances(chosen, sample, label, size):
+        for called, instance in instances:
             mask = instance
             if not isinstance(instance, np.ndarray):
-                mask = union_mask(instance, size, _where(sample, chosen.run))
+                mask = union_mask(instance, size, where)
             if not mask.any():
                 continue
             named = sample[group_by] if group_by else called
@@ -93,37 +96,47 @@ def _write_coco(export: Export) -> None:
 def _instances(
     chosen: Chosen, sample: Any, label: Any, size: tuple[int, int]
 ) -> list[tuple[str | None, Any]]:
-    """Name, and label or (H, W) mask, of each object of a photo."""
+    """Name, and label or (H, W) mask, of each object of a photo; raises as `union_mask` does."""
+    where = _where(sample, chosen.run)
     if isinstance(label, fo.Detections):
-        return [(one.label, one) for one in label.detections]
+        check_label(label, where)
+        return [(one.label, one) for one in label.detections]  # all of them as masks may be much
     if chosen.objects:
         return list(chosen.masks_by_name(sample, size).items())
-    return [(getattr(label, "label", None), label)]
+    return [(getattr(label, "label", None), union_mask(label, size, where))]
 
 
 def _write_masks(export: Export) -> None:
     names = _FileNames(export.stage, masks=True)
     for sample in export.chosen.samples():
         try:
-            size = names.copy(sample.filepath)
-        except PhotoError as error:
+            size = read_shown_size(sample.filepath)
+            values = _values(export.chosen, sample, size)
+            names.copy(sample.filepath)
+        except PersamError as error:
             export.left_out.append(str(error))
             continue
-        label = export.chosen.label_of(sample)
-        if objects := export.chosen.objects:
-            values = np.zeros(size, np.uint8)
-            for name, mask in export.chosen.masks_by_name(sample, size).items():
-                if name in objects:  # others were drawn by hand
-                    values[mask] = objects.index(name) + 1
-            write_bytes(encode_mask(values), names.mask)
+        if values.dtype == np.bool_:
+            write_mask(values, names.mask)
         else:
-            write_mask(union_mask(label, size, _where(sample, export.chosen.run)), names.mask)
+            write_bytes(encode_mask(values), names.mask)
         names.take(sample.filepath)
         export.count += 1
     if objects := export.chosen.objects:
         content = json.dumps(values_of(objects), indent=1, ensure_ascii=False)
         (export.stage.path / CLASSES).write_text(content, encoding="utf-8")
     names.check_complete()
+
+
+def _values(chosen: Chosen, sample: Any, size: tuple[int, int]) -> npt.NDArray[Any]:
+    """(H, W) bool mask of a photo; of a run of several objects uint8, see `CLASSES`."""
+    if not chosen.objects:
+        return union_mask(chosen.label_of(sample), size, _where(sample, chosen.run))
+    values = np.zeros(size, np.uint8)
+    for name, mask in chosen.masks_by_name(sample, size).items():
+        if name in chosen.objects:  # others were drawn by hand
+            values[mask] = chosen.objects.index(name) + 1
+    return values
 
 
 def _where(sample: Any, run: str) -> str:
@@ -147,9 +160,9 @@ class _FileNames:
         for folder in (PHOTOS, *([MASKS] if masks else [])):
             (stage.path / folder).mkdir()
 
-    def copy(self, filepath: str) -> tuple[int, int]:
-        """Copy a photo aside; its (H, W)."""
-        return copy_upright(Path(filepath), self._photo)
+    def copy(self, filepath: str) -> None:
+        """Copy a photo aside."""
+        copy_upright(Path(filepath), self._photo)
 
     def take(self, filepath: str) -> str:
         """Give the photo, and its mask, their names; the photo's."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets import PerSegExporter
-from ...errors import PhotoError
+from ...errors import PersamError, PhotoError
 from ..labels.masks import union_mask
 from ..labels.sizes import read_shown_size
 from .formats import Export, ExportFormat
@@ -23,12 +23,12 @@ def _write(export: Export) -> None:
             where = f"the mask of {photo.name} in {chosen.run!r}"
             try:
                 size = read_shown_size(sample.filepath)
-            except PhotoError as error:
+                masks: dict[Any, Any] = {named: union_mask(chosen.label_of(sample), size, where)}
+                if chosen.objects:  # each in its own folder; a photo without any has none
+                    masks = dict(chosen.masks_by_name(sample, size))
+            except PersamError as error:
                 export.left_out.append(str(error))
                 continue
-            masks: dict[Any, Any] = {named: union_mask(chosen.label_of(sample), size, where)}
-            if chosen.objects:  # each in its own folder; a photo without any has none
-                masks = dict(chosen.masks_by_name(sample, size))
             try:
                 for name, mask in masks.items():
                     exporter.add(photo, mask, name, role)

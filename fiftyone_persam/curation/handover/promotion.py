@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from ...errors import PersamError, RunConflictError
 from ..checks import check_field_name, check_states, check_switches, check_text
 from ..database import photos_of, surviving, write_samples
 from ..fiftyone_api import new_field
-from ..labels.masks import shown_mask
+from ..labels.masks import check_label, shown_mask
 from ..labels.pixels import found_object
 from ..labels.sizes import read_shown_size
 from ..review.table import ACCEPTED, REJECTED, STATES, Collection
@@ -24,6 +25,8 @@ from ..runs.schema import add_fields, check_unlocked, name_values
 from ..runs.several import values_of
 from .chosen import CHUNK, Chosen, choose_photos
 from .promoted_files import Batch, NewFiles, batch_of, clear, promoting
+
+logger = logging.getLogger(__name__)
 
 PROVENANCE = {
     "persam_run": fo.StringField,
@@ -42,12 +45,14 @@ class Promotion:
         promoted: ids of photos that got a label
         kept: ids of photos left as they were
         withdrawn: ids of photos that have lost a label, because its mask is not accepted any more
+        left_out: why photos were left out, whose label is damaged, by id
     """
 
     label_field: str
     promoted: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f"{len(self.promoted)} labels promoted into {self.label_field!r}"
@@ -55,6 +60,9 @@ class Promotion:
             text += f", {len(self.kept)} photos kept the label they had (overwrite=True replaces)"
         if self.withdrawn:
             text += f", {len(self.withdrawn)} withdrawn: their masks are not accepted any more"
+        if self.left_out:
+            first = next(iter(self.left_out.values()))
+            text += f", {len(self.left_out)} photos left out, the first: {first}"
         return text
 
 
@@ -75,7 +83,8 @@ def promote(
     ``persam_score``, ``persam_presence`` and ``persam_review``. Mask files are copied: deleting the
     run leaves the labels whole.
 
-    Photos that already have a label in the field keep it unless ``overwrite``. In a field of
+    Photos whose label of the run is damaged are left out and named. Photos that already have a
+    label in the field keep it unless ``overwrite``. In a field of
     ``Detections`` only objects of the same run count as that: all others stay in any case.
 
     Labels that the run has promoted into the field before, and whose decision has been taken back
@@ -125,7 +134,13 @@ def promote(
     written = _Labels(chosen, target, label_field, label, pixel, values)
     sources = written.files()
     files.prepare(sources.values())
-    written.check(sources)
+    if faulty := written.faulty(sources):
+        chosen = replace(chosen, ids=[i for i in chosen.ids if i not in faulty])
+        result.left_out, result.promoted = faulty, list(chosen.ids)
+        if not chosen.ids and not withdrawn:
+            raise PersamError(f"no mask can be promoted, the first: {next(iter(faulty.values()))}")
+        logger.warning("%s", result)
+        written = _Labels(chosen, target, label_field, label, pixel, values)
 
     replaced = _batches(dataset, label_field, [*chosen.ids, *withdrawn], target)
     with promoting(dataset, label_field, files, replaced):
@@ -312,11 +327,18 @@ class _Labels:
         plain = plain and own == {value: name for name, value in self._values.items()}
         return self._chosen.mask_paths() if plain else {}
 
-    def check(self, copied: Mapping[str, str]) -> None:
-        """Raise PersamError if a mask that is not copied as it is cannot be read."""
-        ids = [i for i in self._chosen.ids if i not in copied]
+    def faulty(self, copied: Mapping[str, str]) -> dict[str, str]:
+        """Sample id -> what is wrong with its mask, of those that are not copied as they are."""
+        found: dict[str, str] = {}
+        ids, run = [i for i in self._chosen.ids if i not in copied], self._chosen.run
         for sample in replace(self._chosen, ids=ids).samples():
-            self._made(sample, None)
+            where = f"the mask of {os.path.basename(sample.filepath)} in {run!r}"
+            try:
+                check_label(self._chosen.label_of(sample), where)
+                self._made(sample, None)
+            except PersamError as error:
+                found[sample.id] = str(error)
+        return found
 
     def chunks(self, copies: Mapping[str, str]) -> Iterator[dict[str, dict[str, Any]]]:
         """Sample id -> field -> label, some photos at a time."""

@@ -49,6 +49,14 @@ def union_mask(label: Any, size: tuple[int, int], where: str = "the mask") -> np
     return union
 
 
+def check_label(label: Any, where: str = "the mask") -> None:
+    """Raise PersamError if `union_mask` would, whatever the photo's size is."""
+    if isinstance(label, fo.Segmentation):
+        found_object(label, where)
+    else:
+        union_mask(label, (8, 8), where)
+
+
 def shown_mask(sample: Any, field: str, label: Any = _FIELD) -> npt.NDArray[np.bool_]:
     """(H, W) mask, of the upright photo's size, of everything a label of a photo covers.
 

@@ -87,6 +87,8 @@ def move_threshold(
         moved = _moved(dataset, run, previous, threshold)
         _check_possible(dataset, run, moved)
         folder, run_id = folders.own_folder(dataset, run, record.folder, record.run_id)
+        if moved.gone and record.parameters.mask_storage != INLINE:
+            folders.check_writable(folder)
         details = {
             "run": run,
             "previous": previous,

@@ -126,6 +126,7 @@ def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
         backend=backend,
         compiled=compiled,
         references=tuple(ReferenceRecord(**one.to_dict()) for one in plan.references),
+        negatives=tuple(ReferenceRecord(**one.to_dict()) for one in plan.negatives),
         parameters=plan.parameters,
         versions=versions(),
         masks_dir=str(plan.masks_dir),
@@ -204,7 +205,8 @@ def _identity(sam: Any) -> str | None:
 
 def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:
     """Masks of the earlier call may stay: the record says how they were made."""
-    same = (old.method, old.model, old.references) == (new.method, new.model, new.references)
+    names = ("method", "model", "references", "negatives")
+    same = all(getattr(old, name) == getattr(new, name) for name in names)
     return old.earlier if same else (*old.earlier, old.call)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
@@ -17,6 +18,32 @@ from ..runs import schema
 from ..runs.naming import owner_of
 
 FIELD = "reference"
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A mask that becomes a label when a run begins that learns from it.
+
+    Attributes:
+        dataset: of the photo.
+        sample_id: the photo.
+        mask: (H, W) bool.
+        label: what it is called.
+        field: takes the label.
+        label_id: that it will have.
+    """
+
+    dataset: Any
+    sample_id: str
+    mask: npt.NDArray[np.bool_]
+    label: str
+    field: str
+    label_id: str
+
+    def write(self) -> None:
+        """Write the label, if it is not there yet."""
+        sample = self.dataset[self.sample_id]
+        mark_mask(sample, self.mask, self.label, self.field, self.label_id)
 
 
 def reference_field(run: str) -> str:
@@ -111,6 +138,11 @@ def _is_same(known: Any, other: Any) -> bool:
     if not (same_box and known.label == other.label and known.mask is not None):
         return False
     return np.array_equal(known.mask.astype(np.bool_), other.mask)
+
+
+def same_label(known: Any, mask: npt.NDArray[np.bool_], label: str) -> bool:
+    """Whether a `fo.Detection` is what `mark_mask` would make of a (H, W) mask."""
+    return _is_same(known, masked_detection(mask, label))
 
 
 def masked_detection(mask: npt.NDArray[np.bool_], label: str) -> Any:

@@ -27,7 +27,7 @@ from ..labels.objects import resolve_objects
 from ..labels.references import AnyReference, PhraseReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
-from ..runs.folders import choose_folder, owns_folder
+from ..runs.folders import check_writable, choose_folder, owns_folder
 from ..runs.record import Parameters, read_record
 from ..runs.several import values_of
 from . import sequences
@@ -36,7 +36,8 @@ from .sequences import NewFrames
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
     from ...sam import PromptableSam
-    from .phrases import Mark
+    from ..labels.references import SampleReference
+    from .marking import Mark
 
 THRESHOLD = "presence_threshold"
 """An argument of `segment` itself, which methods that look at it have as an option."""
@@ -66,7 +67,8 @@ class Plan:
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
         run_id: marks the folder.
-        marks: labels that phrases have found; written when the run begins.
+        marks: labels that phrases have found, or reviews rejected; written when the run begins.
+        negatives: what the objects are not.
         fitting: seconds that learning the objects took.
         new_frames: what the dataset does not know of its videos yet.
         labelled: see `Job`.
@@ -88,6 +90,7 @@ class Plan:
     masks_dir: Path
     run_id: str
     marks: Sequence[Mark] = ()
+    negatives: Sequence[SampleReference] = ()
     fitting: float = 0.0
     tag: str = ""
     new_frames: NewFrames | None = None
@@ -379,6 +382,7 @@ def fit(
     parameters: Parameters,
     references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
+    negatives: Sequence[SampleReference] = (),
 ) -> tuple[dict[str, Predictor], Parameters]:
     """One fitted predictor per object, and the parameters with all of the method's defaults.
 
@@ -408,7 +412,9 @@ def fit(
             encoded = encode_files(sam, [one.filepath for one in shown], cache, contrast)
         said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
         predictor = build(sam, **options)
-        fitted[group] = predictor.fit([*said, *loaded], encoded)
+        others = [one.load(contrast) for one in negatives if one.group in ("", group)]
+        known = {"negatives": others} if others else {}
+        fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:
@@ -433,6 +439,7 @@ def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> t
                 f"run {name!r} keeps its masks in {folder}: leave masks_dir out, or delete the run"
             )
         if owns_folder(folder, dataset, record.run_id) or not folder.exists():
+            check_writable(folder)  # before an overwrite removes what cannot be made again
             return folder, record.run_id
         # A cloned dataset must not write into the folder of its original.
     run_id = uuid.uuid4().hex

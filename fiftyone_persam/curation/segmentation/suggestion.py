@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ...engine.cache import EmbeddingCache, MemoryCache, encode_files
-from ...errors import PersamError
+from ...errors import PersamError, PhotoError
 from ...sam import load_sam
 from ..checks import check_field_name
 from ..database import photos_of
 from ..labels.masks import shown_mask
 from . import plan as planning
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def suggest_reference(
     """Which photo, labelled, would serve the others best as a reference: the medoid.
 
     Before any label whole photos are compared. With a field, as of an earlier run, what its labels
-    cover is compared, and photos without a label there are left out.
+    cover is compared, and photos without a label there, or with a damaged one, are left out.
 
     Args:
         samples: a dataset or view.
@@ -81,7 +84,20 @@ def suggest_reference(
     ids, paths = photos.values(["id", "filepath"])
     masks = None
     if label_field is not None:
-        masks = [shown_mask(sample, label_field) for sample in photos]
+        masks, faulty = [], {}
+        for sample in photos:
+            try:
+                masks.append(shown_mask(sample, label_field))
+            except PhotoError:
+                raise
+            except PersamError as error:
+                faulty[sample.id] = str(error)
+        if faulty:
+            first = next(iter(faulty.values()))
+            logger.warning("%d photos are left out, the first: %s", len(faulty), first)
+            rows = zip(ids, paths, strict=True)
+            kept = [(i, path) for i, path in rows if i not in faulty]
+            ids, paths = [i for i, _ in kept], [path for _, path in kept]
     sam = load_sam(model)
     store = planning.choose_cache(cache)
     if store is None:

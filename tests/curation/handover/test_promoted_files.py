@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -187,13 +188,20 @@ def test_masks_that_are_gone(album, tmp_path):
     refused(album, r"2 mask files of run 'mine' are gone", kind=None, states=["accepted"])
 
 
-def test_a_mask_that_cannot_be_read_refuses_all(album):
+def test_a_mask_that_cannot_be_read_is_left_out(album):
     album.add_sample_field("labels", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    Path(album[ids_of(album, "good")[0]][RUN].mask_path).write_bytes(b"no image")
-    with pytest.raises(PersamError, match=r"the mask of good.png .*cannot be read") as raised:
-        promote(album, RUN, "labels")
-    assert "\n" not in str(raised.value)
-    assert len(album.exists("labels")) == 0
+    bad = ids_of(album, "good")[0]
+    Path(album[bad][RUN].mask_path).write_bytes(b"no image")
+    promotion = promote(album, RUN, "labels")
+    assert list(promotion.left_out) == [bad] and "\n" not in str(promotion)
+    assert re.search(
+        r"1 photos left out, the first: the mask of good.png .*cannot be read", str(promotion)
+    )
+    assert (
+        set(album.exists("labels").values("id"))
+        == set(promotion.promoted)
+        == set(ids_of(album, "sure"))
+    )
 
 
 def test_a_locked_field(album):
