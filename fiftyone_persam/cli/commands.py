@@ -93,6 +93,7 @@ def segment(options: Options) -> int:
         similarity=options.similarity,
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
+        compare_photos=options.compare_photos,
         dtype=options.dtype,
         compile={"on": True, "off": False}.get(options.compile, options.compile),
         features=options.features,
