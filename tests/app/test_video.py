@@ -45,13 +45,13 @@ def test_pick_a_frame_run_and_see_the_mask_in_the_player(app: App, film: fo.Data
     expect(form.get_by_text(f"{FRAMES} frames of 1 video will be segmented")).to_be_visible()
     app.shot("video-1-form")
     app.submit("Segment")
-    expect(app.page.get_by_text(f"cat: {FRAMES} segmented")).to_be_visible(timeout=SLOW)
+    expect(app.page.get_by_text(f"my_object: {FRAMES} segmented")).to_be_visible(timeout=SLOW)
     app.shot("video-2-done")
     film.reload()
-    assert fp.load_run(film, "cat").counts["segmented"] == FRAMES
+    assert fp.load_run(film, "my_object").counts["segmented"] == FRAMES
 
     app.close_form()
-    app.expect_shown("frames.cat")
+    app.expect_shown("frames.my_object")
     modal = app.open_photo(0)
     player = modal.locator("[data-cy=looker]").first
     expect(player.locator("canvas")).to_be_visible(timeout=FAST)
