@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -161,29 +161,37 @@ class _Fits:
         self._prototype = prototype
         self._views = views
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._known: OrderedDict[tuple[int, ...], Future[Any]] = OrderedDict()
         side = views.side
         self._canvas = np.broadcast_to(np.zeros(3, np.uint8), (side, side, 3))
 
     def method(self, episode: Episode) -> Any:
         """The method of an episode; None if no support shows anything."""
-        views = self._views
         key = tuple(id(one) for one in episode.supports)
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
+            known = self._known.get(key)
+            if known is None:
+                mine = self._known[key] = Future()
+                if len(self._known) > REMEMBERED_FITS:
+                    self._known.popitem(last=False)
+        if known is not None:
+            return known.result()  # another thread may be at it
+        try:
+            mine.set_result(self._fit(episode))
+        except BaseException as error:
+            mine.set_exception(error)
+        return mine.result()
+
+    def _fit(self, episode: Episode) -> Any:
+        views = self._views
         supports = [one for one in episode.supports if views.mask(one).any()]
-        method = None
-        if supports:
-            references = [Reference(self._canvas, mask=views.mask(one)) for one in supports]
-            method = copy.copy(self._prototype)
-            method.fit(references, [views.embedding(one) for one in supports])
+        if not supports:
+            return None
+        references = [Reference(self._canvas, mask=views.mask(one)) for one in supports]
+        method = copy.copy(self._prototype)
+        method.fit(references, [views.embedding(one) for one in supports])
         with self._lock:
-            self.fitted += method is not None
-            self._known[key] = method
-            if len(self._known) > REMEMBERED_FITS:
-                self._known.popitem(last=False)
+            self.fitted += 1
         return method
 
 
