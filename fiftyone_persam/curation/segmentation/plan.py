@@ -276,11 +276,6 @@ def choose_references(
 ) -> list[AnyReference]:
     """The references of the objects that the photos show."""
     if isinstance(reference, Mapping):
-        if parameters.group_by is not None:
-            raise BadReferenceError(
-                "a reference that names objects looks for all of them in every photo: leave "
-                "group_by out"
-            )
         return resolve_objects(dataset, reference, parameters.label_field, parameters.mask_value)
     found = resolve_references(
         dataset,
