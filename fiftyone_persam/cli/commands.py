@@ -97,6 +97,7 @@ def segment(options: Options) -> int:
         negatives=None if options.negative is None else [_piece(one) for one in options.negative],
         negatives_field=options.negatives_field,
         use_rejected=not options.ignore_rejected,
+        compare_photos=options.compare_photos,
         dtype=options.dtype,
         compile={"on": True, "off": False}.get(options.compile, options.compile),
         features=options.features,

@@ -134,6 +134,11 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--similarity", action="store_true", help="write similarity maps")
     segment.add_argument("--prompts", action="store_true", help="write prompt points")
     segment.add_argument("--presence-threshold", type=float, help="0 for never absent")
+    segment.add_argument(
+        "--compare-photos",
+        action="store_true",
+        help="photos whose match is far behind the run's best ones lose presence",
+    )
     segment.add_argument("--skip-existing", action="store_true", help="go on with this run")
     segment.add_argument("--overwrite", action="store_true", help="do these photos again")
     segment.add_argument("--mask-storage", default="auto", choices=("auto", "file", "inline"))

@@ -105,7 +105,8 @@ class Plan:
     def fields(self) -> RunFields:
         """The fields to write."""
         p = self.parameters
-        return RunFields(self.name, p.label_type, p.similarity, p.prompts, tuple(p.objects))
+        beside = (p.similarity, p.prompts, tuple(p.objects), p.compare_photos)
+        return RunFields(self.name, p.label_type, *beside)
 
     @property
     def targets(self) -> dict[int, str]:
@@ -185,6 +186,11 @@ def check_parameters(parameters: Parameters) -> None:
     check_choice("label_type", parameters.label_type, LABEL_TYPES)
     check_choice("mask_storage", parameters.mask_storage, MASK_STORAGE)
     check_mask_value(parameters.mask_value)
+    if parameters.compare_photos and parameters.objects:
+        raise PersamError(
+            "compare_photos=True compares the photos of one object, and this run is of several "
+            "that share their photos: leave it out, or make a run of each"
+        )
     threshold = parameters.presence_threshold
     if threshold is None:
         return
@@ -217,8 +223,9 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
     if present != fields:
         raise RunConflictError(
             f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
-            f"similarity={present.similarity}, prompts={present.prompts}): ask for the same, "
-            "delete the run, or choose another out_field"
+            f"similarity={present.similarity}, prompts={present.prompts}, "
+            f"compare_photos={present.compare_photos}): ask for the same, delete the run, or "
+            "choose another out_field"
         )
     return True
 
