@@ -21,6 +21,7 @@ from .panel import ReviewPanel
 from .reviewing import AcceptMasks, EditMask, RejectMasks, SetPresenceThreshold, UndoReview
 from .segment import SegmentFromOpened, SegmentFromReference
 from .segment_again import SegmentAgain
+from .suggesting import SuggestReference
 from .watching import ShowRun, WatchRuns
 
 OPERATORS = (
@@ -28,6 +29,7 @@ OPERATORS = (
     SegmentFromOpened,
     SegmentAgain,
     SegmentEverything,
+    SuggestReference,
     Evaluate,
     ImportPerSeg,
     AcceptMasks,

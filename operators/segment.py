@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set, ValuesView
+from collections.abc import Iterator, Mapping, Set, ValuesView
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -22,8 +22,10 @@ from .method_form import (
     method_inputs,
     takes_words,
 )
+from .negatives import negative_arguments, negative_inputs
 from .phrase import PHRASE, can_say, phrase_inputs
 from .reference import (
+    ChosenReference,
     candidates,
     chosen_reference,
     group_references,
@@ -43,8 +45,10 @@ from .segment_form import (
     truth_field,
     truth_of,
 )
+from .several import SEVERAL, can_be_several, chosen_objects, several_inputs
 from .streaming import Progress
 from .targets import photos_to_segment
+from .video import EVERY, has_videos, is_frame, video_arguments, video_inputs
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
 # SAID: nowhere, a phrase is looked for in every photo.
@@ -64,6 +68,16 @@ class SegmentFromReference(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Reference, photos, method, output, evaluation."""
+        chosen: ChosenReference | None
+        if has_videos(ctx):
+            chosen, given = None, ctx.params.get("literal") and ctx.params.get("objects")
+            if given or (chosen := video_inputs(ctx, inputs)) is not None:
+                self._photos(ctx, inputs, several=True)
+                method_inputs(ctx, inputs)
+                check_kind(ctx, inputs, chosen if chosen and chosen.label_id != EVERY else None)
+                model_inputs(ctx, inputs)
+                output_inputs(ctx, inputs, chosen)
+            return
         chosen = None
         scope = self._scope(ctx, inputs)
         said = bool(ctx.params.get("literal") and ctx.params.get(PHRASE))  # judged by `segment`
@@ -76,6 +90,9 @@ class SegmentFromReference(PersamOperator):
             chosen = reference_inputs(ctx, inputs)
             if chosen is None:
                 return
+        elif scope == SEVERAL:
+            if not ctx.params.get("literal") and not several_inputs(ctx, inputs):
+                return
         elif scope == GROUPS:
             if not group_inputs(ctx, inputs):
                 return
@@ -83,16 +100,10 @@ class SegmentFromReference(PersamOperator):
             field = ctx.params.get("label_field", "ground_truth")
             group_by = ctx.params.get("group_by")
             check_references(ctx, inputs, given_references(ctx), field, group_by)
-        several = len(candidates(ctx)) > 1
-        inputs.view_target(
-            ctx,
-            action_description="Segment",
-            allow_selected_samples=several,
-            default_target="CURRENT_VIEW",
-        )
-        announce(ctx, inputs)
+        self._photos(ctx, inputs, several=len(candidates(ctx)) > 1)
         method_inputs(ctx, inputs)
         check_kind(ctx, inputs, chosen)
+        negative_inputs(ctx, inputs, chosen)
         if said or not takes_words(ctx):
             model_inputs(ctx, inputs)
         elif scope != SAID and not phrase_inputs(ctx, inputs):
@@ -100,17 +111,29 @@ class SegmentFromReference(PersamOperator):
         output_inputs(ctx, inputs, chosen)
         evaluation_inputs(ctx, inputs, chosen)
 
+    @staticmethod
+    def _photos(ctx: Context, inputs: Any, several: bool) -> None:
+        inputs.view_target(
+            ctx,
+            action_description="Segment",
+            allow_selected_samples=several,
+            default_target="CURRENT_VIEW",
+        )
+        announce(ctx, inputs)
+
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over the grid."""
         return _button(types.Places.SAMPLES_GRID_SECONDARY_ACTIONS)
 
     def _scope(self, ctx: Context, inputs: Any) -> str:
         given = ctx.params.get("scope")
-        if given == GIVEN or (given == SAID and ctx.params.get("literal")):
+        if given == GIVEN or (given in (SAID, SEVERAL) and ctx.params.get("literal")):
             return str(given)
         offered = {ONE: "The photo I selected"}
         if has_group_references(ctx.dataset):
             offered[GROUPS] = "Each object's own reference photo"
+        if given == SEVERAL or can_be_several(ctx):
+            offered[SEVERAL] = "Several objects, by the names of their labels"
         if can_say():
             offered[SAID] = "Words, in every photo"
         if len(offered) == 1:
@@ -129,7 +152,8 @@ class SegmentFromReference(PersamOperator):
 
         def work() -> dict[str, Any]:
             run = fp.segment(view, progress=progress, **segment_arguments(ctx))
-            result: dict[str, Any] = {"run": name, "fields": [name], **run_facts(run)}
+            shown = f"frames.{name}" if has_videos(ctx) else name
+            result: dict[str, Any] = {"run": name, "fields": [shown], **run_facts(run)}
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
                 result = evaluated(ctx, view, result)
@@ -151,7 +175,8 @@ class SegmentFromReference(PersamOperator):
 
     def in_panel(self, ctx: Context) -> bool:
         """In the App, unless the user does not want the panel."""
-        return from_app(ctx) and bool(ctx.params.get("open_review", True))
+        wanted = bool(ctx.params.get("open_review", True)) and not has_videos(ctx)
+        return from_app(ctx) and wanted
 
     def resolve_run_name(self, ctx: Context) -> str:
         """The name in the list of delegated operations."""
@@ -167,47 +192,72 @@ class SegmentFromReference(PersamOperator):
         method: str = "persam_f",
         model: str = "sam_lite",
         out_field: str = "object_masks",
-        label_type: str = "segmentation",
+        label_type: str | None = None,
         evaluate: bool = False,
         group_by: str | None = None,
         skip_existing: bool = False,
         similarity: bool = False,
         prompts: bool = False,
+        compare_photos: bool = False,
         cache: bool = False,
         backend: str | None = None,
         delegate: bool = False,
         overwrite: bool = False,
+        negatives: Any = None,
+        negatives_field: str | None = None,
+        use_rejected: bool = True,
         **options: Any,
     ) -> Any:
         """Segment the object of ``reference`` in every photo of a dataset or view.
 
         Args:
             sample_collection: a dataset or view
-            reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
+            reference: a sample, its id, or a (sample, label id) pair; of a video (sample, frame
+                number) or (sample, frame number, label id); or several of one object, or
                 one per object of ``group_by``: a view of samples, or a list of these; or a
-                ``TextReference``, alone, in a (sample, ``TextReference``) pair, or in a list
+                ``TextReference``, alone, in a (sample, ``TextReference``) pair, or in a list; or a
+                mapping of names to references, for several objects at once
             label_field: the field of the reference's label
             label_id: which of its labels, where there are several
             mask_value: which value of a segmentation mask
             method: see :func:`fiftyone_persam.list_methods`
             model: see :func:`fiftyone_persam.list_models`
             out_field: the run's name and field
-            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
+            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``; by default the second
+                for videos, the first for photos
             evaluate: compare with ``label_field`` afterwards
             group_by: field that names each photo's object: several references need one per value;
                 one reference leaves it to the evaluation
             skip_existing: segment only photos that have no mask of this run yet
             similarity: write similarity maps, too
             prompts: write the prompt points, too
+            compare_photos: in the end, a photo whose match is far behind the best ones loses
+                presence
             cache: keep embeddings for other runs on these photos
             backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
             overwrite: do these photos of a run of this name again
+            negatives: what the object is not: as ``reference``, without names or words
+            negatives_field: the label field of the negatives; ``label_field`` if None
+            use_rejected: learn from masks that reviews have rejected
             options: of the method, see :func:`fiftyone_persam.list_methods`
         """
-        reference, phrase = _without_words(_listed(reference))
         chosen: dict[str, Any]
-        if reference is None:
+        phrase = None
+        if isinstance(reference, Mapping):
+            named = [
+                [name, [_plain(o) for o in ([some] if is_frame(some) else _each(some))]]
+                for name, some in reference.items()
+            ]
+            chosen = {"scope": SEVERAL, "objects": named}
+        elif is_frame(reference):
+            sample_id, number, chosen_label = _plain(reference)
+            chosen = {"reference": sample_id, "frame": str(number), "label_id": chosen_label}
+        else:
+            reference, phrase = _without_words(_listed(reference))
+        if isinstance(reference, Mapping) or is_frame(reference):
+            pass
+        elif reference is None:
             chosen = {"scope": SAID}
         elif _are_several(reference):
             chosen = {"scope": GIVEN, "references": [_by_id(one) for one in reference]}
@@ -224,14 +274,18 @@ class SegmentFromReference(PersamOperator):
             method=method,
             model=model,
             out_field=out_field,
-            label_type=label_type,
+            label_type=label_type or _label_type(sample_collection),
             evaluate=evaluate,
             group_by=group_by,
             skip_existing=skip_existing,
             overwrite=overwrite,
             literal=True,
+            negatives=None if negatives is None else [_by_id(one) for one in _each(negatives)],
+            negatives_field=negatives_field,
+            use_rejected=use_rejected,
             similarity=similarity,
             prompts=prompts,
+            compare_photos=compare_photos,
             cache=cache,
             backend=backend,
             **{f"{OPTION}{name}": value for name, value in options.items()},
@@ -247,6 +301,12 @@ class SegmentFromOpened(SegmentFromReference):
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over an opened photo."""
         return _button(types.Places.SAMPLES_VIEWER_ACTIONS)
+
+
+def _label_type(collection: Any) -> str:
+    from fiftyone_persam.curation.forms.films import has_videos
+
+    return "detections" if has_videos(collection) else "segmentation"
 
 
 def _button(place: Any) -> Any:
@@ -278,12 +338,26 @@ def _listed(reference: Any) -> Any:
     return list(reference) if isinstance(reference, (Iterator, ValuesView)) else reference
 
 
+def _each(reference: Any) -> list[Any]:
+    """One reference or several, as a list."""
+    listed = _listed(reference)
+    return list(listed) if _are_several(listed) else [listed]
+
+
 def _by_id(reference: Any) -> tuple[Any, str | None]:
     """A reference as plain values, which can be queued: the sample's id, and the label's."""
     sample, label_id = reference if isinstance(reference, tuple) else (reference, None)
     sample_id = getattr(sample, "id", sample)
     sample_id = str(sample_id) if isinstance(sample_id, ObjectId) else sample_id
     return sample_id, None if label_id is None else str(label_id)
+
+
+def _plain(reference: Any) -> tuple[Any, ...]:
+    """Like `_by_id`, with the frame's number between the two for a frame of a video."""
+    if not is_frame(reference):
+        return _by_id(reference)
+    sample_id, label_id = _by_id((reference[0], (*reference[2:], None)[0]))
+    return sample_id, int(reference[1]), label_id
 
 
 def _without_words(reference: Any) -> tuple[Any, str | None]:
@@ -319,11 +393,12 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "method": chosen_method(ctx),
         "model": chosen_model(ctx),
         "out_field": given["out_field"],
-        "label_type": given.get("label_type", "segmentation"),
+        "label_type": given.get("label_type"),
         "skip_existing": bool(given.get("skip_existing")),
         "overwrite": bool(given.get("overwrite")),
         "similarity": bool(given.get("similarity")),
         "prompts": bool(given.get("prompts")),
+        "compare_photos": bool(given.get("compare_photos")),
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
         **chosen_options(ctx),
@@ -338,33 +413,59 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "label_type": fields.label_type,
             "similarity": fields.similarity,
             "prompts": fields.prompts,
+            "compare_photos": fields.compare_photos,
         }
+    if has_videos(ctx):
+        return arguments | video_arguments(ctx)
     words = _words(ctx)
     if given.get("scope") == SAID:
         return arguments | {"reference": words[0]}
+    if given.get("scope") == SEVERAL:
+        field, objects = given.get("label_field", "ground_truth"), given.get("objects")
+        if objects is None:
+            field, objects = chosen_objects(ctx)
+        else:
+            objects = {
+                name: [(one, label) if label else one for one, label in some]
+                for name, some in objects
+            }
+        found = {"reference": objects, "label_field": field}
+        return arguments | found | negative_arguments(ctx, None)
     if given.get("scope") == GIVEN:
         value = given.get("mask_value")
-        return arguments | {
-            "reference": [*given_references(ctx), *words],
-            "label_field": given.get("label_field", "ground_truth"),
-            "group_by": given.get("group_by"),
-            "mask_value": int(value) if value else None,
-        }
+        return (
+            arguments
+            | negative_arguments(ctx, None)
+            | {
+                "reference": [*given_references(ctx), *words],
+                "label_field": given.get("label_field", "ground_truth"),
+                "group_by": given.get("group_by"),
+                "mask_value": int(value) if value else None,
+            }
+        )
     if given.get("scope") == GROUPS:
-        return arguments | {
-            "reference": group_references(ctx.dataset),
-            "label_field": given.get("label_field", "ground_truth"),
-            "group_by": given["group_by"],
-        }
+        return (
+            arguments
+            | negative_arguments(ctx, None)
+            | {
+                "reference": group_references(ctx.dataset),
+                "label_field": given.get("label_field", "ground_truth"),
+                "group_by": given["group_by"],
+            }
+        )
     if words and not takes_words(ctx):
         return arguments | {"reference": (given["reference"], words[0])}
     chosen = chosen_reference(ctx)
     pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
-    return arguments | {
-        "reference": [pair, *words] if words else pair,
-        "label_field": chosen.label_field,
-        "mask_value": chosen.mask_value,
-    }
+    return (
+        arguments
+        | negative_arguments(ctx, chosen)
+        | {
+            "reference": [pair, *words] if words else pair,
+            "label_field": chosen.label_field,
+            "mask_value": chosen.mask_value,
+        }
+    )
 
 
 def _words(ctx: Context) -> list[Any]:
@@ -395,11 +496,12 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
     """Evaluate a run's masks, in the same operation."""
     import fiftyone_persam as fp
 
-    several = ctx.params.get("scope") in (GROUPS, GIVEN, SAID)
+    several = ctx.params.get("scope") in (GROUPS, GIVEN, SAID, SEVERAL)
     several = several or bool(_words(ctx) and not takes_words(ctx))
     chosen = None if several else chosen_reference(ctx)
     truth = truth_of(ctx, view, chosen)
-    value = ctx.params.get("mask_value") if ctx.params.get("scope") != GROUPS else None
+    alone = ctx.params.get("scope") not in (GROUPS, SEVERAL)
+    value = ctx.params.get("mask_value") if alone else None
     results = fp.evaluate(
         view if truth is None else truth.samples,
         name,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, counted, from_app, notice, refuse, show_fields
+from .base import (
+    Context,
+    PersamOperator,
+    ask,
+    choose,
+    counted,
+    from_app,
+    notice,
+    refuse,
+    show_fields,
+)
+from .negatives import REJECTED, rejected_inputs
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
 from .segment import run_facts
 from .segment_form import keeps_embeddings
 from .streaming import Progress
 from .targets import photos_to_segment
+
+OBJECT = "object"
 
 
 class SegmentAgain(PersamOperator):
@@ -29,6 +43,7 @@ class SegmentAgain(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the new reference, and what will be done again."""
+        from fiftyone_persam.curation.forms.references import rejected_count
         from fiftyone_persam.curation.review.editing import corrected_fields
         from fiftyone_persam.curation.review.table import review_counts, review_view
         from fiftyone_persam.curation.runs.naming import edit_field
@@ -39,6 +54,10 @@ class SegmentAgain(PersamOperator):
             return
         if reference_inputs(ctx, inputs, [*corrected_fields(ctx.dataset, run), run]) is None:
             return
+        if objects := _objects(ctx, run):
+            choose(inputs, OBJECT, objects, "Which object it shows", required=False)
+            if ctx.params.get(OBJECT) not in objects:
+                ask(inputs, "Choose which of the run's objects the new reference shows.")
         inputs.bool(
             "keep",
             default=True,
@@ -46,6 +65,7 @@ class SegmentAgain(PersamOperator):
             description="Off: only the new reference says what the object looks like",
             view=types.CheckboxView(),
         )
+        rejected_inputs(inputs, rejected_count(ctx.dataset, "", run))
         samples = photos_to_segment(ctx)
         counts = review_counts(samples, run)
         count = counts.total - counts.accepted
@@ -76,7 +96,9 @@ class SegmentAgain(PersamOperator):
         from fiftyone_persam.curation.segmentation.again import segment_again
 
         name, chosen, samples = ctx.params["run"], chosen_reference(ctx), photos_to_segment(ctx)
-        pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
+        pair: Any = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
+        if _objects(ctx, name):
+            pair = {ctx.params[OBJECT]: pair}
 
         def work() -> dict[str, Any]:
             run = segment_again(
@@ -86,6 +108,7 @@ class SegmentAgain(PersamOperator):
                 label_field=chosen.label_field,
                 mask_value=chosen.mask_value,
                 keep_references=bool(ctx.params.get("keep", True)),
+                use_rejected=bool(ctx.params.get(REJECTED, True)),
                 cache=keeps_embeddings(),
                 progress=progress,
             )
@@ -120,9 +143,16 @@ class SegmentAgain(PersamOperator):
         label_id: str | None = None,
         mask_value: int | None = None,
         keep: bool = True,
+        use_rejected: bool = True,
         delegate: bool = False,
     ) -> Any:
-        """Segment what is not accepted in ``run`` again, with one more reference."""
+        """Segment what is not accepted in ``run`` again, with one more reference.
+
+        Of a run of several objects ``reference`` is ``{name: reference}``, of one of them.
+        """
+        shown = None
+        if isinstance(reference, Mapping) and len(reference) == 1:
+            ((shown, reference),) = reference.items()
         if isinstance(reference, tuple):
             reference, label_id = reference
         return self.call(
@@ -134,4 +164,13 @@ class SegmentAgain(PersamOperator):
             label_id=label_id,
             mask_value=None if mask_value is None else str(mask_value),
             keep=keep,
+            use_rejected=use_rejected,
+            object=shown,
         )
+
+
+def _objects(ctx: Context, run: str) -> list[str]:
+    """The objects of a run where a photo may have several."""
+    from fiftyone_persam.curation.runs.record import read_record
+
+    return list(read_record(ctx.dataset, run).parameters.objects)

@@ -136,6 +136,7 @@ def _unknown(dataset: Any, fields: RunFields) -> RunRecord:
         label_type=fields.label_type,
         similarity=fields.similarity,
         prompts=fields.prompts,
+        compare_photos=fields.compare_photos,
         objects=list(fields.objects),
         presence_threshold=threshold,
     )

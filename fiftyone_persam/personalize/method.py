@@ -55,6 +55,7 @@ class Method(ABC):
         help: one sentence, without a full stop.
         references: kinds of reference that it takes: "mask", "box", "points", "text".
         needs_text: whether its model has to take phrases.
+        takes_negatives: whether ``fit`` takes ``negatives``, references of what the object is not.
         sam: the model.
     """
 
@@ -63,6 +64,7 @@ class Method(ABC):
     help: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = VISUAL
     needs_text: ClassVar[bool] = False
+    takes_negatives: ClassVar[bool] = False
 
     sam: Promptable
 

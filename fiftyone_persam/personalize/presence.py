@@ -184,7 +184,9 @@ def probability(evidence: Evidence) -> Tensor:
     odds = log_odds(evidence.columns)
     certainty = torch.sigmoid(odds)
     if evidence.rival is not None:
-        certainty = certainty * torch.sigmoid(odds - log_odds(evidence.rival))
+        # A tie takes nothing away: another photo of the object itself is as near as its negatives.
+        ahead = torch.sigmoid(odds - log_odds(evidence.rival))
+        certainty = certainty * (2 * ahead).clamp_max(1)
     return torch.where(evidence.covered > 0, certainty, torch.zeros_like(certainty))
 
 

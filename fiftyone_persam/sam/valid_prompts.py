@@ -19,12 +19,16 @@ from .photos import Photo
 from .promptable import Promptable
 from .proposals import SAME_MASK, Proposal
 
+PROMPTS_EACH = 2
+"""Prompts for each proposal that is asked for: about half of the masks repeat a better one."""
+
 
 class DiscoveryProposer:
     """A detector's boxes as prompts, as in MobileSAMv2 (Zhang et al., arXiv 2312.09579).
 
-    The boxes are found in sam_lite's embedding (see `discovery`) and decoded by the model that is
-    given, which may be sam_lite itself; masks that repeat a better one are left out.
+    The boxes are found in sam_lite's embedding (see `discovery`) and decoded, each with the point
+    at its centre, by the model that is given, which may be sam_lite itself; masks that repeat a
+    better one are left out.
     """
 
     name = "discovery"
@@ -60,14 +64,21 @@ class DiscoveryProposer:
             if photo is None:
                 raise PersamError("the photo is needed to find things in it: give its pixels")
             finder = _sam_lite(str(sam.device)).encode([photo])[0]
-        boxes, found = discover(load_head(), finder, max_proposals)
-        prompts = [Prompt(embedding, box=box) for box in boxes.numpy()]
-        decoded = sam.decode(prompts)
-        return distinct(sam, embedding, decoded, found)
+        boxes, found = discover(load_head(), finder, PROMPTS_EACH * max_proposals)
+        centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+        prompts = [
+            Prompt(embedding, points=[center], box=box)
+            for center, box in zip(centers.numpy(), boxes.numpy(), strict=True)
+        ]
+        return distinct(sam, embedding, sam.decode(prompts), found, max_proposals)
 
 
 def distinct(
-    sam: Promptable, embedding: ImageEmbedding, decoded: Sequence[Decoded], scores: Tensor
+    sam: Promptable,
+    embedding: ImageEmbedding,
+    decoded: Sequence[Decoded],
+    scores: Tensor,
+    count: int,
 ) -> list[Proposal]:
     """Each prompt's single mask as a proposal, best first, repeated ones left out.
 
@@ -77,6 +88,7 @@ def distinct(
         decoded: one per prompt.
         scores: (n,) of the prompts, 0 to 1; the geometric mean with the model's predicted IoU
             becomes the proposal's.
+        count: how many proposals, at most.
     """
     if not decoded:
         return []
@@ -95,6 +107,8 @@ def distinct(
     proposals: list[Proposal] = []
     dropped = np.zeros(len(order), dtype=np.bool_)
     for place, index in enumerate(order.tolist()):
+        if len(proposals) == count:
+            break
         if dropped[place]:
             continue
         dropped |= alike[place]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import fiftyone as fo
+import pytest
 from playwright.sync_api import expect
 
 import fiftyone_persam as fp
@@ -61,21 +62,26 @@ def test_a_click_on_the_photo_in_the_panel(app: App, dataset, album: Path):
     panel.get_by_role("button", name="More", exact=True).click()
     expect(panel.get_by_alt_text("Pick 9", exact=True)).to_be_visible()
     expect(offered).to_have_count(0)
-    app.expect_drawn()
     figure = panel.locator(".plotly .nsewdrag").first.bounding_box()
-    app.page.mouse.move(figure["x"] + 5, figure["y"] + 5)
-    app.page.mouse.click(
-        figure["x"] + figure["width"] * x / width, figure["y"] + figure["height"] * y / height
+    place = (
+        figure["x"] + figure["width"] * x / width,
+        figure["y"] + figure["height"] * y / height,
     )
+    app.page.mouse.move(*place)
+    app.expect_drawn()  # plotly has seen the mouse there
+    app.page.mouse.click(*place)
     whole = panel.get_by_alt_text("Whole", exact=True)
     expect(whole).to_be_visible(timeout=SLOW)
     app.shot("pick-4-panel")
+    drawn = panel.locator(".plotly .scatterlayer .point").first.bounding_box()
+    assert drawn["x"] + drawn["width"] / 2 == pytest.approx(place[0], abs=6)
+    assert drawn["y"] + drawn["height"] / 2 == pytest.approx(place[1], abs=6)
     whole.click()
     expect(app.form.get_by_alt_text("Your object in the photo")).to_be_visible(timeout=SLOW)
     app.submit("Segment")
     expect(app.page.get_by_text("my_object: 2 segmented")).to_be_visible(timeout=SLOW)
     photos.reload()
     (marked,) = photos.first()["my_object_reference"].detections
-    drawn = marked.to_segmentation(frame_size=(width, height), target=255).mask > 0
-    assert drawn[int(y), int(x)] and fp.iou(drawn, truth.mask) > 0.5
+    mask = marked.to_segmentation(frame_size=(width, height), target=255).mask > 0
+    assert mask[int(y), int(x)] and fp.iou(mask, truth.mask) > 0.5
     assert all(photos.values("my_object"))

@@ -22,9 +22,11 @@ def moving(frames: int = 4) -> Film:
     )
 
 
-def write_davis(root: Path, names: tuple[str, ...] = ("pets",), year: str = "2017") -> Path:
+def write_davis(
+    root: Path, names: tuple[str, ...] = ("pets",), year: str = "2017", frames: int = 4
+) -> Path:
     """Every sequence is the same film; in 2016 all things are one object of value 255."""
-    made = moving()
+    made = moving(frames)
     for name in names:
         for number, frame in enumerate(made.frames):
             map_ = sum(np.uint8(k + 1) * m[number] for k, m in enumerate(made.masks.values()))

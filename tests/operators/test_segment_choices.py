@@ -256,7 +256,7 @@ def test_what_is_no_photo(dataset, tmp_path):
     films.set_values("role", ["reference"])
     films.set_values("object", ["a"])
     errors = Form(films, SEGMENT).errors
-    assert any("is a video: give its frame and label" in error for error in errors), errors
+    assert any("No frame of these videos is labelled" in error for error in errors), errors
 
 
 # One reference per object ----------------------------------------------------------------------
@@ -319,6 +319,6 @@ def test_several_references_of_one_object_from_python(photos):
     operator(SEGMENT)(photos, chosen, out_field="mine", method="persam")
     recorded = fp.load_run(photos, "mine").config.references
     assert [r["sample_id"] for r in recorded] == [photos.first().id, photos.last().id]
-    for wrong in ([], ["nobody"], [7], {"cat": photos.first()}, 7):
+    for wrong in ([], ["nobody"], [7], {"cat": 7}, 7):
         with pytest.raises(ExecutionError, match=r"reference|sample"):
             operator(SEGMENT)(photos, wrong, out_field="more")

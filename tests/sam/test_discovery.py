@@ -121,8 +121,11 @@ def test_any_model_makes_the_masks(cat: Path) -> None:
     other = PromptableSam(small_sam(96), "small")
     proposals = propose_in(cat, other, 5)
     embedding = other.encode([cat])[0]
-    boxes, _ = discover(load_head(), load_sam("sam_lite").encode([cat])[0], 5)
-    logits = [one.logits[0] for one in other.decode([Prompt(embedding, box=b) for b in boxes])]
+    boxes, _ = discover(load_head(), load_sam("sam_lite").encode([cat])[0], 10)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    prompts = [Prompt(embedding, points=[c], box=b) for c, b in zip(centers, boxes, strict=True)]
+    logits = [one.logits[0] for one in other.decode(prompts)]
+    assert 1 <= len(proposals) <= 5
     wanted = [(other.upscale(one[None], embedding)[0] > 0).numpy() for one in logits]
     for one in proposals:  # random weights leave values near 0, where rounding decides
         assert any((one.mask != mask).mean() < 1e-3 for mask in wanted)

@@ -20,6 +20,7 @@ from .. import database
 from ..checks import (
     as_plain,
     check_choice,
+    check_field_known,
     check_field_name,
     check_group_by,
     check_mask_field,
@@ -35,17 +36,21 @@ from ..fiftyone_api import (
     results_id,
     use_results,
 )
+from ..frame_store import FrameStore
 from ..labels.pixels import plain_value
+from ..labels.video_frames import frame_field
 from ..runs import journal, losses, naming, schema
 from ..runs.fields import read_fields
 from ..runs.lease import Lease
 from ..runs.record import read_record
-from .perseg_method import DESCRIPTION, PerSegEvaluationConfig, PerSegResults, PhotoRow, Progress
-from .scores import evaluation_fields, forget_evaluation
+from .davis_method import DavisEvaluationConfig, fields_of
+from .perseg_method import DESCRIPTION, PerSegEvaluationConfig, PerSegResults, Progress
+from .scores import evaluation_fields, forget_evaluation, written_fields
 
 logger = logging.getLogger(__name__)
 
 SKIP, RAISE = "skip", "raise"
+PERSEG, DAVIS = "perseg", "davis"
 
 
 def evaluate(
@@ -60,12 +65,20 @@ def evaluate(
     overwrite: bool = True,
     on_error: str = SKIP,
     progress: Progress = None,
-) -> PerSegResults:
+    method: str = PERSEG,
+    sequence_field: str | None = None,
+    order_field: str | None = None,
+) -> Any:
     """Compare masks with ground truth: IoU, boundary IoU (Cheng et al.) and accuracy.
 
     Writes ``<eval_key>_iou``, ``<eval_key>_boundary_iou`` and ``<eval_key>_accuracy`` per photo.
     By the PerSeg protocol pixels are pooled per object, and the mean is taken over the objects
     ("mIoU", "bIoU"); the plain means over photos are there as well ("photo_mIoU", "photo_bIoU").
+
+    ``method="davis"`` scores objects that are followed: J (IoU), F (contours), J&F, recall and
+    decay as DAVIS's tool, with ``<eval_key>_j`` and ``<eval_key>_f`` per frame. It takes videos,
+    whose frames have the fields, or photos with ``sequence_field``. Objects are told apart by index
+    or label, and the first and the last frame of a sequence do not count.
 
     Args:
         samples: dataset or view. Of groups, the photos of all slices count.
@@ -84,13 +97,21 @@ def evaluate(
         on_error: what becomes of a photo with a label that is damaged or does not fit: "skip"
             leaves it out, and the results' ``skipped`` and the report name it; "raise" refuses.
         progress: as in `segment`.
+        method: "perseg" or "davis". The latter has no use for ``group_by``, ``mask_value``,
+            ``dilation_ratio`` and ``include_references``.
+        sequence_field: with "davis", the field that names each photo's sequence.
+        order_field: with "davis", the field that sorts the photos of a sequence; by their paths if
+            None.
 
     Raises:
         PersamError: an unknown field, a key that is taken, no photo that can be compared, or, with
             ``on_error="raise"``, one that cannot. Nothing has been written then.
     """
+    check_choice("method", method, (PERSEG, DAVIS))
     dataset = database.root(samples)
     journal.settle(dataset)
+    if isinstance(dataset, FrameStore):
+        pred_field, gt_field = frame_field(pred_field), frame_field(gt_field)
     if pred_field in naming.run_names(dataset):
         losses.check_has_masks(dataset, pred_field)
     for argument, name in (("pred_field", pred_field), ("gt_field", gt_field)):
@@ -106,26 +127,49 @@ def evaluate(
     photos = photos_of(samples)
     if pred_field == gt_field:
         raise PersamError(f"{pred_field!r} cannot be compared with itself: choose two fields")
+    if method == DAVIS:
+        given = {"group_by": group_by, "mask_value": mask_value}
+        _check_sequences(dataset, sequence_field, order_field, given)
+        config = DavisEvaluationConfig(pred_field, gt_field, sequence_field, order_field)
+        return _evaluate(dataset, photos, config, eval_key, overwrite, on_error, progress)
+    if sequence_field is not None or order_field is not None:
+        raise PersamError("sequence_field and order_field are for method='davis': leave them out")
     view = photos if include_references else without_references(photos, pred_field)
     config = PerSegEvaluationConfig(
         *(pred_field, gt_field, group_by, mask_value, dilation_ratio),
         objects=_objects_of(dataset, pred_field, mask_value),
     )
-    method = config.build()
     _check_truth(photos, view, gt_field)
     _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
+    return _evaluate(dataset, view, config, eval_key, overwrite, on_error, progress)
+
+
+def _evaluate(
+    dataset: Any,
+    view: Any,
+    config: Any,
+    eval_key: str | None,
+    overwrite: bool,
+    on_error: str,
+    progress: Progress,
+) -> Any:
+    """Count by a method, and store what it found under a key."""
+    method = config.build()
     if eval_key is not None:
-        check_eval_key(dataset, eval_key, overwrite)
+        check_eval_key(dataset, eval_key, overwrite, method)
         action = f"replacing evaluation {eval_key!r}"
-        schema.check_unlocked(dataset, evaluation_fields(eval_key), action)
-    _warn_of_lost_masks(dataset, pred_field)
+        schema.check_unlocked(dataset, method.get_fields(dataset, eval_key), action)
+    _warn_of_lost_masks(dataset, config.pred_field)
     rows, skipped = database.with_retries(
         lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
     )
     if skipped:
+        davis = config.method == DAVIS
+        scored = len({row.sequence for row in rows}) if davis else len(rows)
         logger.warning(
-            "%d of %d photos cannot be compared and are left out, the first: %s",
-            *(len(skipped), len(rows) + len(skipped), next(iter(skipped.values()))),
+            "%d of %d %s cannot be compared and are left out, the first: %s",
+            *(len(skipped), scored + len(skipped), "sequences" if davis else "photos"),
+            next(iter(skipped.values())),
         )
     if eval_key is None:
         return method.sum_up(view, None, rows, skipped)
@@ -134,9 +178,27 @@ def evaluate(
     )
 
 
-def _store(
-    dataset: Any, key: str, write: Callable[[str, ObjectId], PerSegResults]
-) -> PerSegResults:
+def _check_sequences(
+    dataset: Any, sequence_field: str | None, order_field: str | None, given: dict[str, Any]
+) -> None:
+    for argument, value in given.items():
+        if value is not None:
+            raise PersamError(f"{argument} is for method='perseg': leave it out")
+    videos = isinstance(dataset, FrameStore)
+    for argument, name in (("sequence_field", sequence_field), ("order_field", order_field)):
+        if name is None:
+            continue
+        if videos:
+            raise PersamError(f"frames of videos are in sequences already: leave out {argument}")
+        check_field_known(dataset, argument, name)
+    if not videos and sequence_field is None:
+        raise PersamError(
+            "these are photos, and method='davis' is about sequences: give sequence_field, the "
+            "field that names each photo's sequence"
+        )
+
+
+def _store(dataset: Any, key: str, write: Callable[[str, ObjectId], PerSegResults]) -> Any:
     """Store an evaluation; an earlier one of its name goes when the new one is complete.
 
     It is written under a key of its own, which takes the earlier one's place at the end. What a
@@ -168,7 +230,7 @@ def _write(
     view: Any,
     method: Any,
     key: str,
-    rows: Sequence[PhotoRow],
+    rows: Sequence[Any],
     skipped: dict[str, str],
     identity: ObjectId,
 ) -> PerSegResults:
@@ -193,8 +255,8 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
     elif aside != key:
         if dataset.has_evaluation(aside) and dataset.has_evaluation(key):
             forget_evaluation(dataset, key)
-        renamed = zip(evaluation_fields(aside), evaluation_fields(key), strict=True)
-        schema.rename_fields(dataset, dict(renamed))
+        fields = written_fields(dataset, aside)
+        schema.rename_fields(dataset, {one: key + one.removeprefix(aside) for one in fields})
         with schema.schema_lease(dataset):
             rename_evaluation(dataset, aside, key)
         delete_results([details["earlier"]])
@@ -204,7 +266,9 @@ def _free_key(dataset: Any, key: str) -> str:
     """A key beside one that is taken."""
     for number in itertools.count(1):
         free = f"{key}_new{number}"
-        taken = any(dataset.has_field(name) for name in evaluation_fields(free))
+        taken = any(
+            dataset.has_field(name) for name in (*evaluation_fields(free), *fields_of([free]))
+        )
         if not taken and not dataset.has_evaluation(free):
             break
     return free
@@ -285,14 +349,21 @@ def _warn_of_lost_masks(dataset: Any, pred_field: str) -> None:
         )
 
 
-def check_eval_key(dataset: Any, key: Any, overwrite: bool = True) -> None:
-    """Raise PersamError unless an evaluation can be stored under this name."""
+def check_eval_key(dataset: Any, key: Any, overwrite: bool = True, method: Any = None) -> None:
+    """Raise PersamError unless an evaluation can be stored under this name.
+
+    Args:
+        dataset: the dataset.
+        key: the name.
+        overwrite: whether it may be there.
+        method: that of the evaluation; the PerSeg protocol if None.
+    """
     check_field_name("eval_key", key)
     if dataset.has_evaluation(key):
         if not overwrite:
             raise PersamError(f"there is an evaluation {key!r} already: choose another eval_key")
         return
-    names = evaluation_fields(key)
+    names = evaluation_fields(key) if method is None else method.get_fields(dataset, key)
     # A clone of a view, or a merge, has the numbers of its original's evaluations, and not these.
     copied = overwrite and all(_is_number_of_ours(dataset, name) for name in names)
     for name in names:

@@ -11,7 +11,8 @@ from ...errors import PersamError
 from ..database import photos_of, root
 from ..fiftyone_api import drop_unlisted_runs, forget_cached_evaluation, has_results
 from ..runs import schema
-from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults
+from .davis_method import DavisEvaluationConfig, fields_of
+from .perseg_method import DESCRIPTION, FIELDS, PerSegEvaluationConfig, PerSegResults
 
 ALL = "mean"
 
@@ -22,7 +23,11 @@ def evaluations_of(samples: Any, pred_field: str) -> list[str]:
     Those whose results are gone, as where a process was killed, are left out.
     """
     dataset = root(samples)
-    infos = [info for info in _infos(dataset) if info.config.pred_field == pred_field]
+    infos = [
+        info
+        for info in _infos(dataset)
+        if info.config.pred_field == pred_field and isinstance(info.config, PerSegEvaluationConfig)
+    ]
     found = sorted((info.timestamp, info.key) for info in infos)
     return [key for _, key in found if has_results(dataset, "evaluations", key)]
 
@@ -41,8 +46,8 @@ def forget_evaluations(dataset: Any, fields: Iterable[str]) -> None:
 
 
 def forget_evaluation(dataset: Any, key: str) -> None:
-    """Delete an evaluation by the PerSeg protocol, or what a killed process has left of it."""
-    schema.delete_fields(dataset, evaluation_fields(key))
+    """Delete an evaluation of this package, or what a killed process has left of it."""
+    schema.delete_fields(dataset, written_fields(dataset, key))
     schema.remove_empty_group(dataset, key)
     if dataset.has_evaluation(key):
         dataset.delete_evaluation(key)
@@ -52,6 +57,16 @@ def forget_evaluation(dataset: Any, key: str) -> None:
 def evaluation_fields(key: str) -> list[str]:
     """The fields that an evaluation by the PerSeg protocol writes."""
     return [f"{key}_{suffix}" for suffix in FIELDS]
+
+
+def written_fields(dataset: Any, key: str) -> list[str]:
+    """The fields that an evaluation by any protocol writes, or has written."""
+    others = [
+        name
+        for name in fields_of([key])
+        if getattr(dataset.get_field(name), "description", None) == DESCRIPTION
+    ]
+    return [*evaluation_fields(key), *others]
 
 
 def rename_evaluations(dataset: Any, renamed: dict[str, str]) -> None:
@@ -117,7 +132,8 @@ def worst_first(samples: Any, eval_key: str, name: str | None = None) -> Any:
 
 def _infos(dataset: Any) -> list[Any]:
     infos = [dataset.get_evaluation_info(key) for key in dataset.list_evaluations()]
-    return [info for info in infos if isinstance(info.config, PerSegEvaluationConfig)]
+    ours = (PerSegEvaluationConfig, DavisEvaluationConfig)
+    return [info for info in infos if isinstance(info.config, ours)]
 
 
 def _results(samples: Any, eval_key: str) -> PerSegResults:

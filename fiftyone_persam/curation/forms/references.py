@@ -18,6 +18,7 @@ from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.pixels import mask_pixels, targets_of
 from ..labels.references import resolve_references
 from ..labels.shapes import INSTANCES, label_prompt
+from ..runs import queries
 from ..runs.naming import run_names
 from ..runs.record import read_record
 from ..segmentation.plan import check_covered, choose_photos
@@ -85,6 +86,17 @@ def learnt_value(dataset: Any, run: str, field: str) -> int | str | None:
     references = read_record(dataset, run).references
     values = {one.mask_value for one in references if one.label_field == field}
     return values.pop() if len(values) == 1 else None
+
+
+def rejected_count(dataset: Any, sample_id: str, run: str | None = None) -> int:
+    """How many masks reviews have rejected in runs that learnt from a photo, or in one run."""
+    photos, count = photos_of(dataset), 0
+    for name in run_names(dataset) if run is None else [run]:
+        learnt = {one.sample_id for one in read_record(dataset, name).references}
+        if run is not None or sample_id in learnt:
+            decided = queries.decided(dataset, name, "rejected")
+            count += queries.count(photos, queries.done(name), decided)
+    return count
 
 
 def problem_with(

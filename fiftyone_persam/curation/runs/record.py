@@ -41,10 +41,12 @@ class Parameters:
         mask_storage: "auto", "file" or "inline".
         similarity: whether to write heatmaps.
         prompts: whether to write prompt points.
+        compare_photos: whether the photos of an object are compared with one another in the end.
         presence_threshold: presence below which the object counts as absent; 0 for never, None
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
         features: name of the backbone that finds the object; None for the model's own.
+        use_rejected: whether masks that reviews of the object have rejected say what it is not.
         sequence_field: what each photo is a frame of; None for photos by themselves.
         order_field: by what the frames of a sequence are sorted; None for the files' names.
         frame_files: whether frames of videos were read from the files they were sampled into.
@@ -59,6 +61,7 @@ class Parameters:
     mask_storage: str = "auto"
     similarity: bool = False
     prompts: bool = False
+    compare_photos: bool = False
     presence_threshold: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     features: str | None = None
@@ -66,6 +69,7 @@ class Parameters:
     order_field: str | None = None
     frame_files: bool = False
     objects: list[str] = field(default_factory=list)
+    use_rejected: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -113,6 +117,7 @@ class EarlierCall:
     references: tuple[ReferenceRecord, ...]
     parameters: Parameters
     versions: dict[str, str] = field(default_factory=dict)
+    negatives: tuple[ReferenceRecord, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EarlierCall:
@@ -142,6 +147,7 @@ class RunRecord:
         earlier: how masks of earlier calls were made, where it differs.
         reviewed_threshold: the presence threshold that the run's reviewer has chosen, for clones
             and exports of the dataset, which lack what a review stores; see `presence`.
+        negatives: what the object is not; ``group`` is "" where that is so of all objects.
     """
 
     method: str
@@ -161,6 +167,7 @@ class RunRecord:
     versions: dict[str, str] = field(default_factory=dict)
     earlier: tuple[EarlierCall, ...] = ()
     reviewed_threshold: float | None = None
+    negatives: tuple[ReferenceRecord, ...] = ()
 
     @classmethod
     def from_config(cls, config: Any, name: str = "") -> RunRecord:
@@ -260,9 +267,14 @@ def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, with references and parameters as what they are."""
-    references = tuple(_from_dict(ReferenceRecord, one) for one in values["references"])
+    references, negatives = (
+        tuple(_from_dict(ReferenceRecord, one) for one in values.get(key, ()))
+        for key in ("references", "negatives")
+    )
+    values["references"]
     parameters = _from_dict(Parameters, values["parameters"])
-    return {**values, "references": references, "parameters": parameters}
+    known = {"references": references, "negatives": negatives, "parameters": parameters}
+    return {**values, **known}
 
 
 def _plain(value: Any) -> Any:

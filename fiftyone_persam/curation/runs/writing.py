@@ -22,7 +22,7 @@ from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from ..labels.sizes import read_shown_size
 from . import queries, several
-from .fields import OBJECTS, WITHHELD, RunFields, add_missing
+from .fields import ALONE, OBJECTS, WITHHELD, RunFields, add_missing
 
 CHUNK = 500
 """Photos whose labels are in memory at a time."""
@@ -53,6 +53,7 @@ def write(
     columns: dict[str, dict[str, Any]] = {
         f"{fields.run}_score": {r.id: r.score for r in results},
         f"{fields.run}_presence": {r.id: r.presence for r in results},
+        f"{fields.run}{ALONE}": {r.id: r.presence for r in results},
         f"{fields.run}_agreement": {r.id: r.agreement for r in results},
         f"{fields.run}_error": {r.id: r.error for r in results},
         f"{fields.run}_similarity": {r.id: _heatmap(r) for r in good},

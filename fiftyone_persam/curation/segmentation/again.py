@@ -19,6 +19,7 @@ from ..runs.loading import Run
 from ..runs.naming import require, run_names
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record
+from .negatives import is_rejected, resolve_negatives
 from .phrases import find_phrases, has_phrase
 from .plan import check_photos, choose_cache, choose_photos
 from .recorded import TRIED_AGAIN, recorded_references
@@ -33,6 +34,9 @@ def segment_again(
     label_field: str = "ground_truth",
     mask_value: int | str | None = None,
     keep_references: bool = True,
+    negatives: Any = None,
+    negatives_field: str | None = None,
+    use_rejected: bool = True,
     cache: Any = None,
     progress: bool | Callable[[int, int], None] | None = None,
 ) -> Run:
@@ -51,6 +55,9 @@ def segment_again(
         label_field: where the reference's label is.
         mask_value: which value of a segmentation mask.
         keep_references: use the run's earlier references as well.
+        negatives: further ones; see `segment`. Those that were given before stay.
+        negatives_field: see `segment`.
+        use_rejected: learn from masks that were rejected what the object is not; see `segment`.
         cache: see `segment`.
         progress: see `segment`.
 
@@ -93,7 +100,7 @@ def segment_again(
             f"run {run!r} was made with a model of your own ({record.model}): call segment() with "
             "it and overwrite=True"
         )
-    check_switches(keep_references=keep_references)
+    check_switches(keep_references=keep_references, use_rejected=use_rejected)
     check_progress(progress)
     choose_cache(cache)
     mask_value = as_plain(mask_value)
@@ -125,6 +132,20 @@ def segment_again(
     if not redo:
         raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
     parameters = record.parameters
+    others: Any = resolve_negatives(
+        dataset,
+        negatives,
+        label_field if negatives_field is None else negatives_field,
+        record.method,
+        parameters.options,
+        objects,
+    )
+    given = [one for one in record.negatives if not is_rejected(one)]
+    if given:
+        others = [*recorded_references(dataset, given, TRIED_AGAIN), *others]
+    if objects:
+        others = {n: [o for o in others if o.group in ("", n)] for n in objects}
+        others = {name: some for name, some in others.items() if some}
     for mark in marks:
         mark.write()
 
@@ -139,6 +160,8 @@ def segment_again(
             cache=cache,
             progress=progress,
             presence_threshold=presence_threshold(dataset, run),
+            negatives=others or None,
+            use_rejected=as_plain(use_rejected),
             **{name: getattr(parameters, name) for name in _KEPT},
             **parameters.options,
         )
@@ -178,4 +201,4 @@ FINISH = {"again": _finish}
 
 
 # Settings of a run that another try keeps; `segment` takes them under the same names.
-_KEPT = ("label_type", "similarity", "prompts", "mask_storage", "features")
+_KEPT = ("label_type", "similarity", "prompts", "compare_photos", "mask_storage", "features")

@@ -25,9 +25,10 @@ from ..fiftyone_api import (
 )
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_steps
-from ..review.visibility import adopt_threshold
+from ..review.visibility import adopt_threshold, align_masks
 from ..runs import fields as run_fields
 from ..runs import folders, journal, loading, naming, queries, schema, writing
+from ..runs.comparing import compare_photos
 from ..runs.lease import Lease
 from ..runs.record import (
     EarlierCall,
@@ -93,6 +94,10 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
                     "no result of them: look at its log, then resume the run"
                 )
+            if plan.parameters.compare_photos:
+                lease.check()
+                compare_photos(plan.dataset, plan.fields, plan.parameters.group_by)
+                align_masks(plan.dataset, plan.name)
             state = RunState.DONE
         except StoppedError as stopped:
             state = RunState.INTERRUPTED
@@ -121,6 +126,7 @@ def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
         backend=backend,
         compiled=compiled,
         references=tuple(ReferenceRecord(**one.to_dict()) for one in plan.references),
+        negatives=tuple(ReferenceRecord(**one.to_dict()) for one in plan.negatives),
         parameters=plan.parameters,
         versions=versions(),
         masks_dir=str(plan.masks_dir),
@@ -199,7 +205,8 @@ def _identity(sam: Any) -> str | None:
 
 def _earlier(old: RunRecord, new: RunRecord) -> tuple[EarlierCall, ...]:
     """Masks of the earlier call may stay: the record says how they were made."""
-    same = (old.method, old.model, old.references) == (new.method, new.model, new.references)
+    names = ("method", "model", "references", "negatives")
+    same = all(getattr(old, name) == getattr(new, name) for name in names)
     return old.earlier if same else (*old.earlier, old.call)
 
 

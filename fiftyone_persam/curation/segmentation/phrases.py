@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ..checks import check_field_name
 from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.references import PhraseReference, SampleReference, resolve_photos
 from ..labels.shapes import LabelPrompt
-from .marking import FIELD, check_markable, mark_mask, masked_detection, reference_field
+from .marking import FIELD, Mark, check_markable, masked_detection, reference_field
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,32 +28,6 @@ if TYPE_CHECKING:
 LOOKED_AT = 8
 """Photos that are searched for a phrase that is given without one, at most."""
 _CLICK = "or mark the object in one photo, which needs no download"
-
-
-@dataclass(frozen=True, eq=False)
-class Mark:
-    """A mask that a phrase found and that becomes a label when the run begins.
-
-    Attributes:
-        dataset: of the photo.
-        sample_id: the photo.
-        mask: (H, W) bool.
-        label: the phrase.
-        field: takes the label.
-        label_id: that it will have.
-    """
-
-    dataset: Any
-    sample_id: str
-    mask: npt.NDArray[np.bool_]
-    label: str
-    field: str
-    label_id: str
-
-    def write(self) -> None:
-        """Write the label, if it is not there yet."""
-        sample = self.dataset[self.sample_id]
-        mark_mask(sample, self.mask, self.label, self.field, self.label_id)
 
 
 def has_phrase(reference: Any) -> bool:

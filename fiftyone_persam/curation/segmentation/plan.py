@@ -36,7 +36,8 @@ from .sequences import NewFrames
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
     from ...sam import PromptableSam
-    from .phrases import Mark
+    from ..labels.references import SampleReference
+    from .marking import Mark
 
 THRESHOLD = "presence_threshold"
 """An argument of `segment` itself, which methods that look at it have as an option."""
@@ -66,7 +67,8 @@ class Plan:
         overwrite: whether results that are there are cleared first.
         masks_dir: the folder of mask files.
         run_id: marks the folder.
-        marks: labels that phrases have found; written when the run begins.
+        marks: labels that phrases have found, or reviews rejected; written when the run begins.
+        negatives: what the objects are not.
         fitting: seconds that learning the objects took.
         new_frames: what the dataset does not know of its videos yet.
         labelled: see `Job`.
@@ -88,6 +90,7 @@ class Plan:
     masks_dir: Path
     run_id: str
     marks: Sequence[Mark] = ()
+    negatives: Sequence[SampleReference] = ()
     fitting: float = 0.0
     tag: str = ""
     new_frames: NewFrames | None = None
@@ -102,7 +105,8 @@ class Plan:
     def fields(self) -> RunFields:
         """The fields to write."""
         p = self.parameters
-        return RunFields(self.name, p.label_type, p.similarity, p.prompts, tuple(p.objects))
+        beside = (p.similarity, p.prompts, tuple(p.objects), p.compare_photos)
+        return RunFields(self.name, p.label_type, *beside)
 
     @property
     def targets(self) -> dict[int, str]:
@@ -182,6 +186,11 @@ def check_parameters(parameters: Parameters) -> None:
     check_choice("label_type", parameters.label_type, LABEL_TYPES)
     check_choice("mask_storage", parameters.mask_storage, MASK_STORAGE)
     check_mask_value(parameters.mask_value)
+    if parameters.compare_photos and parameters.objects:
+        raise PersamError(
+            "compare_photos=True compares the photos of one object, and this run is of several "
+            "that share their photos: leave it out, or make a run of each"
+        )
     threshold = parameters.presence_threshold
     if threshold is None:
         return
@@ -214,8 +223,9 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
     if present != fields:
         raise RunConflictError(
             f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
-            f"similarity={present.similarity}, prompts={present.prompts}): ask for the same, "
-            "delete the run, or choose another out_field"
+            f"similarity={present.similarity}, prompts={present.prompts}, "
+            f"compare_photos={present.compare_photos}): ask for the same, delete the run, or "
+            "choose another out_field"
         )
     return True
 
@@ -273,11 +283,6 @@ def choose_references(
 ) -> list[AnyReference]:
     """The references of the objects that the photos show."""
     if isinstance(reference, Mapping):
-        if parameters.group_by is not None:
-            raise BadReferenceError(
-                "a reference that names objects looks for all of them in every photo: leave "
-                "group_by out"
-            )
         return resolve_objects(dataset, reference, parameters.label_field, parameters.mask_value)
     found = resolve_references(
         dataset,
@@ -372,6 +377,7 @@ def fit(
     parameters: Parameters,
     references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
+    negatives: Sequence[SampleReference] = (),
 ) -> tuple[dict[str, Predictor], Parameters]:
     """One fitted predictor per object, and the parameters with all of the method's defaults.
 
@@ -401,7 +407,9 @@ def fit(
             encoded = encode_files(sam, [one.filepath for one in shown], cache, contrast)
         said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
         predictor = build(sam, **options)
-        fitted[group] = predictor.fit([*said, *loaded], encoded)
+        others = [one.load(contrast) for one in negatives if one.group in ("", group)]
+        known = {"negatives": others} if others else {}
+        fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:

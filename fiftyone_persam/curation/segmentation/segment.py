@@ -22,6 +22,7 @@ from ..runs.record import RunRecord, RunState
 from . import phrases
 from . import plan as planning
 from .execution import execute
+from .negatives import check_apart, rejected_masks, resolve_negatives
 from .plan import Parameters, Plan
 from .recorded import RESUMED, recorded_references
 from .sequences import labelled_frames
@@ -46,6 +47,10 @@ def segment(
     similarity: bool = False,
     prompts: bool = False,
     presence_threshold: float | None = None,
+    compare_photos: bool = False,
+    negatives: Any = None,
+    negatives_field: str | None = None,
+    use_rejected: bool = True,
     sequence_field: str | None = None,
     order_field: str | None = None,
     skip_existing: bool = False,
@@ -111,6 +116,17 @@ def segment(
             empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
             what the run's reviewer has chosen, or else the method's own. It counts for all photos
             of the run, those too that keep their masks.
+        compare_photos: when all photos are through, compare what they found with one another: a
+            photo whose match is far behind the best ones of the run loses presence, and its mask
+            if that is below the threshold then. What it had by itself is kept in
+            ``x_presence_alone``. For runs of one object, or one per photo (``group_by``).
+        negatives: what the object is not, such as its twin: as ``reference``, with a mask or a box.
+            Places that look more like these lose. Of several objects ``{"mug": ...}`` says what is
+            no mug; without names it is none of them.
+        negatives_field: the label field of the negatives; ``label_field`` if None.
+        use_rejected: take masks as negatives, too, that reviews have rejected of this run, or of
+            another one of the dataset that has learnt from the same label; up to 16, copied into
+            ``x_rejected``. Those that look like a badly cut mask of the object are left out.
         sequence_field: field that names the sequence whose frame a photo is, such as a video's
             name; for datasets of photos.
         order_field: field by which the frames of a sequence are sorted, such as their numbers; by
@@ -158,11 +174,18 @@ def segment(
         raise BadReferenceError(
             "a phrase names one object: leave group_by out, or give a labelled photo per object"
         )
+    if isinstance(reference, Mapping) and group_by is not None:
+        raise BadReferenceError(
+            "a reference that names objects looks for all of them in every photo: leave group_by "
+            "out"
+        )
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
+        compare_photos=compare_photos,
         skip_existing=skip_existing,
         overwrite=overwrite,
+        use_rejected=use_rejected,
     )
     if label_type is None:
         in_order = sequence_field is not None or isinstance(dataset, FrameStore)
@@ -175,11 +198,13 @@ def segment(
         mask_storage=mask_storage,
         similarity=checks.as_plain(similarity),
         prompts=checks.as_plain(prompts),
+        compare_photos=checks.as_plain(compare_photos),
         presence_threshold=checks.as_plain(presence_threshold),
         options=options,
         sequence_field=sequence_field,
         order_field=order_field,
         objects=object_names(reference) if isinstance(reference, Mapping) else [],
+        use_rejected=checks.as_plain(use_rejected),
     )
     planning.check_parameters(parameters)
     checks.check_count("batch_size", batch_size)
@@ -191,6 +216,7 @@ def segment(
     fields = RunFields(
         *(out_field, label_type, parameters.similarity, parameters.prompts),
         objects=tuple(parameters.objects),
+        compare_photos=parameters.compare_photos,
     )
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)
@@ -204,6 +230,15 @@ def segment(
     )
     references = planning.choose_references(dataset, reference, parameters, tasks)
     planning.check_kinds(method, references)
+    others = resolve_negatives(
+        dataset,
+        negatives,
+        label_field if negatives_field is None else negatives_field,
+        method,
+        options,
+        parameters.objects,
+    )
+    check_apart(references, others)
     ids = [task.id for task in tasks]
     labelled = labelled_frames(tasks, references, parameters.objects)
     tasks = around_labels(tasks, labelled)
@@ -218,7 +253,10 @@ def segment(
     sam = load_sam(model, device, dtype_for(dtype, options), features=features)
     parameters = replace(parameters, features=planning.name_of_features(sam))
     started = time.perf_counter()
-    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings)
+    if use_rejected:
+        rejected, labels = rejected_masks(dataset, references, out_field, method, options)
+        others, marks = [*others, *rejected], [*marks, *labels]
+    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings, others)
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -235,6 +273,7 @@ def segment(
         masks_dir=folder,
         run_id=run_id,
         marks=marks,
+        negatives=others,
         new_frames=new_frames,
         labelled=labelled,
         fitting=time.perf_counter() - started,
@@ -300,12 +339,17 @@ def resume_run(
         return run
 
     references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
+    negatives: list[Any] = []
+    if record.negatives:
+        negatives = recorded_references(dataset, record.negatives, RESUMED, unchanged=True)
     labelled = labelled_frames(tasks, references, parameters.objects)
     tasks = with_earlier_frames(around_labels(tasks, labelled), left)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
-    predictors, parameters = planning.fit(record.method, sam, parameters, references, embeddings)
+    predictors, parameters = planning.fit(
+        record.method, sam, parameters, references, embeddings, negatives
+    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -321,6 +365,7 @@ def resume_run(
         overwrite=False,
         masks_dir=folder,
         run_id=run_id,
+        negatives=negatives,
         labelled=labelled,
         fitting=time.perf_counter() - started,
     )

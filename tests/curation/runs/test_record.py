@@ -45,6 +45,7 @@ RECORD = RunRecord(
     versions={"torch": "2"},
     earlier=(EarlierCall("persam", "other", (REFERENCE,), Parameters(), {"torch": "1"}),),
     reviewed_threshold=0.4,
+    negatives=(REFERENCE,),
 )
 # What version 0.1 has stored first, before it knew back ends, weights and renamings.
 OLDEST: dict[str, Any] = {
