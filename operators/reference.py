@@ -166,7 +166,7 @@ def reference_inputs(
         refuse(inputs, problem, name="reference_problem")
         return None
     reference = ChosenReference(sample, field, label_id, int(value) if value else None)
-    _thumbnail(inputs, reference)
+    thumbnail_input(inputs, reference)
     return reference
 
 
@@ -252,7 +252,8 @@ def _likely_field(ctx: Context, sample: Any, fields: list[str], preferred: Seque
     return ordered[0]
 
 
-def _thumbnail(inputs: Any, chosen: ChosenReference) -> None:
+def thumbnail_input(inputs: Any, chosen: ChosenReference) -> None:
+    """Show the reference and its object, or say why that cannot be done."""
     from fiftyone_persam.curation.forms.thumbnails import reference_thumbnail
     from fiftyone_persam.errors import PersamError
 

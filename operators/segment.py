@@ -25,6 +25,7 @@ from .method_form import (
 from .negatives import negative_arguments, negative_inputs
 from .phrase import PHRASE, can_say, phrase_inputs
 from .reference import (
+    ChosenReference,
     candidates,
     chosen_reference,
     group_references,
@@ -47,6 +48,7 @@ from .segment_form import (
 from .several import SEVERAL, can_be_several, chosen_objects, several_inputs
 from .streaming import Progress
 from .targets import photos_to_segment
+from .video import EVERY, has_videos, is_frame, video_arguments, video_inputs
 
 # Where the references are from; GIVEN: a list of ids, which only a call in Python has.
 # SAID: nowhere, a phrase is looked for in every photo.
@@ -66,6 +68,16 @@ class SegmentFromReference(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Reference, photos, method, output, evaluation."""
+        chosen: ChosenReference | None
+        if has_videos(ctx):
+            chosen, given = None, ctx.params.get("literal") and ctx.params.get("objects")
+            if given or (chosen := video_inputs(ctx, inputs)) is not None:
+                self._photos(ctx, inputs, several=True)
+                method_inputs(ctx, inputs)
+                check_kind(ctx, inputs, chosen if chosen and chosen.label_id != EVERY else None)
+                model_inputs(ctx, inputs)
+                output_inputs(ctx, inputs, chosen)
+            return
         chosen = None
         scope = self._scope(ctx, inputs)
         said = bool(ctx.params.get("literal") and ctx.params.get(PHRASE))  # judged by `segment`
@@ -88,14 +100,7 @@ class SegmentFromReference(PersamOperator):
             field = ctx.params.get("label_field", "ground_truth")
             group_by = ctx.params.get("group_by")
             check_references(ctx, inputs, given_references(ctx), field, group_by)
-        several = len(candidates(ctx)) > 1
-        inputs.view_target(
-            ctx,
-            action_description="Segment",
-            allow_selected_samples=several,
-            default_target="CURRENT_VIEW",
-        )
-        announce(ctx, inputs)
+        self._photos(ctx, inputs, several=len(candidates(ctx)) > 1)
         method_inputs(ctx, inputs)
         check_kind(ctx, inputs, chosen)
         negative_inputs(ctx, inputs, chosen)
@@ -105,6 +110,16 @@ class SegmentFromReference(PersamOperator):
             return
         output_inputs(ctx, inputs, chosen)
         evaluation_inputs(ctx, inputs, chosen)
+
+    @staticmethod
+    def _photos(ctx: Context, inputs: Any, several: bool) -> None:
+        inputs.view_target(
+            ctx,
+            action_description="Segment",
+            allow_selected_samples=several,
+            default_target="CURRENT_VIEW",
+        )
+        announce(ctx, inputs)
 
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over the grid."""
@@ -137,7 +152,8 @@ class SegmentFromReference(PersamOperator):
 
         def work() -> dict[str, Any]:
             run = fp.segment(view, progress=progress, **segment_arguments(ctx))
-            result: dict[str, Any] = {"run": name, "fields": [name], **run_facts(run)}
+            shown = f"frames.{name}" if has_videos(ctx) else name
+            result: dict[str, Any] = {"run": name, "fields": [shown], **run_facts(run)}
             if ctx.params.get("evaluate"):
                 progress.stage = "Evaluating"
                 result = evaluated(ctx, view, result)
@@ -159,7 +175,8 @@ class SegmentFromReference(PersamOperator):
 
     def in_panel(self, ctx: Context) -> bool:
         """In the App, unless the user does not want the panel."""
-        return from_app(ctx) and bool(ctx.params.get("open_review", True))
+        wanted = bool(ctx.params.get("open_review", True)) and not has_videos(ctx)
+        return from_app(ctx) and wanted
 
     def resolve_run_name(self, ctx: Context) -> str:
         """The name in the list of delegated operations."""
@@ -175,12 +192,13 @@ class SegmentFromReference(PersamOperator):
         method: str = "persam_f",
         model: str = "sam_lite",
         out_field: str = "object_masks",
-        label_type: str = "segmentation",
+        label_type: str | None = None,
         evaluate: bool = False,
         group_by: str | None = None,
         skip_existing: bool = False,
         similarity: bool = False,
         prompts: bool = False,
+        compare_photos: bool = False,
         cache: bool = False,
         backend: str | None = None,
         delegate: bool = False,
@@ -194,7 +212,8 @@ class SegmentFromReference(PersamOperator):
 
         Args:
             sample_collection: a dataset or view
-            reference: a sample, its id, or a (sample, label id) pair; or several of one object, or
+            reference: a sample, its id, or a (sample, label id) pair; of a video (sample, frame
+                number) or (sample, frame number, label id); or several of one object, or
                 one per object of ``group_by``: a view of samples, or a list of these; or a
                 ``TextReference``, alone, in a (sample, ``TextReference``) pair, or in a list; or a
                 mapping of names to references, for several objects at once
@@ -204,13 +223,16 @@ class SegmentFromReference(PersamOperator):
             method: see :func:`fiftyone_persam.list_methods`
             model: see :func:`fiftyone_persam.list_models`
             out_field: the run's name and field
-            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``
+            label_type: ``"segmentation"``, ``"detections"`` or ``"both"``; by default the second
+                for videos, the first for photos
             evaluate: compare with ``label_field`` afterwards
             group_by: field that names each photo's object: several references need one per value;
                 one reference leaves it to the evaluation
             skip_existing: segment only photos that have no mask of this run yet
             similarity: write similarity maps, too
             prompts: write the prompt points, too
+            compare_photos: in the end, a photo whose match is far behind the best ones loses
+                presence
             cache: keep embeddings for other runs on these photos
             backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
@@ -223,11 +245,17 @@ class SegmentFromReference(PersamOperator):
         chosen: dict[str, Any]
         phrase = None
         if isinstance(reference, Mapping):
-            named = [[name, [_by_id(o) for o in _each(some)]] for name, some in reference.items()]
+            named = [
+                [name, [_plain(o) for o in ([some] if is_frame(some) else _each(some))]]
+                for name, some in reference.items()
+            ]
             chosen = {"scope": SEVERAL, "objects": named}
+        elif is_frame(reference):
+            sample_id, number, chosen_label = _plain(reference)
+            chosen = {"reference": sample_id, "frame": str(number), "label_id": chosen_label}
         else:
             reference, phrase = _without_words(_listed(reference))
-        if isinstance(reference, Mapping):
+        if isinstance(reference, Mapping) or is_frame(reference):
             pass
         elif reference is None:
             chosen = {"scope": SAID}
@@ -246,7 +274,7 @@ class SegmentFromReference(PersamOperator):
             method=method,
             model=model,
             out_field=out_field,
-            label_type=label_type,
+            label_type=label_type or _label_type(sample_collection),
             evaluate=evaluate,
             group_by=group_by,
             skip_existing=skip_existing,
@@ -257,6 +285,7 @@ class SegmentFromReference(PersamOperator):
             use_rejected=use_rejected,
             similarity=similarity,
             prompts=prompts,
+            compare_photos=compare_photos,
             cache=cache,
             backend=backend,
             **{f"{OPTION}{name}": value for name, value in options.items()},
@@ -272,6 +301,12 @@ class SegmentFromOpened(SegmentFromReference):
     def resolve_placement(self, ctx: Context) -> Any:
         """A button over an opened photo."""
         return _button(types.Places.SAMPLES_VIEWER_ACTIONS)
+
+
+def _label_type(collection: Any) -> str:
+    from fiftyone_persam.curation.forms.films import has_videos
+
+    return "detections" if has_videos(collection) else "segmentation"
 
 
 def _button(place: Any) -> Any:
@@ -317,6 +352,14 @@ def _by_id(reference: Any) -> tuple[Any, str | None]:
     return sample_id, None if label_id is None else str(label_id)
 
 
+def _plain(reference: Any) -> tuple[Any, ...]:
+    """Like `_by_id`, with the frame's number between the two for a frame of a video."""
+    if not is_frame(reference):
+        return _by_id(reference)
+    sample_id, label_id = _by_id((reference[0], (*reference[2:], None)[0]))
+    return sample_id, int(reference[1]), label_id
+
+
 def _without_words(reference: Any) -> tuple[Any, str | None]:
     """A reference without its phrase, and the phrase; None where nothing is left."""
     from fiftyone_persam.personalize import TextReference
@@ -350,11 +393,12 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "method": chosen_method(ctx),
         "model": chosen_model(ctx),
         "out_field": given["out_field"],
-        "label_type": given.get("label_type", "segmentation"),
+        "label_type": given.get("label_type"),
         "skip_existing": bool(given.get("skip_existing")),
         "overwrite": bool(given.get("overwrite")),
         "similarity": bool(given.get("similarity")),
         "prompts": bool(given.get("prompts")),
+        "compare_photos": bool(given.get("compare_photos")),
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
         **chosen_options(ctx),
@@ -369,7 +413,10 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "label_type": fields.label_type,
             "similarity": fields.similarity,
             "prompts": fields.prompts,
+            "compare_photos": fields.compare_photos,
         }
+    if has_videos(ctx):
+        return arguments | video_arguments(ctx)
     words = _words(ctx)
     if given.get("scope") == SAID:
         return arguments | {"reference": words[0]}

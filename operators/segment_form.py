@@ -15,6 +15,7 @@ from .reference import REFERENCE, ROLE, ChosenReference, group_references
 from .several import SEVERAL
 from .streaming import duration
 from .targets import photos_to_segment
+from .video import has_videos
 
 LABEL_TYPE_TEXTS = {
     "segmentation": "One mask per photo (Segmentation)",
@@ -145,9 +146,10 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
         label="Name of the run",
         description="The field for the masks; scores and errors go beside it",
     )
-    settings = ("similarity", "prompts")
+    settings = ("similarity", "prompts", "compare_photos")
     written = {key: bool(ctx.params.get(key)) for key in settings}
-    label_type = ctx.params.get("label_type", "segmentation")
+    default = "detections" if has_videos(ctx) else "segmentation"
+    label_type = ctx.params.get("label_type") or default
     if name is not None and (
         problem := problem_with_name(ctx.dataset, name, label_type, **written)
     ):
@@ -157,7 +159,7 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
     if there is not None:
         _go_on_inputs(ctx, inputs, there)
     else:
-        choose(inputs, "label_type", LABEL_TYPE_TEXTS, "Write masks as", default="segmentation")
+        choose(inputs, "label_type", LABEL_TYPE_TEXTS, "Write masks as", default=default)
     inputs.bool("more", default=False, label="More options", view=types.SwitchView())
     if ctx.params.get("more") and there is None:
         inputs.bool(
@@ -172,6 +174,14 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
             label="Prompt points",
             description="The points SAM was given, as a keypoints field",
         )
+        inputs.bool(
+            "compare_photos",
+            default=False,
+            label="Compare the photos with one another",
+            description=(
+                "In the end, a photo whose match is far behind the best ones counts as less certain"
+            ),
+        )
     if ctx.params.get("more"):
         option_inputs(ctx, inputs)
         inputs.bool(
@@ -184,7 +194,8 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
         if len(backends) > 1:
             named = {name: sentence(BACKENDS[name].help) for name in backends}
             choose(inputs, "backend", named, "Where the work is done", default=backends[0])
-        inputs.bool("open_review", default=True, label="Open the review panel")
+        if not has_videos(ctx):
+            inputs.bool("open_review", default=True, label="Open the review panel")
 
 
 def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:
@@ -196,7 +207,8 @@ def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:
         description="Off: the run's masks are replaced in the photos you chose",
     )
     fields = there.fields
-    beside = [n for n in ("similarity", "prompts") if getattr(fields, n)]
+    names = {"similarity": "similarity", "prompts": "prompts", "compare_photos": "presence alone"}
+    beside = [text for name, text in names.items() if getattr(fields, name)]
     text = f"As the run began, it writes: {LABEL_TYPE_TEXTS[fields.label_type]}"
     notice(inputs, "label_type_kept", text + "".join(f", {name}" for name in beside))
     if skips_existing(ctx):
@@ -249,23 +261,28 @@ def truth_of(ctx: Context, photos: Any, chosen: ChosenReference | None) -> Any:
 
 def announce(ctx: Context, inputs: Any) -> None:
     """How many photos will be segmented, and how long that will take."""
+    from fiftyone_persam.curation.forms.films import amount
     from fiftyone_persam.curation.forms.photos import problem_with_photos
     from fiftyone_persam.curation.forms.runs import estimate, existing_run
 
     photos = photos_to_segment(ctx)
-    count = len(photos)
+    count, of = len(photos), ""
     if not count:
         refuse(inputs, "There is no photo to segment: clear the filters.", name="nothing")
         return
     if problem := problem_with_photos(photos):
         refuse(inputs, problem, name="photos_problem")
         return
+    if has_videos(ctx):
+        count, films = amount(photos)
+        of = f" of {films} videos" if films > 1 else " of 1 video"
     there = existing_run(photos, ctx.params.get("out_field"))
     beside = ""
     if there is not None and there.masks and skips_existing(ctx):
         count -= there.masks
         beside = f", {there.masks} have a mask of run {there.fields.run!r} already"
-    text = f"{counted(count)} will be segmented{beside}"
+    what = f"{count or 'All'} frames{of}" if of else counted(count)
+    text = f"{what} will be segmented{beside}"
     model, method = chosen_model(ctx), chosen_method(ctx)
     if found := estimate(ctx.dataset, model, method, count) if count else None:
         text += f", in about {duration(found.seconds)} on {found.device} (as in run {found.run!r})"
@@ -273,4 +290,4 @@ def announce(ctx: Context, inputs: Any) -> None:
             text += f", {duration(found.compiling)} of it to compile the image encoder"
     elif count:
         text += "; how long it takes is known after the first run on this dataset"
-    notice(inputs, "amount", text + ".", warning=not count)
+    notice(inputs, "amount", text + ".", warning=not count and not of)

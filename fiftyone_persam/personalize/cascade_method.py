@@ -21,7 +21,7 @@ from ..errors import CheckpointError, PersamError
 from ..options import check_values
 from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
-from . import pending, prior
+from . import part_sets, pending, prior
 from .assembly import assemble
 from .candidates import CandidateSource, Scenes
 from .cascade import Outcome, PriorBatch, run_cascade
@@ -86,7 +86,8 @@ class CascadeMethod(Method):
             mask; 0 keeps every mask. None is 0.5 in corrected mode and 0 in reference mode.
         several_references: how several references become one similarity map: "max" takes the most
             similar one at each cell (views that look different), "mean" their mean, "agreement" a
-            mean in which a reference counts the more, the more it looks like the others.
+            mean in which a reference counts the more, the more it looks like the others, "parts"
+            the parts of all of them that are most like the cell; see `part_sets`.
         max_instances: objects that look the same to find in one photo, at most; corrected mode.
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
         positive_points: most similar places of one object to prompt with. None is 3 in corrected
@@ -291,6 +292,8 @@ class CascadeMethod(Method):
             learner = Learner(self.sam, self.prior, self.target_feature)
             views, masks = learner.look(references, embeddings)
             state = learner.first_state(views)
+            if self.several_references == "parts":
+                state = part_sets.with_sets(state, self.prior, views)
             if others:
                 state = replace(state, more={**state.more, **learner.negative_state(others)})
             learned = self._source.learn(self.sam, views, masks)
@@ -402,7 +405,10 @@ class CascadeMethod(Method):
         """
         state = self.state
         best = maps.masked_fill(~valid[:, None], -torch.inf).flatten(2).amax(dim=2).argmax(dim=1)
-        similarity = self._combined(maps)
+        if self.several_references == "parts":
+            similarity = part_sets.similarity_to_sets(state, self.prior, matching, valid)
+        else:
+            similarity = self._combined(maps)
         if state.negative_targets is not None:
             rival = self.prior.similarity(
                 matching, valid, state.negative_targets, state.negative_prior
@@ -513,7 +519,8 @@ class CascadeMethod(Method):
         """The location prior, without the parts that are switched off."""
         points, labels = self.prompts(guide)
         raw = self.state.embeddings
-        chosen = raw[best] if self.several_references == "max" else self._weights() @ raw
+        one = self.several_references in ("max", "parts")
+        chosen = raw[best] if one else self._weights() @ raw
         return PriorBatch(
             embeddings,
             features,

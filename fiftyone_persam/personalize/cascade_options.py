@@ -34,8 +34,8 @@ PresenceThreshold = Annotated[
     ),
 ]
 SeveralReferences = Annotated[
-    Literal["max", "mean", "agreement"],
-    Option("how the similarity maps of several references become one"),
+    Literal["max", "mean", "agreement", "parts"],
+    Option("how several references become one similarity map"),
 ]
 MaxInstances = Annotated[
     int,

@@ -18,7 +18,8 @@ class PerSAM(CascadeMethod):
         presence_threshold: an object whose presence is below it counts as absent and gets an empty
             mask; 0 keeps every mask. None is 0.5 in corrected mode and 0 in reference mode.
         several_references: how several references become one similarity map: "max" takes the most
-            similar one at each cell (views that look different), "mean" their mean.
+            similar one at each cell (views that look different), "mean" their mean, "agreement" a
+            mean by how much they look like one another, "parts" the most similar parts of them all.
         max_instances: objects that look the same to find in one photo, at most; corrected mode.
         location_prior: a name in `LOCATION_PRIORS`; the mode's own if None. Corrected mode.
         positive_points: most similar places of one object to prompt with. None is 3 in corrected

@@ -153,6 +153,8 @@ def test_a_real_method_is_the_same_over_frames_as_over_photos(tmp_path: Path) ->
 class CountingPerSAM(PerSAM):
     """A real method whose session counts; workers load it by name."""
 
+    sequence_session = None  # not the one of PerSAM, which follows the object
+
     def session(self) -> Any:
         return _Session(None)
 

@@ -256,7 +256,7 @@ def test_what_is_no_photo(dataset, tmp_path):
     films.set_values("role", ["reference"])
     films.set_values("object", ["a"])
     errors = Form(films, SEGMENT).errors
-    assert any("is a video: give its frame and label" in error for error in errors), errors
+    assert any("No frame of these videos is labelled" in error for error in errors), errors
 
 
 # One reference per object ----------------------------------------------------------------------

@@ -57,6 +57,31 @@ def test_the_odd_one_out_counts_least(
     assert torch.allclose(F.normalize(targets, dim=1), targets, atol=1e-5)
 
 
+def test_parts_of_all_references_make_one_map(
+    sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding], tmp_path: Path
+) -> None:
+    """By hand: cosines to every part of both, without each one's background; the five highest."""
+    assert reference.mask is not None
+    other = Reference(reference.photo, mask=np.roll(reference.mask, 30, axis=0))
+    method = PerSAM(sam, several_references="parts").fit([reference, other])
+    found = method.locate(embeddings[1:2])[0].similarity[0]
+    state = method.state
+    features = embeddings[1].features.float()
+    cosines = []
+    for parts, direction in zip(state.more["sets.parts"], state.prior["directions"], strict=True):
+        left = features - torch.einsum("c,chw->hw", direction, features) * direction[:, None, None]
+        own = F.normalize(parts - (parts @ direction)[:, None] * direction, dim=1)
+        cosines.append(torch.einsum("pc,chw->phw", own, F.normalize(left, dim=0)))
+    by_hand = torch.cat(cosines).sort(dim=0, descending=True).values[:5].mean(dim=0)
+    assert torch.allclose(found, by_hand, atol=1e-4)
+    loaded = PerSAM.load(method.save(tmp_path / "state"), sam)
+    assert torch.equal(loaded.locate(embeddings[1:2])[0].similarity[0], found)
+    predicted = loaded.predict_embeddings(embeddings[1:2])[0]
+    assert predicted.mask.shape == embeddings[1].original_size
+    parts_prior = PerSAM(sam, several_references="parts", location_prior="parts")
+    assert parts_prior.fit([reference, other]).predict_embeddings(embeddings[:1])
+
+
 def test_two_references_agree_as_much_with_one_another(
     sam: PromptableSam, reference: Reference, embeddings: list[ImageEmbedding]
 ) -> None:

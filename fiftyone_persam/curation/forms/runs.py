@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import PersamError, problem_of
 from .. import database
 from ..checks import LONGEST_NAME
+from ..frame_store import home
 from ..lifecycle import check_rename
 from ..runs import naming, queries
 from ..runs.fields import RunFields, read_fields
@@ -18,13 +19,14 @@ from ..runs.naming import check_free, check_name, edit_field, review_field, run_
 
 def free_name(dataset: Any, base: str = "object") -> str:
     """A field name made of ``base`` that a run can have, whatever it writes beside its masks."""
+    dataset = home(dataset)
     stem = re.sub(r"[^a-z0-9_]+", "_", base.strip().lower()).strip("_") or "object"
     if stem[0].isdigit():
         stem = f"object_{stem}"
     stem = stem[: LONGEST_NAME - 10]
     name, number = stem, 1
     while name in run_names(dataset) or problem_with_name(
-        dataset, name, label_type="both", similarity=True, prompts=True
+        dataset, name, label_type="both", similarity=True, prompts=True, compare_photos=True
     ):
         number += 1
         name = f"{stem}_{number}"
@@ -37,15 +39,18 @@ def problem_with_name(
     label_type: str = "segmentation",
     similarity: bool = False,
     prompts: bool = False,
+    compare_photos: bool = False,
 ) -> str | None:
     """What keeps ``name`` from being that of a run, in one line, or None.
 
     A run that is there can be gone on with; a new one needs all its fields, see `segment`.
     """
+    dataset = home(dataset)
     try:
         check_name(name)
         if name not in run_names(dataset):
-            check_free(dataset, RunFields(name, label_type, similarity, prompts))
+            asked = RunFields(name, label_type, similarity, prompts, compare_photos=compare_photos)
+            check_free(dataset, asked)
     except PersamError as error:
         return str(error)
     return None
@@ -53,7 +58,7 @@ def problem_with_name(
 
 def problem_with_new_name(dataset: Any, run: str, new_name: Any) -> str | None:
     """What keeps a run from being renamed, in one line, or None."""
-    return problem_of(check_rename, dataset, run, new_name)
+    return problem_of(check_rename, home(dataset), run, new_name)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def existing_run(samples: Any, name: Any) -> ExistingRun | None:
     fields = fields_of_run(dataset, name)
     if fields is None:
         return None
-    ids, photos = set(samples.values("id")), database.photos_of(dataset)
+    ids, photos = set(database.photos_of(samples).values("id")), database.photos_of(dataset)
     masks, decisions, corrections = (
         len(ids.intersection(queries.ids(photos, {field: {"$ne": None}})))
         for field in (name, review_field(name), edit_field(name))

@@ -19,6 +19,7 @@ from ..fiftyone_api import dataset_id, dataset_name
 from ..labels.masks import shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
 from ..labels.sizes import read_shown_size
+from ..labels.video_frames import LabelledFrame, pixels_of
 from ..runs.colours import COLOURS, colour_of, rgb
 from ..runs.record import ReferenceRecord, read_record
 
@@ -46,7 +47,8 @@ def reference_thumbnail(
         PhotoError: the photo cannot be read
     """
     prompt, _ = label_prompt(sample, field, label_id, mask_value, several=True)
-    return thumbnail(load_photo(sample.filepath), _drawn(prompt, sample.filepath), side)
+    photo = pixels_of(sample)
+    return thumbnail(photo, _drawn(prompt, photo.shape[:2]), side)
 
 
 def box_thumbnail(filepath: str, box: tuple[float, float, float, float], side: int = 220) -> str:
@@ -63,7 +65,7 @@ def box_thumbnail(filepath: str, box: tuple[float, float, float, float], side: i
     height, width = read_shown_size(filepath)
     x0, y0, x1, y1 = box
     prompt = LabelPrompt(box=(x0 * width, y0 * height, x1 * width, y1 * height))
-    return thumbnail(load_photo(filepath), _drawn(prompt, filepath), side)
+    return thumbnail(load_photo(filepath), _drawn(prompt, (height, width)), side)
 
 
 def mask_thumbnail(
@@ -109,10 +111,12 @@ def run_reference_thumbnail(
         for home in _homes(dataset, one):
             with contextlib.suppress(KeyError, PersamError):
                 photo = home[one.sample_id]
+                if one.frame is not None:
+                    photo = LabelledFrame(photo, one.frame)
                 prompt, _ = label_prompt(photo, one.label_field, one.label_id, one.mask_value)
-                drawn = _drawn(prompt, photo.filepath)
+                pixels = pixels_of(photo)
                 tint = rgb(colour_of(dataset, run)) or COLOUR
-                return thumbnail(load_photo(photo.filepath), drawn, side, tint, cut_out)
+                return thumbnail(pixels, _drawn(prompt, pixels.shape[:2]), side, tint, cut_out)
     return None
 
 
@@ -161,11 +165,11 @@ def _half(value: int) -> int:
     return value // 2
 
 
-def _drawn(prompt: LabelPrompt, filepath: str) -> npt.NDArray[np.bool_]:
+def _drawn(prompt: LabelPrompt, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """(H, W) of the photo: the mask, the box, or a dot for each point on the object."""
     if prompt.mask is not None:
         return prompt.mask
-    height, width = read_shown_size(filepath)
+    height, width = size
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     if prompt.box is not None:
