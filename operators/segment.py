@@ -198,6 +198,7 @@ class SegmentFromReference(PersamOperator):
         skip_existing: bool = False,
         similarity: bool = False,
         prompts: bool = False,
+        compare_photos: bool = False,
         cache: bool = False,
         backend: str | None = None,
         delegate: bool = False,
@@ -230,6 +231,8 @@ class SegmentFromReference(PersamOperator):
             skip_existing: segment only photos that have no mask of this run yet
             similarity: write similarity maps, too
             prompts: write the prompt points, too
+            compare_photos: in the end, a photo whose match is far behind the best ones loses
+                presence
             cache: keep embeddings for other runs on these photos
             backend: ``"local"``, ``"devices"`` or ``"ray"``
             delegate: queue it for ``fiftyone delegated launch``
@@ -282,6 +285,7 @@ class SegmentFromReference(PersamOperator):
             use_rejected=use_rejected,
             similarity=similarity,
             prompts=prompts,
+            compare_photos=compare_photos,
             cache=cache,
             backend=backend,
             **{f"{OPTION}{name}": value for name, value in options.items()},
@@ -394,6 +398,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "overwrite": bool(given.get("overwrite")),
         "similarity": bool(given.get("similarity")),
         "prompts": bool(given.get("prompts")),
+        "compare_photos": bool(given.get("compare_photos")),
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
         **chosen_options(ctx),
@@ -408,6 +413,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
             "label_type": fields.label_type,
             "similarity": fields.similarity,
             "prompts": fields.prompts,
+            "compare_photos": fields.compare_photos,
         }
     if has_videos(ctx):
         return arguments | video_arguments(ctx)

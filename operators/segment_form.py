@@ -146,7 +146,7 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
         label="Name of the run",
         description="The field for the masks; scores and errors go beside it",
     )
-    settings = ("similarity", "prompts")
+    settings = ("similarity", "prompts", "compare_photos")
     written = {key: bool(ctx.params.get(key)) for key in settings}
     default = "detections" if has_videos(ctx) else "segmentation"
     label_type = ctx.params.get("label_type") or default
@@ -174,6 +174,14 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
             label="Prompt points",
             description="The points SAM was given, as a keypoints field",
         )
+        inputs.bool(
+            "compare_photos",
+            default=False,
+            label="Compare the photos with one another",
+            description=(
+                "In the end, a photo whose match is far behind the best ones counts as less certain"
+            ),
+        )
     if ctx.params.get("more"):
         option_inputs(ctx, inputs)
         inputs.bool(
@@ -199,7 +207,8 @@ def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:
         description="Off: the run's masks are replaced in the photos you chose",
     )
     fields = there.fields
-    beside = [n for n in ("similarity", "prompts") if getattr(fields, n)]
+    names = {"similarity": "similarity", "prompts": "prompts", "compare_photos": "presence alone"}
+    beside = [text for name, text in names.items() if getattr(fields, name)]
     text = f"As the run began, it writes: {LABEL_TYPE_TEXTS[fields.label_type]}"
     notice(inputs, "label_type_kept", text + "".join(f", {name}" for name in beside))
     if skips_existing(ctx):

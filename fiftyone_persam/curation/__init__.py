@@ -22,6 +22,7 @@ _HOME = {
     "load_run": "runs.loading",
     "make_editable": "review.editing",
     "mark_mask": "segmentation.marking",
+    "mark_point": "segmentation.marking",
     "mark_reference": "segmentation.marking",
     "promote": "handover.promotion",
     "propose": "segmentation.proposing",
@@ -53,6 +54,7 @@ __all__ = [
     "load_run",
     "make_editable",
     "mark_mask",
+    "mark_point",
     "mark_reference",
     "objects_in",
     "promote",
@@ -89,7 +91,7 @@ if TYPE_CHECKING:
     from .runs.loading import Run, list_runs, load_run
     from .runs.stopping import stop_run
     from .segmentation.again import segment_again
-    from .segmentation.marking import mark_mask, mark_reference
+    from .segmentation.marking import mark_mask, mark_point, mark_reference
     from .segmentation.proposing import propose, segment_everything
     from .segmentation.segment import resume_run, segment
     from .segmentation.suggestion import suggest_reference

@@ -37,7 +37,9 @@ def among_others(presence: npt.ArrayLike) -> Floats:
         return alone.copy()
     sure = np.clip(alone, _SURE, 1 - _SURE)
     odds = np.log(sure) - np.log1p(-sure)
-    best = max(0.0, float(np.quantile(odds[known], _TOP)))
+    best = float(np.quantile(odds[known], _TOP))
+    if best <= 0:
+        return alone.copy()
     behind = best - odds - _NEAR
     lowered = 1 / (1 + np.exp(-(odds - _LOSS * np.clip(behind, 0, None))))
     # Numbers that nothing is taken from stay as they are, to the last bit.

@@ -88,6 +88,8 @@ def test_an_object_is_pointed_at_in_the_panel(unlabelled) -> None:
     assert panel.state["pick_offered"] != more
     panel.send("pick_click", x=0.5, y=0.5)
     assert 1 <= len(panel.state["pick_scales"]) <= 3
+    outside = panel.send("pick_click", x=1.5, y=0.5)
+    assert any("is outside the photo of" in str(one) for one in outside)
     asked = panel.send("pick_scale", scale=0)
     (prompt,) = [r for r in asked if r["operator_uri"] == "prompt_user_for_operation"]
     given = prompt["params"]["params"]

@@ -195,6 +195,18 @@ def test_run_with_evaluation(photos):
     assert again.params["out_field"] != "mine"
 
 
+def test_photos_are_compared_if_the_form_is_told_to(photos):
+    given = {"out_field": "mine", "more": True, "evaluate": False, "compare_photos": True}
+    form = picked(photos, params=given)
+    assert form["compare_photos"].type.__class__.__name__ == "Boolean"
+    form.execute()
+    photos.reload()
+    assert photos.count("mine_presence_alone") == 3
+    assert fp.load_run(photos, "mine").record.parameters.compare_photos
+    again = picked(photos, params={"out_field": "mine"})
+    assert "presence alone" in again.texts()
+
+
 def test_in_the_app_it_goes_on_behind_the_panel(photos):
     """No dialog that covers the page: the panel has the progress, and how to stop."""
     form = picked(photos, params={"evaluate": False}, spaces={"component": "Panel"})

@@ -26,7 +26,7 @@ def free_name(dataset: Any, base: str = "object") -> str:
     stem = stem[: LONGEST_NAME - 10]
     name, number = stem, 1
     while name in run_names(dataset) or problem_with_name(
-        dataset, name, label_type="both", similarity=True, prompts=True
+        dataset, name, label_type="both", similarity=True, prompts=True, compare_photos=True
     ):
         number += 1
         name = f"{stem}_{number}"
@@ -39,6 +39,7 @@ def problem_with_name(
     label_type: str = "segmentation",
     similarity: bool = False,
     prompts: bool = False,
+    compare_photos: bool = False,
 ) -> str | None:
     """What keeps ``name`` from being that of a run, in one line, or None.
 
@@ -48,7 +49,8 @@ def problem_with_name(
     try:
         check_name(name)
         if name not in run_names(dataset):
-            check_free(dataset, RunFields(name, label_type, similarity, prompts))
+            asked = RunFields(name, label_type, similarity, prompts, compare_photos=compare_photos)
+            check_free(dataset, asked)
     except PersamError as error:
         return str(error)
     return None

@@ -20,6 +20,9 @@ LABEL_TYPES = (SEGMENTATION, DETECTIONS, BOTH)
 
 
 WITHHELD = "_withheld"
+
+
+ALONE = "_presence_alone"
 OBJECTS = "_objects"
 
 
@@ -33,6 +36,7 @@ class RunFields:
         similarity: whether there is a heatmap field.
         prompts: whether there is a keypoints field.
         objects: names of the objects where a photo may have several; see `several`.
+        compare_photos: whether there is a field of the presence that each photo has by itself.
     """
 
     run: str
@@ -40,6 +44,7 @@ class RunFields:
     similarity: bool = False
     prompts: bool = False
     objects: tuple[str, ...] = ()
+    compare_photos: bool = False
 
     @property
     def masks(self) -> str | None:
@@ -61,6 +66,8 @@ class RunFields:
             f"{self.run}_agreement": (fo.FloatField, None),
             f"{self.run}_error": (fo.StringField, None),
         }
+        if self.compare_photos:
+            found[f"{self.run}{ALONE}"] = (fo.FloatField, None)
         if self.similarity:
             found[f"{self.run}_similarity"] = (fo.EmbeddedDocumentField, fo.Heatmap)
         if self.prompts:
@@ -80,6 +87,7 @@ class RunFields:
 DESCRIPTIONS = {
     "score": "Predicted IoU of the mask of run {run!r}, 0 to 1",
     "presence": "How certainly run {run!r} found the object in the photo, 0 to 1",
+    "alone": "How certainly run {run!r} found the object in the photo by itself, 0 to 1",
     "agreement": "IoU between the first and the last mask that run {run!r} found in the photo",
     "error": "Why run {run!r} could not segment the photo",
     "similarity": "How much each place looks like the object of run {run!r}",
@@ -158,7 +166,8 @@ def fields_of(name: str, record: RunRecord) -> RunFields:
     """The fields that a run writes."""
     asked = record.parameters
     objects = tuple(asked.objects)
-    return RunFields(name, asked.label_type, asked.similarity, asked.prompts, objects)
+    beside = (asked.similarity, asked.prompts, objects, asked.compare_photos)
+    return RunFields(name, asked.label_type, *beside)
 
 
 def read_fields(dataset: Any, run: str) -> RunFields:

@@ -13,7 +13,7 @@ from typing import Any
 import fiftyone as fo
 
 from ..database import photos_of
-from .fields import OBJECTS, SEGMENTATION, WITHHELD, RunFields
+from .fields import ALONE, OBJECTS, SEGMENTATION, WITHHELD, RunFields
 
 _OURS = re.compile(r"\brun '\w+'")
 _COMPANIONS = ("score", "presence", "agreement", "error")
@@ -44,7 +44,7 @@ def stored_names(dataset: Any, fields: RunFields, names: Iterable[str]) -> list[
 
 
 def _fields(dataset: Any, run: str) -> RunFields:
-    whole = RunFields(run, "both", similarity=True, prompts=True)
+    whole = RunFields(run, "both", similarity=True, prompts=True, compare_photos=True)
     there = stored_names(dataset, whole, whole.types())
     kind = SEGMENTATION
     if _kind(dataset, run) is fo.Detections:
@@ -52,7 +52,8 @@ def _fields(dataset: Any, run: str) -> RunFields:
     elif whole.instances in there or f"{whole.instances}{WITHHELD}" in there:
         kind = "both"
     beside = (f"{run}_similarity" in there, f"{run}_prompts" in there)
-    return RunFields(run, kind, *beside, _objects(dataset, run))
+    compared = f"{run}{ALONE}" in there
+    return RunFields(run, kind, *beside, _objects(dataset, run), compared)
 
 
 def _objects(dataset: Any, run: str) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Parameters:
         mask_storage: "auto", "file" or "inline".
         similarity: whether to write heatmaps.
         prompts: whether to write prompt points.
+        compare_photos: whether the photos of an object are compared with one another in the end.
         presence_threshold: presence below which the object counts as absent; 0 for never, None
             for the method's own.
         options: of the method: ``mode``, and what can be switched off for an ablation.
@@ -60,6 +61,7 @@ class Parameters:
     mask_storage: str = "auto"
     similarity: bool = False
     prompts: bool = False
+    compare_photos: bool = False
     presence_threshold: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
     features: str | None = None

@@ -201,4 +201,4 @@ FINISH = {"again": _finish}
 
 
 # Settings of a run that another try keeps; `segment` takes them under the same names.
-_KEPT = ("label_type", "similarity", "prompts", "mask_storage", "features")
+_KEPT = ("label_type", "similarity", "prompts", "compare_photos", "mask_storage", "features")

@@ -25,9 +25,10 @@ from ..fiftyone_api import (
 )
 from ..progress import Progress, StoppedError, reporting
 from ..review.replacing import forget_steps
-from ..review.visibility import adopt_threshold
+from ..review.visibility import adopt_threshold, align_masks
 from ..runs import fields as run_fields
 from ..runs import folders, journal, loading, naming, queries, schema, writing
+from ..runs.comparing import compare_photos
 from ..runs.lease import Lease
 from ..runs.record import (
     EarlierCall,
@@ -93,6 +94,10 @@ def execute(plan: Plan, job: Job, backend: Backend, progress: Progress) -> loadi
                     f"{len(forgotten)} photos were segmented {ROUNDS} times and the database knows "
                     "no result of them: look at its log, then resume the run"
                 )
+            if plan.parameters.compare_photos:
+                lease.check()
+                compare_photos(plan.dataset, plan.fields, plan.parameters.group_by)
+                align_masks(plan.dataset, plan.name)
             state = RunState.DONE
         except StoppedError as stopped:
             state = RunState.INTERRUPTED

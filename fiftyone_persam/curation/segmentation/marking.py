@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -11,13 +12,14 @@ import numpy.typing as npt
 
 from ...engine.rendering import tight_box
 from ...errors import BadReferenceError, PersamError
-from ..checks import check_field_name, check_text
+from ..checks import check_choice, check_field_name, check_text
 from ..fiftyone_api import dataset_of_sample, new_field
 from ..labels.sizes import read_shown_size
 from ..runs import schema
 from ..runs.naming import owner_of
 
 FIELD = "reference"
+SCALES = ("part", "larger part", "whole")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,61 @@ def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FI
         if known.label == label and np.allclose(known.bounding_box, relative, atol=1e-6):
             return str(known.id)
     return _add(sample, field, marked, fo.Detection(label=label, bounding_box=relative))
+
+
+def mark_point(
+    sample: Any,
+    point: Any,
+    label: str = "object",
+    field: str = FIELD,
+    *,
+    scale: str | None = None,
+    model: Any = "sam_lite",
+) -> str:
+    """Mark what is at a point of a photo, so that `segment` can learn it from there.
+
+    The mask of what is there becomes a label as in `mark_mask`.
+
+    Args:
+        sample: a photo of a dataset.
+        point: x, y in pixels of the photo as it is shown.
+        label: what the object is called.
+        field: the field that takes the label; made if it is missing.
+        scale: "part", "larger part" or "whole": SAM's three scales, of which some may agree; what
+            the model is surest of if None.
+        model: a model's name, or a model: it makes the mask.
+
+    Returns:
+        The label's id: ``segment(dataset, (sample, id), label_field=field)``.
+
+    Raises:
+        BadReferenceError: there is nothing at this point.
+        PersamError: the point is outside the photo; the field has labels of another type, belongs
+            to a run, or is locked.
+        PhotoError: the photo cannot be read.
+    """
+    from ...sam import load_photo, load_sam
+    from ...sam.places import at_place, check_point
+    from ...sam.proposals import is_plain
+
+    dataset = dataset_of_sample(sample)
+    check_text("label", label)
+    check_field_name("field", field)
+    if scale is not None:
+        check_choice("scale", scale, SCALES)
+    check_point(point, read_shown_size(sample.filepath))
+    check_markable(dataset, field)
+    photo, sam = load_photo(sample.filepath), load_sam(model)
+    found = [] if is_plain(photo) else at_place(sam, sam.encode([photo])[0], point=point)
+    if not found:
+        raise BadReferenceError(
+            f"there is nothing to segment at this point of {Path(sample.filepath).name}: give a "
+            "point on the object"
+        )
+    chosen = max(found, key=lambda one: one.score)
+    if scale is not None:
+        chosen = found[max(0, len(found) - len(SCALES) + SCALES.index(scale))]
+    return mark_mask(sample, chosen.mask, label, field)
 
 
 def mark_mask(

@@ -27,7 +27,7 @@ from ..labels.objects import resolve_objects
 from ..labels.references import AnyReference, PhraseReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
-from ..runs.folders import check_writable, choose_folder, owns_folder
+from ..runs.folders import check_writable, choose_folder, is_free, owns_folder, read_mark
 from ..runs.record import Parameters, read_record
 from ..runs.several import values_of
 from . import sequences
@@ -105,7 +105,8 @@ class Plan:
     def fields(self) -> RunFields:
         """The fields to write."""
         p = self.parameters
-        return RunFields(self.name, p.label_type, p.similarity, p.prompts, tuple(p.objects))
+        beside = (p.similarity, p.prompts, tuple(p.objects), p.compare_photos)
+        return RunFields(self.name, p.label_type, *beside)
 
     @property
     def targets(self) -> dict[int, str]:
@@ -185,6 +186,11 @@ def check_parameters(parameters: Parameters) -> None:
     check_choice("label_type", parameters.label_type, LABEL_TYPES)
     check_choice("mask_storage", parameters.mask_storage, MASK_STORAGE)
     check_mask_value(parameters.mask_value)
+    if parameters.compare_photos and parameters.objects:
+        raise PersamError(
+            "compare_photos=True compares the photos of one object, and this run is of several "
+            "that share their photos: leave it out, or make a run of each"
+        )
     threshold = parameters.presence_threshold
     if threshold is None:
         return
@@ -217,8 +223,9 @@ def check_run(dataset: Any, fields: RunFields, skip_existing: bool, overwrite: b
     if present != fields:
         raise RunConflictError(
             f"run {fields.run!r} writes other fields (label_type={present.label_type!r}, "
-            f"similarity={present.similarity}, prompts={present.prompts}): ask for the same, "
-            "delete the run, or choose another out_field"
+            f"similarity={present.similarity}, prompts={present.prompts}, "
+            f"compare_photos={present.compare_photos}): ask for the same, delete the run, or "
+            "choose another out_field"
         )
     return True
 
@@ -276,11 +283,6 @@ def choose_references(
 ) -> list[AnyReference]:
     """The references of the objects that the photos show."""
     if isinstance(reference, Mapping):
-        if parameters.group_by is not None:
-            raise BadReferenceError(
-                "a reference that names objects looks for all of them in every photo: leave "
-                "group_by out"
-            )
         return resolve_objects(dataset, reference, parameters.label_field, parameters.mask_value)
     found = resolve_references(
         dataset,
@@ -431,7 +433,8 @@ def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> t
             raise RunConflictError(
                 f"run {name!r} keeps its masks in {folder}: leave masks_dir out, or delete the run"
             )
-        if owns_folder(folder, dataset, record.run_id) or not folder.exists():
+        nobodys = read_mark(folder) is None and is_free(folder, record.run_id)
+        if owns_folder(folder, dataset, record.run_id) or nobodys:
             check_writable(folder)  # before an overwrite removes what cannot be made again
             return folder, record.run_id
         # A cloned dataset must not write into the folder of its original.

@@ -47,6 +47,7 @@ def segment(
     similarity: bool = False,
     prompts: bool = False,
     presence_threshold: float | None = None,
+    compare_photos: bool = False,
     negatives: Any = None,
     negatives_field: str | None = None,
     use_rejected: bool = True,
@@ -115,6 +116,10 @@ def segment(
             empty mask, and what was found is kept in ``x_withheld``. 0 turns that off; if None,
             what the run's reviewer has chosen, or else the method's own. It counts for all photos
             of the run, those too that keep their masks.
+        compare_photos: when all photos are through, compare what they found with one another: a
+            photo whose match is far behind the best ones of the run loses presence, and its mask
+            if that is below the threshold then. What it had by itself is kept in
+            ``x_presence_alone``. For runs of one object, or one per photo (``group_by``).
         negatives: what the object is not, such as its twin: as ``reference``, with a mask or a box.
             Places that look more like these lose. Of several objects ``{"mug": ...}`` says what is
             no mug; without names it is none of them.
@@ -169,9 +174,15 @@ def segment(
         raise BadReferenceError(
             "a phrase names one object: leave group_by out, or give a labelled photo per object"
         )
+    if isinstance(reference, Mapping) and group_by is not None:
+        raise BadReferenceError(
+            "a reference that names objects looks for all of them in every photo: leave group_by "
+            "out"
+        )
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
+        compare_photos=compare_photos,
         skip_existing=skip_existing,
         overwrite=overwrite,
         use_rejected=use_rejected,
@@ -187,6 +198,7 @@ def segment(
         mask_storage=mask_storage,
         similarity=checks.as_plain(similarity),
         prompts=checks.as_plain(prompts),
+        compare_photos=checks.as_plain(compare_photos),
         presence_threshold=checks.as_plain(presence_threshold),
         options=options,
         sequence_field=sequence_field,
@@ -204,6 +216,7 @@ def segment(
     fields = RunFields(
         *(out_field, label_type, parameters.similarity, parameters.prompts),
         objects=tuple(parameters.objects),
+        compare_photos=parameters.compare_photos,
     )
     exists = planning.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)

@@ -1,13 +1,15 @@
-"""A box that becomes a label to learn from."""
+"""A box or a point that becomes a label to learn from."""
 
 from __future__ import annotations
 
 import fiftyone as fo
 import numpy as np
 import pytest
+from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import mark_reference
+from fiftyone_persam.curation import mark_point, mark_reference
+from fiftyone_persam.datasets.mask_files import read_mask
 from fiftyone_persam.errors import PersamError
 
 from ..discs import SIZE, make_photos, tiny_sam
@@ -84,3 +86,47 @@ def test_a_run_s_field_is_not_marked_in(photos):
     )
     with pytest.raises(PersamError, match="belongs to run 'x'"):
         mark_reference(photos.first(), (4, 6, 40, 40), field="x")
+
+
+def test_what_is_at_a_point(dataset, album):
+    files = sorted((album / "Images" / "cat").iterdir())[:1]
+    cats = dataset([fo.Sample(str(path)) for path in files])
+    truth = read_mask(album / "Annotations" / "cat" / f"{files[0].stem}.png")
+    y, x = np.argwhere(truth).mean(0)
+    label = mark_point(cats.first(), (x, y), label="cat", scale="whole")
+    assert mark_point(cats.first(), (x, y), label="cat", scale="whole") == label
+    cats.reload()
+    (found,) = cats.first()["reference"].detections
+    assert (found.id, found.label) == (label, "cat")
+    height, width = truth.shape
+    mask = found.to_segmentation(frame_size=(width, height), target=255).mask > 0
+    assert mask[int(y), int(x)] and fp.iou(mask, truth) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("point", "options", "message"),
+    [
+        ((-1, 5), {}, "outside the photo"),
+        ((5, 10_000), {}, "outside the photo"),
+        ((float("nan"), 6), {}, "outside the photo"),
+        ("here", {}, "is not a point"),
+        (None, {}, "is not a point"),
+        ((5, 5), {"scale": "all"}, "scale 'all'"),
+        ((5, 5), {"field": "filepath"}, "does not hold Detections"),
+        ((5, 5), {"label": 7}, "label"),
+        ((5, 5), {"plain": True}, "there is nothing to segment at this point of plain.png"),
+    ],
+)
+def test_bad_points(photos, tmp_path, point, options, message):
+    sample = photos.first()
+    options = dict(options)
+    if options.pop("plain", False):
+        Image.new("RGB", (64, 48), (99, 99, 99)).save(tmp_path / "plain.png")
+        sample.filepath = str(tmp_path / "plain.png")
+        sample.save()
+    before = sample.to_dict()
+    with pytest.raises(PersamError, match=message):
+        mark_point(sample, point, **options)
+    photos.reload()
+    assert not photos.has_field("reference")
+    assert photos.first().to_dict() == before
