@@ -73,7 +73,7 @@ def main(given: list[str] | None = None) -> None:
         badly = fp.Reference(own[0][0].image, mask=found[0].candidate)
         mistaken = fp.PerSAM(sam).fit(shown, [embedding], negatives=[*negatives, badly])
         row.append(figures(mistaken, own, [])[0])
-        accepted = max(p.presence for p in found[1:])
+        accepted = min(p.presence for p in found[1:])
         presences = [p for p, _, _ in wrong.values()]
         good = [
             one

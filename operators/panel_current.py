@@ -79,7 +79,7 @@ def queue_ahead(ctx: Context, run: str, table: Any = None) -> list[str]:
 
     table = review_table(ctx.dataset, run) if table is None else table
     passed = set(ctx.panel.state.passed or [])
-    queue = table.queue("todo")
+    queue = table.queue("todo", limit=AHEAD + len(passed))
     # Those that were passed over come last, and there must be others before them.
     upcoming = [i for i in queue if i not in passed][:AHEAD] or queue[:AHEAD]
     ctx.panel.set_state("upcoming", upcoming)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, counted, from_app, notice, refuse, show_fields
+from .base import (
+    Context,
+    PersamOperator,
+    ask,
+    choose,
+    counted,
+    from_app,
+    notice,
+    refuse,
+    show_fields,
+)
 from .negatives import REJECTED, rejected_inputs
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
@@ -14,6 +25,8 @@ from .segment import run_facts
 from .segment_form import keeps_embeddings
 from .streaming import Progress
 from .targets import photos_to_segment
+
+OBJECT = "object"
 
 
 class SegmentAgain(PersamOperator):
@@ -41,6 +54,10 @@ class SegmentAgain(PersamOperator):
             return
         if reference_inputs(ctx, inputs, [*corrected_fields(ctx.dataset, run), run]) is None:
             return
+        if objects := _objects(ctx, run):
+            choose(inputs, OBJECT, objects, "Which object it shows", required=False)
+            if ctx.params.get(OBJECT) not in objects:
+                ask(inputs, "Choose which of the run's objects the new reference shows.")
         inputs.bool(
             "keep",
             default=True,
@@ -79,7 +96,9 @@ class SegmentAgain(PersamOperator):
         from fiftyone_persam.curation.segmentation.again import segment_again
 
         name, chosen, samples = ctx.params["run"], chosen_reference(ctx), photos_to_segment(ctx)
-        pair = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
+        pair: Any = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
+        if _objects(ctx, name):
+            pair = {ctx.params[OBJECT]: pair}
 
         def work() -> dict[str, Any]:
             run = segment_again(
@@ -127,7 +146,13 @@ class SegmentAgain(PersamOperator):
         use_rejected: bool = True,
         delegate: bool = False,
     ) -> Any:
-        """Segment what is not accepted in ``run`` again, with one more reference."""
+        """Segment what is not accepted in ``run`` again, with one more reference.
+
+        Of a run of several objects ``reference`` is ``{name: reference}``, of one of them.
+        """
+        shown = None
+        if isinstance(reference, Mapping) and len(reference) == 1:
+            ((shown, reference),) = reference.items()
         if isinstance(reference, tuple):
             reference, label_id = reference
         return self.call(
@@ -140,4 +165,12 @@ class SegmentAgain(PersamOperator):
             mask_value=None if mask_value is None else str(mask_value),
             keep=keep,
             use_rejected=use_rejected,
+            object=shown,
         )
+
+
+def _objects(ctx: Context, run: str) -> list[str]:
+    """The objects of a run where a photo may have several."""
+    from fiftyone_persam.curation.runs.record import read_record
+
+    return list(read_record(ctx.dataset, run).parameters.objects)

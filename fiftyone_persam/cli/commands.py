@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def segment(options: Options) -> int:
         similarity=options.similarity,
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
+        negatives=None if options.negative is None else [_piece(one) for one in options.negative],
+        negatives_field=options.negatives_field,
+        use_rejected=not options.ignore_rejected,
         compare_photos=options.compare_photos,
         dtype=options.dtype,
         compile={"on": True, "off": False}.get(options.compile, options.compile),
@@ -300,7 +304,31 @@ def _samples(options: Options) -> Any:
     return samples.match_tags(options.tag) if options.tag else samples
 
 
+def _piece(given: str) -> Any:
+    """ID, or ID:LABEL, as a reference."""
+    sample_id, colon, label_id = given.partition(":")
+    return (sample_id, label_id) if colon else sample_id
+
+
+def _objects(given: Sequence[str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for one in given:
+        name, equals, piece = one.rpartition("=")
+        if not equals:
+            raise PersamError(f"--object {one!r} has no name: give NAME=ID, such as mug={one}")
+        found.setdefault(name, []).append(_piece(piece))
+    return found
+
+
 def _references(options: Options, dataset: Any) -> Any:
+    if options.object is not None:
+        others = (options.reference, options.reference_tag, options.phrase, options.label_id)
+        if any(one is not None for one in others):
+            raise PersamError(
+                "--object names each object with its reference: leave --reference, "
+                "--reference-tag, --label-id and --phrase out"
+            )
+        return _objects(options.object)
     if options.phrase is None:
         return _shown(options, dataset)
     from ..personalize import TextReference, method_info

@@ -92,6 +92,25 @@ def build_parser() -> argparse.ArgumentParser:
         help="the object in words, such as 'the blue mug': in the photo of --reference, in a photo "
         "of the dataset, or, with --method evf_sam, in every photo",
     )
+    segment.add_argument(
+        "--object",
+        action="append",
+        metavar="NAME=ID",
+        help="one of several objects: its name, and the id of a labelled sample, or ID:LABEL for "
+        "one of its labels; repeatable, several times for one name too",
+    )
+    segment.add_argument(
+        "--negative",
+        action="append",
+        metavar="ID",
+        help="id of a sample, or ID:LABEL, that shows what the object is not; repeatable",
+    )
+    segment.add_argument("--negatives-field", metavar="FIELD", help="the negatives' labels")
+    segment.add_argument(
+        "--ignore-rejected",
+        action="store_true",
+        help="learn nothing from masks that reviews have rejected",
+    )
     segment.add_argument("--label-id", help="which label of the reference")
     segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")

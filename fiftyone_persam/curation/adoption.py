@@ -11,14 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from bson import ObjectId
+
 from ..engine.writing import MASK_VALUE
 from ..errors import PersamError, RunConflictError
 from . import fiftyone_api
 from .database import photos_of, refresh, root
 from .review.decisions import rename_review
-from .runs import folders, queries, schema
+from .runs import folders, journal, queries, schema
 from .runs.fields import RunFields, add_missing, fields_of, paths_of
-from .runs.journal import settle
 from .runs.lease import Lease
 from .runs.loading import Run, load_run
 from .runs.losses import done_ids, withheld_of
@@ -51,7 +52,7 @@ def adopt_run(samples: Any, name: str) -> Run:
         RunConflictError: somebody else writes that run, or another tool's run has the name.
     """
     dataset = root(samples)
-    settle(dataset)
+    journal.settle(dataset)
     if name in run_names(dataset):
         return load_run(dataset, name)
     _fields_left(dataset, name)
@@ -60,11 +61,11 @@ def adopt_run(samples: Any, name: str) -> Run:
     with Lease(dataset, name):
         refresh(dataset)
         fields = _fields_left(dataset, name)
-        if (key := _renamed(dataset, fields)) is not None:
-            rename_review(dataset, key, name)
-            dataset.rename_run(key, name)
-        else:
-            _register(dataset, fields)
+        details: dict[str, Any] = {"name": name, "key": _renamed(dataset, fields)}
+        if details["key"] is None:
+            config = _record(dataset, fields).to_config(dataset.init_run()).serialize()
+            details |= {"config": config, "results": ObjectId()}
+        journal.carry_out(dataset, name, "adopt", details)
     return load_run(dataset, name)
 
 
@@ -79,7 +80,7 @@ def _fields_left(dataset: Any, name: Any) -> RunFields:
     return found[name]
 
 
-def _register(dataset: Any, fields: RunFields) -> None:
+def _record(dataset: Any, fields: RunFields) -> RunRecord:
     name, (record, threshold) = fields.run, _known(dataset, fields)
     if record is None:
         logger.warning(
@@ -94,12 +95,26 @@ def _register(dataset: Any, fields: RunFields) -> None:
     if record.run_id in taken:  # a copy of another run's fields needs a folder of its own
         record = replace(record, run_id="")
     folder, run_id = folders.own_folder(dataset, name, record.folder, record.run_id)
-    record = replace(record, state=RunState.DONE, reason="", masks_dir=str(folder), run_id=run_id)
-    dataset.register_run(name, record.to_config(dataset.init_run()))
+    return replace(record, state=RunState.DONE, reason="", masks_dir=str(folder), run_id=run_id)
+
+
+def _adopt(dataset: Any, details: dict[str, Any]) -> None:
+    """Does what is left to do."""
+    name, key = details["name"], details["key"]
+    if key is not None:
+        if key in run_names(dataset):
+            rename_review(dataset, key, name)
+            dataset.rename_run(key, name)
+        return
+    record = RunRecord.from_config(SimpleNamespace(**details["config"]), name)
+    if name not in run_names(dataset):
+        fiftyone_api.drop_unlisted_runs(dataset, name)
+        dataset.register_run(name, record.to_config(dataset.init_run()))
     ids = done_ids(dataset, name) | done_ids(dataset, f"{name}_error")
     order = [i for i in photos_of(dataset).values("id") if i in ids]
     results = dataset.init_run_results(name, ids=order, timings={})
-    dataset.save_run_results(name, results, cache=False)
+    fiftyone_api.put_results(results, details["results"])
+    fiftyone_api.use_results(dataset, "runs", name, details["results"], None)
     queries.make_index(dataset, name)
     written = fields_of(name, record)
     add_missing(dataset, written, [f"{name}_error"])  # one without a value is not copied by all
@@ -194,3 +209,7 @@ def _candidates(dataset: Any, fields: RunFields) -> list[dict[str, Any]]:
 
 def _folders(dataset: Any, fields: RunFields) -> list[Path]:
     return sorted({Path(os.path.dirname(path)) for path in paths_of(dataset, fields)})
+
+
+FINISH = {"adopt": _adopt}
+"""What `journal.settle` does after a process that was killed."""

@@ -31,6 +31,15 @@ COMMANDS = {
         "--label-id .*: give one",
     ),
     "reference-unknown": ((*SEGMENT, "--reference", UNKNOWN_ID), "no sample with id .*: give"),
+    "object-unnamed": ((*SEGMENT, "--object", "abc"), "--object 'abc' has no name: give NAME=ID"),
+    "object-and-reference": (
+        (*SEGMENT, "--object", "mug=a", "--reference", "b"),
+        "--object names each object with its reference: leave",
+    ),
+    "object-unknown": (
+        (*SEGMENT, "--object", f"mug={UNKNOWN_ID}"),
+        "object 'mug': .*no sample with id .*: give",
+    ),
     "reference-tag": ((*SEGMENT, "--reference-tag", "none"), "the reference is empty: give"),
     "view": ((*SEGMENT, "--view", "best", "--reference", "a"), "no saved view 'best': "),
     "tag": ((*SEGMENT, "--tag", "best", "--reference", "a"), "no photo to segment: "),

@@ -165,6 +165,21 @@ def test_views_tags_and_labels(run: Call, photos: fo.Dataset) -> None:
     assert code == 0 and fp.load_run(photos, "persam").counts["segmented"] == 3
 
 
+def test_several_objects_and_what_they_are_not(run: Call, photos: fo.Dataset) -> None:
+    cat, cup = (photos.match({"object": name}).first().id for name in ("cat", "cup"))
+    photos.select([cat, cup]).tag_samples("both")
+    words = ("segment", NAME, "--tag", "both", "--method", "persam")
+    objects = ("--object", f"cat={cat}", "--object", f"cup={cup}", "--out-field", "two")
+    code, out, _ = run(*words, *objects)
+    assert code == 0 and "2 photos of 2 objects" in out
+    assert fp.load_run(photos, "two").record.parameters.objects == ["cat", "cup"]
+    negative = ("--reference", cat, "--negative", cup, "--ignore-rejected", "--out-field", "one")
+    code, _, _ = run(*words, *negative)
+    record = fp.load_run(photos, "one").record
+    assert code == 0 and [one.sample_id for one in record.negatives] == [cup]
+    assert record.parameters.use_rejected is False
+
+
 def test_runs(run: Call, photos: fo.Dataset) -> None:
     assert run("runs", "list", NAME)[1] == f"dataset '{NAME}' has no runs\n"
     fields = set(photos.get_field_schema())

@@ -148,6 +148,22 @@ def _exported(dataset: Any, folder: Path) -> None:
     fp.curation.set_review(dataset, "x", "accepted")
 
 
+def _orphaned(dataset: Any, folder: Path) -> None:
+    """Fields of a run without its record, as in a clone of a view."""
+    _segment(dataset, folder)
+    fp.curation.set_review(dataset.limit(1), "x", "accepted")
+    dataset.delete_run("x")
+
+
+def _accepted(dataset: Any, folder: Path) -> None:
+    jobs.run_on(dataset, progress=False, presence_threshold=0)
+    fp.curation.set_review(dataset, "x", "accepted")
+
+
+def _training_set(dataset: Any, folder: Path) -> None:
+    fp.export_dreambooth(dataset, "x", folder / "out", overwrite=True)
+
+
 Act = Callable[[Any, Path], None]
 
 
@@ -184,6 +200,8 @@ OPERATIONS: dict[str, Operation] = {
     "promote again": Operation(_promoted, _promote, whole=False),
     "export": Operation(_segmented, _export, whole=False),
     "export again": Operation(_exported, _export, whole=False),
+    "training set": Operation(_accepted, _training_set, whole=False),
+    "adopt": Operation(_orphaned, lambda d, f: fp.adopt_run(d, "x") and None),
 }
 
 

@@ -43,6 +43,23 @@ def test_objects_are_offered_by_their_labels(scene):
     assert "No object is chosen" in error
 
 
+def test_run_again_asks_which_object_is_shown(scene):
+    ids = scene.values("id")
+    fp.segment(
+        scene, dict(zip(("cat", "cup"), ids, strict=True)), "labels", "persam", out_field="m"
+    )
+    params = {"run": "m", "label_field": "labels", "reference": ids[0]}
+    (error,) = Form(scene, "segment_again", params, selected=ids[:1]).errors
+    assert "Choose which of the run's objects" in error
+    form = Form(scene, "segment_again", {**params, "object": "cat"}, selected=ids[:1])
+    assert form["object"].type.values == ["cat", "cup"] and form.errors == []
+    result, _ = form.execute()
+    assert result["counts"]["segmented"] == 2
+    called = operator("segment_again")(scene, "m", {"cup": ids[1]}, label_field="labels")
+    assert called.result["run"] == "m"
+    assert len(fp.load_run(scene, "m").record.references) == 2
+
+
 def test_a_call_in_python_names_objects(scene):
     cat, cup = scene.values("id")
     called = operator(SEGMENT)(

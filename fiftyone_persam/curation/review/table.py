@@ -27,7 +27,7 @@ from bson import ObjectId
 
 from ..checks import check_count, check_states
 from ..database import in_parts, photos_of, root
-from ..frame_store import home
+from ..frame_store import check_photos_only, home
 from ..runs import queries
 from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
@@ -96,10 +96,10 @@ class ReviewTable:
         """The ids of the photos in one of ``states``."""
         return self._at(np.flatnonzero(np.isin(self.states, states)))
 
-    def queue(self, *states: str) -> list[str]:
-        """The ids of the photos in one of ``states``, most doubtful first."""
+    def queue(self, *states: str, limit: int | None = None) -> list[str]:
+        """The ids of the photos in one of ``states``, most doubtful first; ``limit`` at most."""
         order = np.argsort(-self.doubt(), kind="stable")
-        return self._at(order[np.isin(self.states, states)[order]])
+        return self._at(order[np.isin(self.states, states)[order]][:limit])
 
     def _at(self, places: npt.NDArray[np.intp]) -> list[str]:
         return list(map(self.ids.__getitem__, places.tolist()))
@@ -257,8 +257,9 @@ def review_queue(
         PersamError: for an unknown state or run, or a limit that is not a number
     """
     check_count("limit", limit)
+    check_photos_only(collection, "a queue of what to look at")
     table = review_table(collection, run)
-    chosen = table.queue(*check_states(states, STATES))[:limit]
+    chosen = table.queue(*check_states(states, STATES), limit=limit)
     photos = photos_of(collection)
     queue = photos.select(chosen[:HEAD], ordered=True)
     # The database sorts the others when somebody has come to them.

@@ -60,11 +60,20 @@ def choose_folder(
         return folder
     base = Path(fo.config.default_dataset_dir).absolute() / dataset.slug / "persam"
     folder, number = base / run, 1
-    while folder.exists() and (read_mark(folder) or {}).get("run_id") != run_id:
+    while not is_free(folder, run_id):
         number += 1
         folder = base / f"{run}-{number}"
     check_writable(folder)
     return folder
+
+
+def is_free(folder: Path, run_id: str) -> bool:
+    """Whether a folder is this run's, or nobody's: it has at most a mark that was cut off."""
+    if (mark := read_mark(folder)) is not None:
+        return bool(mark.get("run_id") == run_id)
+    if folder.exists() and not folder.is_dir():
+        return False
+    return all(name.startswith(f".{MARK}") and _PART.fullmatch(name) for name in _names(folder))
 
 
 def claim_folder(folder: Path, dataset: Any, run: str, run_id: str) -> None:

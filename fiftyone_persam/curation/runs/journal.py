@@ -31,6 +31,7 @@ STORE = "fiftyone-persam-journal"
 # Operation -> the module of curation whose `FINISH` knows how to finish it. Looked up when there is
 # something to finish: these modules stand above this one.
 _HOMES = {
+    "adopt": "adoption",
     "delete": "lifecycle",
     "rename": "lifecycle",
     "overwrite": "segmentation.execution",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bson import ObjectId
 from ...engine.job import PhotoResult, StoredMask
 from ...engine.rendering import ABSENT, file_name
 from ...engine.writing import encode_mask, write_bytes
+from ...errors import PhotoError
 from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from ..labels.sizes import read_shown_size
@@ -199,11 +201,18 @@ def _emptied(
         mask = np.asarray(fo.Segmentation.from_dict(label).mask)
         return fo.Segmentation(mask=np.zeros(mask.shape[:2], np.uint8))
     path, earlier = masks_dir / file_name(sample_id, ABSENT, tag), Path(label["mask_path"])
-    # Where somebody has deleted the mask's file, its photo has the same size.
-    size = mask_size(earlier) if earlier.exists() else read_shown_size(photo)
-    write_bytes(_empty_file(*size), path)
+    write_bytes(_empty_file(*_size_of(earlier, photo)), path)
     # A label of FiftyOne's costs as much time as the file.
     return {**label, "_id": ObjectId(), "mask_path": fos.normalize_path(str(path))}
+
+
+def _size_of(mask: Path, photo: str) -> tuple[int, int]:
+    """(H, W) of a mask, whatever has become of its file: a change of all photos goes on."""
+    with suppress(PhotoError):
+        return mask_size(mask)
+    with suppress(PhotoError):
+        return read_shown_size(photo)
+    return 1, 1  # nobody can look at it beside its photo
 
 
 @lru_cache(maxsize=8)

@@ -114,9 +114,9 @@ def is_badly_cut(presence: float, accepted: float | None) -> bool:
 
     Args:
         presence: of the rejected mask, 0 to 1.
-        accepted: the highest of the run's accepted masks; None where none is accepted.
+        accepted: the lowest of the run's accepted masks; None where none is accepted.
     """
-    return presence >= NEARLY_SURE or (accepted is not None and presence > accepted)
+    return presence >= NEARLY_SURE or (accepted is not None and presence >= accepted)
 
 
 def check_apart(references: Sequence[Any], negatives: Sequence[SampleReference]) -> None:
@@ -222,7 +222,7 @@ def _of_run(
         rows = queries.rows(photos, [f"{run}_presence"], *decided)
         ids.sort(key=lambda i: -(rows[i][0] or 0.0))
     shown = {one.sample_id for one in record.references}
-    accepted = _highest_accepted(dataset, run)
+    accepted = _lowest_accepted(dataset, run)
     found: list[Rejected] = []
     for sample in photos.select([i for i in ids if i not in shown][:MOST], ordered=True):
         piece = _rejected(sample, fields, record, groups)
@@ -237,14 +237,14 @@ def _of_run(
     return found
 
 
-def _highest_accepted(dataset: Any, run: str) -> float | None:
-    """The highest presence of a run's accepted masks; None if none is accepted."""
+def _lowest_accepted(dataset: Any, run: str) -> float | None:
+    """The lowest presence of a run's accepted masks; None if none is accepted."""
     name = f"{run}_presence"
     if not dataset.has_field(name):
         return None
     decided = queries.decided(dataset, run, ACCEPTED)
     rows = queries.rows(photos_of(dataset), [name], queries.done(run), decided)
-    return max((float(value) for (value,) in rows.values() if value is not None), default=None)
+    return min((float(value) for (value,) in rows.values() if value is not None), default=None)
 
 
 def _rejected(

@@ -27,7 +27,7 @@ from ..labels.objects import resolve_objects
 from ..labels.references import AnyReference, PhraseReference, resolve_references
 from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
-from ..runs.folders import check_writable, choose_folder, owns_folder
+from ..runs.folders import check_writable, choose_folder, is_free, owns_folder, read_mark
 from ..runs.record import Parameters, read_record
 from ..runs.several import values_of
 from . import sequences
@@ -283,11 +283,6 @@ def choose_references(
 ) -> list[AnyReference]:
     """The references of the objects that the photos show."""
     if isinstance(reference, Mapping):
-        if parameters.group_by is not None:
-            raise BadReferenceError(
-                "a reference that names objects looks for all of them in every photo: leave "
-                "group_by out"
-            )
         return resolve_objects(dataset, reference, parameters.label_field, parameters.mask_value)
     found = resolve_references(
         dataset,
@@ -438,7 +433,8 @@ def choose_masks_dir(dataset: Any, name: str, exists: bool, masks_dir: Any) -> t
             raise RunConflictError(
                 f"run {name!r} keeps its masks in {folder}: leave masks_dir out, or delete the run"
             )
-        if owns_folder(folder, dataset, record.run_id) or not folder.exists():
+        nobodys = read_mark(folder) is None and is_free(folder, record.run_id)
+        if owns_folder(folder, dataset, record.run_id) or nobodys:
             check_writable(folder)  # before an overwrite removes what cannot be made again
             return folder, record.run_id
         # A cloned dataset must not write into the folder of its original.

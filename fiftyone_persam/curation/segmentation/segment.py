@@ -174,6 +174,11 @@ def segment(
         raise BadReferenceError(
             "a phrase names one object: leave group_by out, or give a labelled photo per object"
         )
+    if isinstance(reference, Mapping) and group_by is not None:
+        raise BadReferenceError(
+            "a reference that names objects looks for all of them in every photo: leave group_by "
+            "out"
+        )
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,

@@ -14,6 +14,7 @@ import fiftyone_persam as fp
 from fiftyone_persam import curation
 from fiftyone_persam.curation.labels.masks import shown_mask
 from fiftyone_persam.curation.runs.record import read_record
+from fiftyone_persam.curation.segmentation.negatives import is_badly_cut
 from tests.curation.scenes import scenes
 
 RUN = "mine"
@@ -140,3 +141,31 @@ def test_refused_in_one_line_and_nothing_written(photos: fo.Dataset) -> None:
         with pytest.raises(fp.PersamError):
             curation.segment_again(photos, RUN, cat, "labels", **{name: value})
     assert read_record(photos, RUN).negatives == ()
+
+
+@pytest.mark.parametrize(
+    ("presence", "accepted", "cut"),
+    [
+        (0.99, None, True),
+        (0.8, None, False),
+        (0.8, 0.75, True),
+        (0.8, 0.85, False),
+        (0.8, 0.8, True),
+    ],
+)
+def test_what_the_run_was_sure_of_is_the_object_badly_cut(
+    presence: float, accepted: float | None, cut: bool
+) -> None:
+    assert is_badly_cut(presence, accepted) is cut
+
+
+def test_a_badly_cut_mask_of_the_object_is_not_learnt_from(photos: fo.Dataset) -> None:
+    alone = photos.one(fo.ViewField("shows") == "only_cat")
+    made = run(photos.select([photos.first().id, alone.id]), use_rejected=True)
+    alone.reload()
+    assert alone[f"{RUN}_presence"] > 0.9
+    curation.set_review(photos, RUN, "accepted", [made.ids()[0]])
+    photos.set_values(f"{RUN}_presence", {photos.first().id: 0.6}, key_field="id")
+    curation.set_review(photos, RUN, "rejected", [alone.id])
+    again = curation.segment_again(photos, RUN, photos.first().id, "labels")
+    assert again.record.negatives == () and not photos.has_field("mine_rejected")
