@@ -5,7 +5,8 @@
     python -m benchmarks.one_shot --dataset lvis92i --root LVIS --folds 0 1 --limit 200
 
 Prints every fold's mIoU (intersections and unions summed by class, then the mean over classes), the
-foreground-background IoU, episodes a second once photos are encoded, and what has been published.
+foreground-background IoU, episodes a second once photos are encoded and masks are read, and what
+has been published.
 The last line is ``name mIoU`` for each method, the mean over folds in percent.
 
 Published numbers differ in protocol (size and shape of the photos, tuning per episode), so they are
@@ -64,7 +65,8 @@ def main(given: list[str] | None = None) -> int:
             print(
                 f"{name:10} fold {fold}: mIoU {100 * run.scores.miou:5.1f}  FB-IoU "
                 f"{100 * run.scores.fb_iou:5.1f}  {run.scores.episodes} episodes, "
-                f"{run.episodes_per_second:.1f} a second, {run.encoded} photos encoded in "
+                f"{run.episodes_per_second:.1f} a second after encoding, "
+                f"{run.fitted} fits, {run.encoded} photos encoded and masks read in "
                 f"{run.encoding:.1f} s"
             )
             if arguments.verbose:

@@ -12,6 +12,7 @@ from . import panel_parts as parts
 from .base import ICON, Context, missing_packages, show_fields
 from .reviewing import decisions_from_thumbs
 from .runs import run_names
+from .video import has_videos
 
 NAME = "review_masks"
 TODO = "todo"
@@ -261,6 +262,11 @@ class ReviewPanel(
         panel = types.Object()
         if missing := missing_packages():
             panel.md(f"Install what is missing first: `pip install {' '.join(missing)}`")
+        elif has_videos(ctx):
+            panel.md(
+                "**Videos** are looked at in the player: open one, and its masks are there. "
+                "Start *Segment my object* over the grid; *List runs* says how runs stand."
+            )
         elif ctx.panel.state.page == panel_picking.PICKING:
             panel_picking.picking_page(panel, self, ctx.panel.state)
         elif not ctx.panel.state.run:
@@ -298,7 +304,7 @@ class ReviewPanel(
     def _read(self, ctx: Context) -> None:
         if ctx.dataset is not None and not missing_packages():
             ctx.panel.set_state("running", parts.running(ctx))
-        if ctx.panel.state.run:
+        if ctx.panel.state.run and not has_videos(ctx):  # see `render`
             run, state = ctx.panel.state.run, ctx.panel.state
             found = parts.read(ctx, run)
             if state.page == parts.EVALUATION:

@@ -12,6 +12,7 @@ from typing import Any
 import fiftyone as fo
 from bson import ObjectId
 
+from ..errors import PersamError
 from . import fiftyone_api
 
 PREFIX = "frames."
@@ -167,6 +168,16 @@ def home(samples: Any) -> Any:
         return FrameStore(samples.videos)
     dataset = fiftyone_api.root_dataset(samples)
     return FrameStore(dataset) if dataset.media_type == fo.core.media.VIDEO else dataset
+
+
+def check_photos_only(samples: Any, action: str) -> None:
+    """Raise PersamError for videos, where something is for photos alone, and say what to do."""
+    dataset = home(samples)
+    if isinstance(dataset, FrameStore):
+        raise PersamError(
+            f"{action} is for photos and dataset {dataset.name!r} holds videos: make photos of its "
+            "frames with dataset.to_frames(sample_frames=True).clone(), and adopt_run there"
+        )
 
 
 def whole_dataset(samples: Any) -> Any:

@@ -98,8 +98,8 @@ def run_cascade(
     Args:
         sam: the model.
         batch: the photos.
-        weights: (3,) of the mask scales: pass 1 is their weighted sum, and pass 2 gets its box
-            (PerSAM-F). None takes the single-mask token, and pass 2 gets no box (PerSAM).
+        weights: (3,), or (B, 3), of the mask scales: pass 1 is their weighted sum, and pass 2 gets
+            its box (PerSAM-F). None takes the single-mask token, and pass 2 gets no box (PerSAM).
         refine: run passes 2 and 3.
         exact: measure boxes on masks at the photo's own size and keep an empty mask of pass 3, as
             released; otherwise boxes are measured at the size inside the model's input, which costs
@@ -150,7 +150,7 @@ class _Cascade:
             chosen, score = logits[:, 0], scores[:, 0]
         else:
             weights = self.weights.to(logits.dtype).to(logits.device)
-            chosen = (logits[:, 1:] * weights[:, None, None]).sum(dim=1)
+            chosen = (logits[:, 1:] * weights[..., None, None]).sum(dim=1)
             score = (scores[:, 1:] * weights).sum(dim=1)
         filled, _ = self._measure(chosen)
         return Outcome(

@@ -11,7 +11,7 @@ import pytest
 import fiftyone_persam as fp
 
 from ..films import disc, scene, write_film
-from .context import Form, operator
+from .context import Form, PanelTab, operator
 
 SEGMENT = "segment_from_reference"
 
@@ -91,3 +91,9 @@ def test_the_operator_from_python(films: fo.Dataset) -> None:
     objects = {"r": (films.last(), 1, red.id), "b": (films.last(), 1, blue.id)}
     segment(films[:1], objects, method="persam", out_field="both")
     assert list(fp.load_run(films, "both").record.parameters.objects) == ["r", "b"]
+
+
+def test_the_panel_sends_to_the_player(films: fo.Dataset) -> None:
+    fp.segment(films[:1], (films.last(), 2), method="persam", out_field="mine")
+    requests = PanelTab(films).send("refresh")
+    assert "Videos** are looked at in the player" in str(requests)

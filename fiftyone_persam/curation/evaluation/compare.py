@@ -14,6 +14,7 @@ from ...errors import PersamError, RunConflictError
 from ...metrics import iou
 from ..checks import check_field_name, check_mask_field
 from ..database import photos_of, root
+from ..frame_store import check_photos_only
 from ..labels.masks import named_masks, shown_mask
 from ..review.table import Collection
 from ..runs import schema
@@ -103,6 +104,7 @@ def compare_runs(
         RunConflictError: if ``out_field`` belongs to a run
     """
     dataset = root(collection)
+    check_photos_only(dataset, "comparing runs")
     for run in (run_a, run_b):
         require(dataset, run)
         check_has_masks(dataset, run)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...errors import PersamError
 from ..database import in_parts, photo_ids, photos_of, refresh, root, with_retries
+from ..frame_store import check_photos_only
 from ..labels.masks import named_masks
 from ..review.editing import corrected_fields, latest_field
 from ..review.table import Collection, review_table
@@ -123,6 +124,7 @@ def choose_photos(collection: Collection, run: str, states: Sequence[str]) -> Ch
         PersamError: there is no such run.
     """
     dataset = root(collection)
+    check_photos_only(dataset, "handing masks over")
     ids = None if isinstance(collection, fo.Dataset) else photo_ids(collection)
     refresh(dataset)
     require(dataset, run)

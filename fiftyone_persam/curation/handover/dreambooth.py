@@ -21,6 +21,7 @@ from ...errors import PersamError
 from ...sam.photos import load_photo
 from ..checks import check_progress, check_switches, check_text, folder_path
 from ..database import root
+from ..frame_store import check_photos_only
 from ..labels.masks import union_mask
 from ..named_files import named_files
 from ..progress import Progress, StoppedError, reporting
@@ -94,6 +95,7 @@ def export_dreambooth(
             export
     """
     dataset = root(view)
+    check_photos_only(dataset, "exporting training photos")
     options = PhotoOptions(
         crop=crop,
         padding=padding,

@@ -10,7 +10,7 @@ import fiftyone as fo
 from ..checks import check_text, list_of_ids
 from ..database import photos_of
 from ..fiftyone_api import new_field
-from ..frame_store import home
+from ..frame_store import check_photos_only, home
 from ..labels.masks import named_masks, shown_mask
 from ..runs import schema
 from ..runs.fields import read_fields
@@ -44,6 +44,7 @@ def make_editable(
     Raises:
         PersamError: if there is no such run, it has no masks, or the field is locked
     """
+    check_photos_only(collection, "editing masks by hand")
     table = review_table(collection, run)
     check_text("label", label)
     if ids is not None:

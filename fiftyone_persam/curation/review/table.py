@@ -27,7 +27,7 @@ from bson import ObjectId
 
 from ..checks import check_count, check_states
 from ..database import in_parts, photos_of, root
-from ..frame_store import home
+from ..frame_store import check_photos_only, home
 from ..runs import queries
 from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
@@ -257,6 +257,7 @@ def review_queue(
         PersamError: for an unknown state or run, or a limit that is not a number
     """
     check_count("limit", limit)
+    check_photos_only(collection, "a queue of what to look at")
     table = review_table(collection, run)
     chosen = table.queue(*check_states(states, STATES), limit=limit)
     photos = photos_of(collection)

@@ -22,6 +22,7 @@ from ...sam.proposals import (
 from .. import checks, database
 from ..checks import check_field_name, check_switches, check_text
 from ..fiftyone_api import new_field, root_dataset
+from ..frame_store import check_photos_only
 from ..progress import Progress, StoppedError, reporting
 from ..runs import schema
 from .marking import check_markable
@@ -101,6 +102,7 @@ def propose(
         return propose_in(image, model, max_proposals, proposer, device)
     check_count(max_proposals)
     chosen, photos = PROPOSERS[proposer](), check_photos(image)
+    check_photos_only(image, "proposing objects")
     sam = load_sam(model, device)
     ids, paths = photos.values(["id", "filepath"])
     return {
@@ -149,6 +151,7 @@ def segment_everything(
         CheckpointError: the model's checkpoint is not there.
     """
     photos = check_photos(samples)
+    check_photos_only(samples, "segmenting everything")
     check_count(max_proposals)
     check_text("label", label)
     check_switches(skip_existing=skip_existing, overwrite=overwrite)

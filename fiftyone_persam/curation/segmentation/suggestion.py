@@ -13,6 +13,7 @@ from ...errors import PersamError, PhotoError
 from ...sam import load_sam
 from ..checks import check_field_name
 from ..database import photos_of
+from ..frame_store import check_photos_only
 from ..labels.masks import shown_mask
 from . import plan as planning
 
@@ -75,6 +76,7 @@ def suggest_reference(
     """
     from ...personalize.suggestion import rank_references
 
+    check_photos_only(samples, "suggesting a reference")
     photos = photos_of(samples)
     if label_field is not None:
         check_field_name("label_field", label_field)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ...engine.cache import keep, look_up, weights_sha256
 from ...errors import PersamError
 from ...metrics import OneShotAccumulator, OneShotScores
 from ...personalize import Reference
+from ...personalize.together import predict_masks
 from .records import Episode, Example, OneShotIndex
 from .regions import load_mask, load_view
 from .sampling import count, episodes
@@ -28,8 +30,13 @@ if TYPE_CHECKING:
     from ...personalize import PerSAM, PerSAMF
     from ...sam import ImageEmbedding, PromptableSam
 
-REMEMBERED_MASKS = 4096
+Mask = npt.NDArray[np.bool_]
+
+REMEMBERED_MASKS = 16_384
+"""32 KiB each at 512 x 512."""
+REMEMBERED_FITS = 256
 ENCODE_TOGETHER = 4
+ANSWER_TOGETHER = 4
 MOST_WORKERS = 8
 
 
@@ -40,18 +47,20 @@ class OneShotRun:
     Attributes:
         scores: see `OneShotScores`.
         encoded: photos (or crops of photos) that went through the encoder.
-        encoding: seconds of that.
+        encoding: seconds of that, and of reading the masks.
         answering: seconds of everything else: fitting, decoding, measuring.
+        fitted: how often a method was fitted; a support that comes again is known already.
     """
 
     scores: OneShotScores
     encoded: int
     encoding: float
     answering: float
+    fitted: int = 0
 
     @property
     def episodes_per_second(self) -> float:
-        """Episodes a second once photos are encoded."""
+        """Episodes a second once photos are encoded and masks are read."""
         return self.scores.episodes / max(self.answering, 1e-9)
 
 
@@ -99,37 +108,91 @@ def run_episodes(
         raise PersamError(f"fold {fold} of {index.name} has no episode to answer: raise the limit")
     views = _Views(sam, cache)
     started = time.perf_counter()
-    views.encode([one for e in wanted for one in (*e.supports, e.query)])
+    examples = [one for e in wanted for one in (*e.supports, e.query)]
+    views.encode(examples)
+    threads = workers or max(1, min(os.cpu_count() or 1, MOST_WORKERS))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(views.mask, {id(one): one for one in examples[:REMEMBERED_MASKS]}.values()))
     encoding = time.perf_counter() - started
     scores = OneShotAccumulator()
     started = time.perf_counter()
     options.setdefault("presence_threshold", 0.0)
-    build(sam, **options)  # wrong options are refused here, once
-    canvas = np.broadcast_to(np.zeros(3, np.uint8), (sam.image_size, sam.image_size, 3))
+    fits = _Fits(build(sam, **options), views)  # wrong options are refused here, once
 
-    def answer(episode: Episode) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        truth = views.mask(episode.query)
-        supports = [one for one in episode.supports if views.mask(one).any()]
-        if not supports:  # an object of a pixel or two can vanish when the mask is resized
-            return np.zeros_like(truth), truth
-        references = [Reference(canvas, mask=views.mask(one)) for one in supports]
-        method = build(sam, **options).fit(references, [views.embedding(one) for one in supports])
-        return method.predict_embeddings([views.embedding(episode.query)])[0].mask, truth
+    def answer(some: list[Episode]) -> list[tuple[Mask, Mask]]:
+        methods = [fits.method(episode) for episode in some]
+        truths = [views.mask(episode.query) for episode in some]
+        known = [place for place, method in enumerate(methods) if method is not None]
+        queries = [views.embedding(some[place].query) for place in known]
+        found = predict_masks([methods[place] for place in known], queries) if known else []
+        masks = dict(zip(known, found, strict=True))
+        # An object of a pixel or two can vanish when the support's mask is resized.
+        return [(masks.get(n, np.zeros_like(truth)), truth) for n, truth in enumerate(truths)]
 
-    with ThreadPoolExecutor(workers or max(1, min(os.cpu_count() or 1, MOST_WORKERS))) as pool:
-        for number, (episode, (mask, truth)) in enumerate(
-            zip(wanted, pool.map(answer, wanted), strict=True)
-        ):
-            scores.update(index.classes[episode.class_index].name, mask, truth)
-            if progress is not None:
-                progress(number + 1, len(wanted))
-    return OneShotRun(scores.compute(), views.encoded, encoding, time.perf_counter() - started)
+    parts = [wanted[n : n + ANSWER_TOGETHER] for n in range(0, len(wanted), ANSWER_TOGETHER)]
+    with ThreadPoolExecutor(threads) as pool:
+        done = 0
+        for part, answers in zip(parts, pool.map(answer, parts), strict=True):
+            for episode, (mask, truth) in zip(part, answers, strict=True):
+                scores.update(index.classes[episode.class_index].name, mask, truth)
+                done += 1
+                if progress is not None:
+                    progress(done, len(wanted))
+    answering = time.perf_counter() - started
+    return OneShotRun(scores.compute(), views.encoded, encoding, answering, fits.fitted)
 
 
 def number_of_episodes(index: OneShotIndex, fold: int, limit: int | None = None) -> int:
     """How many episodes `run_episodes` will answer."""
     published = count(index, fold)
     return published if limit is None else min(limit, published)
+
+
+class _Fits:
+    """Methods fitted to supports; one that comes again is fitted once.
+
+    Args:
+        prototype: not fitted.
+        views: what the supports look like.
+    """
+
+    def __init__(self, prototype: Any, views: _Views) -> None:
+        self.fitted = 0
+        self._prototype = prototype
+        self._views = views
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[int, ...], Future[Any]] = OrderedDict()
+        side = views.side
+        self._canvas = np.broadcast_to(np.zeros(3, np.uint8), (side, side, 3))
+
+    def method(self, episode: Episode) -> Any:
+        """The method of an episode; None if no support shows anything."""
+        key = tuple(id(one) for one in episode.supports)
+        with self._lock:
+            known = self._known.get(key)
+            if known is None:
+                mine = self._known[key] = Future()
+                if len(self._known) > REMEMBERED_FITS:
+                    self._known.popitem(last=False)
+        if known is not None:
+            return known.result()  # another thread may be at it
+        try:
+            mine.set_result(self._fit(episode))
+        except BaseException as error:
+            mine.set_exception(error)
+        return mine.result()
+
+    def _fit(self, episode: Episode) -> Any:
+        views = self._views
+        supports = [one for one in episode.supports if views.mask(one).any()]
+        if not supports:
+            return None
+        references = [Reference(self._canvas, mask=views.mask(one)) for one in supports]
+        method = copy.copy(self._prototype)
+        method.fit(references, [views.embedding(one) for one in supports])
+        with self._lock:
+            self.fitted += 1
+        return method
 
 
 class _Views:
@@ -140,9 +203,9 @@ class _Views:
         self._sam = sam
         self._cache = cache
         self._lock = threading.Lock()
-        self._side = sam.image_size
+        self.side = sam.image_size
         self._embeddings: dict[tuple[Any, ...], ImageEmbedding] = {}
-        self._masks: OrderedDict[tuple[Any, ...], npt.NDArray[np.bool_]] = OrderedDict()
+        self._masks: OrderedDict[tuple[Any, ...], npt.NDArray[np.uint8]] = OrderedDict()  # bits
 
     def embedding(self, example: Example) -> ImageEmbedding:
         """The embedding of an example's view; encoded already."""
@@ -154,14 +217,15 @@ class _Views:
         with self._lock:
             if key in self._masks:
                 self._masks.move_to_end(key)
-                return self._masks[key]
+                bits = np.unpackbits(self._masks[key], count=self.side**2)
+                return bits.reshape(self.side, self.side).view(np.bool_)
         mask = load_mask(example).astype(np.uint8)
-        size = (self._side, self._side)
+        size = (self.side, self.side)
         small: npt.NDArray[np.bool_] = (
             cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
         )
         with self._lock:
-            self._masks[key] = small
+            self._masks[key] = np.packbits(small)
             if len(self._masks) > REMEMBERED_MASKS:
                 self._masks.popitem(last=False)
         return small
@@ -194,7 +258,7 @@ class _Views:
         """(S, S, 3): both sides resized to the input's, as the published loaders do."""
         from PIL import Image
 
-        resized = Image.fromarray(photo).resize((self._side, self._side), Image.Resampling.BILINEAR)
+        resized = Image.fromarray(photo).resize((self.side, self.side), Image.Resampling.BILINEAR)
         return np.asarray(resized)
 
     def _key(self, example: Example) -> str | None:
@@ -204,4 +268,4 @@ class _Views:
             return None
         weights = self._sam.checkpoint_sha256 or weights_sha256(self._sam)
         photo = f"{os.path.realpath(example.photo)}|{status.st_size}|{status.st_mtime_ns}"
-        return f"squashed|{weights}|{self._side}|{self._sam.dtype}|{photo}|{example.crop}"
+        return f"squashed|{weights}|{self.side}|{self._sam.dtype}|{photo}|{example.crop}"

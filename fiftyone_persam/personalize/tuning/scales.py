@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Vector = npt.NDArray[np.float64]
+Pair = tuple[float, float]
 
 FOCAL_ALPHA = 0.25
 DICE_SMOOTH = 1.0
@@ -35,6 +35,7 @@ _PIXELS_AT_ONCE = {"cuda": 1 << 22, "cpu": 1 << 15}
 _TOLERANCE = 1e-3  # of the gradient; moves the weights by about 1e-5
 _FIRST_REACH = 0.05
 _REACH_LIMITS = (0.002, 0.3)
+_SMALLEST = 1e-37  # probability of a logit of -85, which no mask has
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def tune_scales(
         every: remember the weights after each so many steps; 0 remembers none.
     """
     pixels = [_Pixels.of(maps, target) for maps, target in zip(logits, targets, strict=True)]
-    weights = np.full(2, 1 / 3)
+    weights = (1 / 3, 1 / 3)
     optimiser = _AdamW(steps, lr)
     expansion = _Expansion.at(weights, pixels)
     losses: list[tuple[int, float, float]] = []
@@ -79,7 +80,7 @@ def tune_scales(
     reach = _FIRST_REACH
     while optimiser.step < steps:
         saved, start, kept = optimiser.copy(), weights, len(losses)
-        while optimiser.step < steps and np.abs(weights - expansion.anchor).max() < reach:
+        while optimiser.step < steps and _apart(weights, expansion.anchor) < reach:
             dice, focal, gradient = expansion.loss(weights)
             if optimiser.step % 100 == 0 or optimiser.step == steps - 1:
                 losses.append((optimiser.step, dice, focal))
@@ -88,7 +89,7 @@ def tune_scales(
                 path[optimiser.step] = weights  # written again where a stretch is repeated
         renewed = _Expansion.at(weights, pixels)
         exact, approximate = renewed.loss(weights)[2], expansion.loss(weights)[2]
-        error = np.abs(exact - approximate).max() / max(np.abs(exact).max(), ADAM_EPS)
+        error = _apart(exact, approximate) / max(_apart(exact, (0.0, 0.0)), ADAM_EPS)
         if error > _TOLERANCE and reach > _REACH_LIMITS[0]:
             optimiser, weights, losses = saved, start, losses[:kept]
             reach = max(reach / 2, _REACH_LIMITS[0])
@@ -100,33 +101,48 @@ def tune_scales(
     return Tuning(_three(weights), tuple(losses), passed)
 
 
-def _three(weights: Vector) -> tuple[float, float, float]:
-    w1, w2 = (float(w) for w in weights)
+def _apart(one: Pair, other: Pair) -> float:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1]))
+
+
+def _three(weights: Pair) -> tuple[float, float, float]:
+    w1, w2 = weights
     return 1 - w1 - w2, w1, w2
 
 
 @dataclass
 class _AdamW:
-    """AdamW with decoupled weight decay and cosine annealing, on two numbers in float64."""
+    """AdamW with decoupled weight decay and cosine annealing, on two numbers in float64.
+
+    Plain numbers: NumPy takes longer to be called than two multiplications take.
+    """
 
     steps: int
     lr: float
     step: int = 0
-    mean: Vector = field(default_factory=lambda: np.zeros(2))
-    square: Vector = field(default_factory=lambda: np.zeros(2))
+    mean: Pair = (0.0, 0.0)
+    square: Pair = (0.0, 0.0)
 
     def copy(self) -> _AdamW:
         return _AdamW(self.steps, self.lr, self.step, self.mean, self.square)
 
-    def update(self, weights: Vector, gradient: Vector) -> Vector:
+    def update(self, weights: Pair, gradient: Pair) -> Pair:
         lr = self.lr * (1 + math.cos(math.pi * self.step / self.steps)) / 2
         self.step += 1
         first, second = ADAM_BETAS
-        self.mean = first * self.mean + (1 - first) * gradient
-        self.square = second * self.square + (1 - second) * gradient**2
-        spread = np.sqrt(self.square / (1 - second**self.step)) + ADAM_EPS
-        decayed = weights * (1 - lr * WEIGHT_DECAY)
-        return decayed - lr * self.mean / (1 - first**self.step) / spread
+        left1, left2 = 1 - first**self.step, 1 - second**self.step
+        means, squares, moved = [], [], []
+        for weight, slope, mean, square in zip(
+            weights, gradient, self.mean, self.square, strict=True
+        ):
+            mean = first * mean + (1 - first) * slope
+            square = second * square + (1 - second) * slope**2
+            spread = math.sqrt(square / left2) + ADAM_EPS
+            moved.append(weight * (1 - lr * WEIGHT_DECAY) - lr * mean / left1 / spread)
+            means.append(mean)
+            squares.append(square)
+        self.mean, self.square = (means[0], means[1]), (squares[0], squares[1])
+        return moved[0], moved[1]
 
 
 @dataclass(frozen=True)
@@ -149,67 +165,82 @@ class _Expansion:
     """Taylor coefficients of the sums that the loss is made of.
 
     Attributes:
-        anchor: (2,) weights it was made at.
-        sums: per reference (3, terms): sigmoid over object pixels, sigmoid over all pixels, and
-            the mean focal loss.
+        anchor: weights it was made at.
+        rows: (9 R, terms), nine for each of R references: sigmoid over object pixels, sigmoid over
+            all pixels and the mean focal loss; their derivatives along w1; and along w2.
         positives: per reference the number of object pixels.
     """
 
-    anchor: Vector
-    sums: list[Vector]
+    anchor: Pair
+    rows: Vector
     positives: list[int]
 
     @classmethod
-    def at(cls, anchor: Vector, references: Sequence[_Pixels]) -> _Expansion:
-        sums = []
+    def at(cls, anchor: Pair, references: Sequence[_Pixels]) -> _Expansion:
+        rows = []
         for pixels in references:
             total = len(pixels.base)
             inside = _moments(pixels, anchor, 0, pixels.positives, sign=1.0)
             outside = _moments(pixels, anchor, pixels.positives, total, sign=-1.0)
             focal = FOCAL_ALPHA * inside[1] + (1 - FOCAL_ALPHA) * outside[1]
-            sums.append(np.stack([inside[0], inside[0] + outside[0], focal / total]))
-        return cls(anchor, sums, [pixels.positives for pixels in references])
+            sums = np.stack([inside[0], inside[0] + outside[0], focal / total])
+            rows += [sums, sums @ _ALONG[0], sums @ _ALONG[1]]
+        return cls(anchor, np.concatenate(rows), [pixels.positives for pixels in references])
 
-    def loss(self, weights: Vector) -> tuple[float, float, Vector]:
+    def loss(self, weights: Pair) -> tuple[float, float, Pair]:
         """Dice and focal loss and the gradient of their sum, means over the references."""
-        terms, along1, along2 = _terms(weights - self.anchor)
-        dice = focal = 0.0
-        gradient = np.zeros(2)
-        for sums, positives in zip(self.sums, self.positives, strict=True):
-            inside, everywhere, focal_mean = sums @ terms
-            slopes = np.stack([sums @ along1, sums @ along2], axis=1)
+        a, b = weights[0] - self.anchor[0], weights[1] - self.anchor[1]
+        values = (self.rows @ _terms(a, b)).tolist()
+        dice = focal = along1 = along2 = 0.0
+        for number, positives in enumerate(self.positives):
+            inside, every, focal_mean, *slopes = values[9 * number : 9 * number + 9]
             numerator = 2 * inside + DICE_SMOOTH
-            denominator = everywhere + positives + DICE_SMOOTH
+            denominator = every + positives + DICE_SMOOTH
             dice += 1 - numerator / denominator
             focal += focal_mean
             ratio = numerator / denominator**2
-            gradient += slopes[1] * ratio - 2 * slopes[0] / denominator + slopes[2]
-        count = len(self.sums)
-        return dice / count, focal / count, gradient / count
+            along1 += slopes[1] * ratio - 2 * slopes[0] / denominator + slopes[2]
+            along2 += slopes[4] * ratio - 2 * slopes[3] / denominator + slopes[5]
+        count = len(self.positives)
+        return dice / count, focal / count, (along1 / count, along2 / count)
 
 
-def _terms(delta: Vector) -> tuple[Vector, Vector, Vector]:
-    """Monomials of the expansion at ``delta`` and their derivatives along w1 and w2."""
-    a, b = ([float(d) ** k for k in range(_ORDER + 1)] for d in delta)
-    values = [a[i] * b[j] for i, j in _POWERS]
-    along1 = [i * a[i - 1] * b[j] if i else 0.0 for i, j in _POWERS]
-    along2 = [j * a[i] * b[j - 1] if j else 0.0 for i, j in _POWERS]
-    return np.array(values), np.array(along1), np.array(along2)
+def _terms(a: float, b: float) -> Vector:
+    """Monomials of the expansion at an offset from its anchor."""
+    first = [1.0, a, a * a, a**3, a**4]
+    second = [1.0, b, b * b, b**3, b**4]
+    return np.array([first[i] * second[j] for i, j in _POWERS])
+
+
+def _derivatives() -> tuple[Vector, Vector]:
+    """Matrices that take coefficients of a polynomial to those of its slopes along w1 and w2."""
+    along1, along2 = (np.zeros((len(_POWERS), len(_POWERS))) for _ in range(2))
+    for row, (i, j) in enumerate(_POWERS):
+        if i:
+            along1[row, _POWERS.index((i - 1, j))] = i
+        if j:
+            along2[row, _POWERS.index((i, j - 1))] = j
+    return along1, along2
+
+
+_ALONG = _derivatives()
 
 
 def _moments(
-    pixels: _Pixels, anchor: Vector, start: int, stop: int, sign: float
+    pixels: _Pixels, anchor: Pair, start: int, stop: int, sign: float
 ) -> npt.NDArray[np.float64]:
     """(2, terms) Taylor coefficients of sum(sigmoid(z)) and sum(focal(sign * z)) over a range."""
     device = pixels.base.device
     step = _PIXELS_AT_ONCE.get(device.type, 1 << 15)
     total = np.zeros((2, len(_POWERS)))  # in float64, which MPS has not
-    w1, w2 = (float(a) for a in anchor)
+    w1, w2 = anchor
     for begin in range(start, stop, step):
         end = min(begin + step, stop)
         d1, d2 = pixels.slopes[0, begin:end], pixels.slopes[1, begin:end]
         z = pixels.base[begin:end] + w1 * d1 + w2 * d2
-        sigmoids, focals = _sigmoid_derivatives(z), _focal_derivatives(sign * z)
+        p, q = torch.sigmoid(z), torch.sigmoid(-z)
+        sigmoids = _sigmoid_derivatives(p, q)
+        focals = _focal_derivatives(*((p, q) if sign > 0 else (q, p)))
         parts = []
         products = [torch.ones_like(z)]  # d1^(m-j) d2^j of the current order m
         for order in range(_ORDER + 1):
@@ -223,19 +254,16 @@ def _moments(
     return total
 
 
-def _sigmoid_derivatives(z: Tensor) -> list[Tensor]:
-    """The sigmoid and its first four derivatives."""
-    p = torch.sigmoid(z)
-    u = p * (1 - p)
+def _sigmoid_derivatives(p: Tensor, q: Tensor) -> list[Tensor]:
+    """The sigmoid p and its first four derivatives; q = 1 - p."""
+    u = p * q
     odd = 1 - 2 * p
     return [p, u, u * odd, u * (1 - 6 * u), u * odd * (1 - 12 * u)]
 
 
-def _focal_derivatives(y: Tensor) -> list[Tensor]:
-    """(1 - p)^2 * -log(p) with p = sigmoid(y), and its first four derivatives."""
-    p = torch.sigmoid(y)
-    q = torch.sigmoid(-y)
-    log = F.softplus(-y)
+def _focal_derivatives(p: Tensor, q: Tensor) -> list[Tensor]:
+    """(1 - p)^2 * -log(p) with p = sigmoid(y), and its first four derivatives; q = 1 - p."""
+    log = -torch.log(p.clamp_min(_SMALLEST))
     # With p' = pq, q' = -pq and log' = -q. From the second derivative on all share the factor
     # a = p q^2, whose own derivative is a (1 - 3p), times b = (6p - 2) log + 5q.
     pq = p * q

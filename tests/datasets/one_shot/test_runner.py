@@ -56,6 +56,8 @@ def test_each_photo_is_encoded_once(sam, source, tmp_path):
     views = {e.view for ep in episodes(index, 0, limit=12) for e in (*ep.supports, ep.query)}
     assert run.encoded == len(views) and run.scores.episodes == 12
     assert done == list(range(1, 13))
+    supports = {tuple(map(id, one.supports)) for one in episodes(index, 0, limit=12)}
+    assert len(supports) == run.fitted < 12  # one that comes again is known
     again = run_episodes(index, 0, sam, fp.PerSAMF, limit=12, cache=cache)
     assert again.encoded == 0
 
