@@ -244,6 +244,8 @@ class SegmentFromReference(PersamOperator):
         """
         chosen: dict[str, Any]
         phrase = None
+        if not isinstance(reference, Mapping) and not is_frame(reference):
+            reference, phrase = _without_words(_listed(reference))
         if isinstance(reference, Mapping):
             named = [
                 [name, [_plain(o) for o in ([some] if is_frame(some) else _each(some))]]
@@ -253,10 +255,6 @@ class SegmentFromReference(PersamOperator):
         elif is_frame(reference):
             sample_id, number, chosen_label = _plain(reference)
             chosen = {"reference": sample_id, "frame": str(number), "label_id": chosen_label}
-        else:
-            reference, phrase = _without_words(_listed(reference))
-        if isinstance(reference, Mapping) or is_frame(reference):
-            pass
         elif reference is None:
             chosen = {"scope": SAID}
         elif _are_several(reference):

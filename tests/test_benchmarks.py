@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 import fiftyone_persam as fp
-from benchmarks import gpu_session
+from benchmarks import gpu_session, video
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
 from benchmarks.scale import BARS
+from tests.datasets.davis import write_davis
 
 TINY = ["--model", "tiny", "--device", "cpu"]
 COMMANDS = {
@@ -300,3 +301,18 @@ def test_the_gpu_session_names_what_no_time_is_left_for(
     shown = capsys.readouterr().out
     assert all(f"{part.name}: not begun" in shown for part in parts)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_followed_objects_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_davis(tmp_path / "DAVIS", ("pets",), frames=4)
+    assert video.main([str(root), "--method", "persam"]) == 0
+    *lines, last = capsys.readouterr().out.strip().splitlines()
+    found = re.fullmatch(r"J&F (\S+), J (\S+), F (\S+), (\S+) frames/s", last)
+    assert found is not None
+    jf, j, f, speed = map(float, found.groups())
+    assert jf == pytest.approx((j + f) / 2, abs=0.1) and jf > 80 and speed > 0
+    objects = [line for line in lines if line.startswith("pets")]
+    assert len(objects) == 2 and all("recall J 100.0" in line for line in objects)
+    assert any("GiB of the process" in line for line in lines)
+    assert video.main([str(tmp_path / "ImageSets")]) == 1
+    assert "is not in DAVIS's layout" in capsys.readouterr().err

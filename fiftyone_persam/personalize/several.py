@@ -59,20 +59,23 @@ class SeveralObjects:
 
     Args:
         objects: object's name -> fitted method. All have the same model.
+        followed: whether they are for the frames of sequences alone, see `sequence_session`. There
+            the released code has several objects, too.
 
     Raises:
         PersamError: there is none, more than 254, models differ, or one reproduces the released
             code, which knows one object.
     """
 
-    def __init__(self, objects: Mapping[str, Method]) -> None:
+    def __init__(self, objects: Mapping[str, Method], followed: bool = False) -> None:
         if not 1 <= len(objects) <= MOST:
             raise PersamError(f"{len(objects)} objects cannot be segmented: give 1 to {MOST}")
         self.objects = dict(objects)
         methods = list(self.objects.values())
         if any(one.sam is not methods[0].sam for one in methods):
             raise PersamError("the objects' methods have different models: give one to all")
-        if any(getattr(one, "mode", None) == "reference" for one in methods):
+        self.followed = followed
+        if not followed and any(getattr(one, "mode", None) == "reference" for one in methods):
             raise PersamError(
                 "mode='reference' knows one object, as the released code: use mode='corrected' for "
                 "several"
@@ -114,6 +117,7 @@ class SeveralObjects:
         }
         header = {
             "method": NAME,
+            "followed": self.followed,
             "objects": [[n, one.name, one.settings] for n, one in self.objects.items()],
             "model": self.sam.name,
             "checkpoint_sha256": self.sam.checkpoint_sha256,
@@ -140,7 +144,7 @@ class SeveralObjects:
             own = {k.removeprefix(start): t for k, t in states.items() if k.startswith(start)}
             kind: Any = METHODS[method]
             objects[name] = kind.from_state(sam, own, settings)
-        return cls(objects)
+        return cls(objects, bool(header.get("followed")))
 
     # ----------------------------------------------------------------------------------------------
 

@@ -34,9 +34,9 @@ PROMPT_STRENGTH = 16.0
 """Logits of the mask prompt where a cell is wholly the object's, from -8 to 8."""
 BLEND = 4.0
 """How much the cells' own votes count beside the decoder's logits."""
-GONE = 0.1
+GONE = 0.02
 """Presence in the window below which an object that was there a frame ago counts as gone."""
-BACK = 0.5
+BACK = 0.2
 """Presence from which an object that was gone is there again."""
 WIDER = 0.25
 """How much wider the window becomes with each frame in which the object is not found."""

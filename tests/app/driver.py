@@ -56,7 +56,7 @@ class App:
 
     def expect_shown(self, field: str) -> None:
         """A field's labels are switched on: drawn over the photos."""
-        box = self.page.locator(f"[data-cy=checkbox-{field}] [data-testid=CheckBoxIcon]")
+        box = self.page.locator(f"[data-cy='checkbox-{field}'] [data-testid=CheckBoxIcon]")
         expect(box).to_be_visible(timeout=FAST)
 
     def expect_drawn(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -13,7 +15,7 @@ from playwright.sync_api import expect
 import fiftyone_persam as fp
 
 from ..films import write_film
-from .driver import FAST, SLOW, App
+from .driver import SLOW, App
 
 FRAMES = 6
 
@@ -53,7 +55,32 @@ def test_pick_a_frame_run_and_see_the_mask_in_the_player(app: App, film: fo.Data
     app.close_form()
     app.expect_shown("frames.my_object")
     modal = app.open_photo(0)
-    player = modal.locator("[data-cy=looker]").first
-    expect(player.locator("canvas")).to_be_visible(timeout=FAST)
-    app.page.wait_for_timeout(1000)
+    player = modal.locator("[data-cy=modal-looker-container]").first
+    with_both = drawn(app, player)
     app.shot("video-3-player")
+    switch(modal, "frames.ground_truth")
+    with_mask = drawn(app, player)
+    app.shot("video-4-mask")
+    switch(modal, "frames.my_object")
+    without = drawn(app, player)
+    assert changed(with_mask, without) > 0.02  # the mask is drawn over the frame
+    assert changed(with_both, without) > 0.02
+
+
+def switch(modal: Any, field: str) -> None:
+    """Switch a field's labels on or off beside the player."""
+    modal.locator(f"[data-cy='checkbox-{field}']").first.click()
+
+
+def drawn(app: App, player: Any) -> np.ndarray[Any, Any]:
+    """(H, W, 3) of the player, when nothing moves any more."""
+    app.expect_drawn()
+    picture = Image.open(io.BytesIO(player.screenshot())).convert("RGB")
+    return np.asarray(picture).astype(int)
+
+
+def changed(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    """The share of pixels that differ much, where both pictures have one."""
+    height, width = np.minimum(one.shape[:2], other.shape[:2])
+    one, other = one[:height, :width], other[:height, :width]
+    return float((np.abs(one - other).sum(axis=2) > 60).mean())

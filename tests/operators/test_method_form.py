@@ -10,6 +10,7 @@ import fiftyone.operators.types as types
 import pytest
 
 import fiftyone_persam as fp
+from fiftyone_persam.personalize import CANDIDATES, LOCATION_PRIORS
 
 from .context import Form
 
@@ -66,3 +67,16 @@ def test_a_switch_that_may_be_left_to_the_mode(
         more["option_semantic_prompt"] = given
     form(photos, "persam_f", **more).execute()
     assert fp.load_run(photos, "mine").record.parameters.options["semantic_prompt"] is meant
+
+
+@pytest.mark.parametrize(
+    ("option", "registry"), [("location_prior", LOCATION_PRIORS), ("candidates", CANDIDATES)]
+)
+def test_names_of_a_registry_are_a_choice(option: str, registry: Any, photos: fo.Dataset) -> None:
+    """Also a name that was added when the options had been read."""
+    registry.register(registry[next(iter(registry))], "added")
+    try:
+        shown = form(photos, "persam", more=True)[f"option_{option}"]
+        assert shown.type.values == list(registry) and "added" in registry
+    finally:
+        registry.unregister("added")

@@ -378,10 +378,12 @@ def fit(
     references: Sequence[AnyReference],
     cache: EmbeddingCache | None = None,
     negatives: Sequence[SampleReference] = (),
+    followed: bool = False,
 ) -> tuple[dict[str, Predictor], Parameters]:
     """One fitted predictor per object, and the parameters with all of the method's defaults.
 
-    One for all objects where a photo may have several.
+    One for all objects where a photo may have several; of ``followed`` ones all photos are frames
+    of sequences.
     """
     from ...engine import encode_files
     from ...personalize import TextReference
@@ -414,7 +416,7 @@ def fit(
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:
         named: dict[str, Any] = {name: fitted[name] for name in parameters.objects}
-        fitted = {"": SeveralObjects(named)}
+        fitted = {"": SeveralObjects(named, followed)}
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
 
 

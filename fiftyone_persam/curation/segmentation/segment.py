@@ -256,7 +256,10 @@ def segment(
     if use_rejected:
         rejected, labels = rejected_masks(dataset, references, out_field, method, options)
         others, marks = [*others, *rejected], [*marks, *labels]
-    predictors, parameters = planning.fit(method, sam, parameters, references, embeddings, others)
+    followed = all(task.sequence for task in tasks)
+    predictors, parameters = planning.fit(
+        method, sam, parameters, references, embeddings, others, followed
+    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -347,8 +350,9 @@ def resume_run(
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
+    followed = all(task.sequence for task in tasks)
     predictors, parameters = planning.fit(
-        record.method, sam, parameters, references, embeddings, negatives
+        record.method, sam, parameters, references, embeddings, negatives, followed
     )
     plan = Plan(
         dataset=dataset,

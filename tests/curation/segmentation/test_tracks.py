@@ -63,6 +63,15 @@ def test_objects_of_a_video_keep_who_they_are(two: fo.Dataset) -> None:
     assert len({i for ids in seen.values() for _, i in ids}) == 2
 
 
+@pytest.mark.parametrize("method", ["persam", "persam_f"])
+def test_the_published_video_variants(two: fo.Dataset, method: str) -> None:
+    """Several objects are followed as the released scripts follow them, faults included."""
+    options = {"steps": 5} if method == "persam_f" else {}
+    run = segment(two, objects_in((two.first(), 1)), method=method, mode="reference", **options)
+    assert run.counts["failed"] == 0 and run.counts["segmented"] == 4
+    assert {one.label for found in tracks(two).values() for one in found} <= {"red", "blue"}
+
+
 def test_labels_of_a_frame_as_objects(two: fo.Dataset) -> None:
     film = two.first()
     red, blue = film.frames[1].ground_truth.detections
