@@ -71,7 +71,7 @@ class Answer:
     others: Mapping[str, float] | None = None
 
 
-def auc(there: Sequence[float], missing: Sequence[float]) -> float:
+def auc(there: npt.ArrayLike, missing: npt.ArrayLike) -> float:
     """Probability that a photo with the object has more presence than one without it."""
     with_it, without = np.asarray(there)[:, None], np.asarray(missing)[None]
     return float(np.mean((with_it > without) + 0.5 * (with_it == without)))

@@ -34,6 +34,12 @@ KINDS = ("match", "cohesion", "own_found", "own_explained", "elsewhere", "strayi
 # difference of 1 in each column adds to the log odds, and the log odds where all are 0.
 _WEIGHTS = (25.1, -8.4, 7.6, -18.4, -7.5, -11.4)
 _BIAS = 1.7
+# A mask that is lost is worse than one too many, which a look at it tells: the log odds lean to
+# keeping, for objects that are smaller than in the reference, and references that are cut badly.
+_LEANING = 1.0
+# Where a reference's mask leaves much of the object out, what is around it is explained well by
+# what is inside. That says that the mask is bad, not that the object is hard to tell.
+_MOST_EXPLAINED = 0.35
 # Parts of an object to remember: 64 spread over it tell as much as all.
 PARTS = 64
 BACKGROUND_CELLS = 256
@@ -112,7 +118,8 @@ def describe(features: Tensor, foreground: Tensor, valid: Tensor) -> Appearance:
         rows, columns = _spread(away, BACKGROUND_CELLS)
         rest = F.normalize(features.float()[:, rows, columns], dim=0).T
         across = own @ without_direction(rest, direction).T
-        found, explained = across.amax(dim=1).mean(), across.amax(dim=0).mean()
+        found = across.amax(dim=1).mean()
+        explained = across.amax(dim=0).mean().clamp_max(_MOST_EXPLAINED)
     else:  # a photo that is all object says nothing of anything else
         found = explained = parts.new_zeros(())
     levels = torch.stack([(own @ own.T).mean(), found, explained])
@@ -176,7 +183,7 @@ def log_odds(columns: Tensor) -> Tensor:
     """(B, R, K) of `Evidence` -> (B,) of the reference that fits best."""
     # Number by number: a tensor of them would have to be sent to the device.
     terms = [weight * column for weight, column in zip(_WEIGHTS, columns.unbind(-1), strict=True)]
-    return (torch.stack(terms).sum(dim=0) + _BIAS).amax(dim=1)
+    return (torch.stack(terms).sum(dim=0) + _BIAS + _LEANING).amax(dim=1)
 
 
 def probability(evidence: Evidence) -> Tensor:

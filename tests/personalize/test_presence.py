@@ -128,6 +128,15 @@ def test_extreme_references(cells: torch.Tensor) -> None:
     assert float(probability(found)) > 0.9
 
 
+def test_a_reference_cut_badly_still_finds_its_object() -> None:
+    """A mask of half the object leaves the other half in what counts as its background."""
+    half = CELLS.clone()
+    half[:, 4:] = False
+    known = describe(scene(1), half, VALID)
+    found = gather(scene(1, background=1)[None], logits(half), VALID[None], known)
+    assert float(probability(found)) > 0.5
+
+
 def test_photos_of_a_batch_do_not_see_one_another() -> None:
     known = describe(scene(1), CELLS, VALID)
     features = torch.stack([scene(1, background=1), scene(2, background=2)])

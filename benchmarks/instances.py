@@ -1,0 +1,158 @@
+"""How many there are, and which of two that look alike: photos composed of an album's objects.
+
+    python -m benchmarks.instances ../shared/data/perseg_dev
+
+*Lookalikes*: two objects of one kind (`KINDS`; the demo album's cat is another cat) in a photo of
+something else; each is asked for by its own reference. At the default presence threshold the mask
+is the right one's, the twin's, or there is none; an IoU of 0.5 decides. *Several*: the object two
+and three times; the share of photos in which as many were found as there are, and the mean IoU over
+all of them, 0 where one is not found. *None left*: up to five are looked for where there is one,
+beside a lookalike: the mean number of masks too many. A loop that takes the next best place again
+and again, as users of the published script have written, always finds four too many there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+import fiftyone_persam as fp
+from benchmarks.accuracy import album_parser, load_model
+from benchmarks.album import Photo, read_album
+from benchmarks.several_scenes import Several, compose, scenes
+from fiftyone_persam.datasets import build_album
+from fiftyone_persam.personalize import CANDIDATES
+from fiftyone_persam.sam import ImageEmbedding
+
+KINDS = (
+    ("cat", "dog", "demo cat"),
+    ("bear_plushie", "duck_toy", "monster_toy", "robot_toy"),
+)
+"""Objects of which any two look alike, at least to a small model."""
+MOST = 5
+RIGHT = 0.5  # IoU
+REPEATS = 2
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A photo of two objects that look alike; ``scene.masks`` are theirs in this order."""
+
+    objects: tuple[str, str]
+    scene: Several
+
+
+def twins(groups: dict[str, list[Photo]], seed: int = 0) -> list[Twins]:
+    """Photos of every two objects of a kind, in photos of objects of no kind, or of other kinds."""
+    made = []
+    for kind in KINDS:
+        there = [name for name in kind if name in groups]
+        backgrounds = [group[-1] for name, group in groups.items() if name not in kind]
+        pairs = [(a, b) for k, a in enumerate(there) for b in there[k + 1 :]]
+        for number, (one, other) in enumerate(pairs):
+            for repeat in range(REPEATS):
+                rng = np.random.default_rng([seed, number, repeat])
+                background = backgrounds[(number + repeat) % len(backgrounds)]
+                sources = [_target(groups[name], repeat) for name in (one, other)]
+                scene = compose(background, sources, 2, rng)
+                if len(scene.masks) == 2:
+                    made.append(Twins((one, other), scene))
+    return made
+
+
+def _target(group: Sequence[Photo], number: int) -> Photo:
+    """One of an object's photos that is not its reference, if it has another one."""
+    others = [photo for photo in group[1:] if photo.mask.any()] or list(group)
+    return others[number % len(others)]
+
+
+def verdict(mask: Mask, right: Mask, twin: Mask) -> str:
+    """Whose mask this is: "right", "twin", "none" for an empty one, else "other"."""
+    if not mask.any():
+        return "none"
+    if fp.iou(mask, right) >= RIGHT:
+        return "right"
+    return "twin" if fp.iou(mask, twin) >= RIGHT else "other"
+
+
+def found_of(masks: Sequence[Mask], truth: Sequence[Mask]) -> list[float]:
+    """The IoU of each true mask with the one found for it; 0 where there is none."""
+    table = np.array([[fp.iou(mask, one) for one in truth] for mask in masks])
+    table = table.reshape(len(masks), len(truth))
+    rows, columns = linear_sum_assignment(-table)
+    best = np.zeros(len(truth))
+    best[columns] = table[rows, columns]
+    return best.tolist()
+
+
+def _masks(prediction: Any) -> list[Mask]:
+    return [one.mask for one in prediction.instances or (prediction,) if one.mask.any()]
+
+
+def measure(
+    sam: fp.PromptableSam,
+    groups: dict[str, list[Photo]],
+    pairs: Sequence[tuple[Twins, ImageEmbedding]],
+    several: Sequence[tuple[Several, ImageEmbedding]],
+    source: str,
+) -> str:
+    """The figures of one source of candidates, as a line."""
+    single: dict[str, Any] = {}
+    many: dict[str, Any] = {}
+    for name in {
+        *(name for one, _ in pairs for name in one.objects),
+        *(s.object for s, _ in several),
+    }:
+        first = groups[name][0]
+        reference, encoded = fp.Reference(first.image, mask=first.mask), sam.encode([first.image])
+        single[name] = fp.PerSAM(sam, candidates=source).fit(reference, encoded)
+        many[name] = fp.PerSAM(sam, candidates=source, max_instances=MOST).fit(reference, encoded)
+    verdicts, extra = [], []
+    for pair, embedding in pairs:
+        for number, name in enumerate(pair.objects):
+            right, twin = pair.scene.masks[number], pair.scene.masks[1 - number]
+            (found,) = single[name].predict_embeddings([embedding])
+            verdicts.append(verdict(found.mask, right, twin))
+            (all_found,) = many[name].predict_embeddings([embedding])
+            extra.append(max(0, len(_masks(all_found)) - 1))
+    counts, ious = [], []
+    for scene, embedding in several:
+        (found,) = many[scene.object].predict_embeddings([embedding])
+        masks = _masks(found)
+        counts.append(len(masks) == len(scene.masks))
+        ious += found_of(masks, scene.masks)
+    shares = [np.mean([one == what for one in verdicts]) for what in ("right", "twin", "none")]
+    cells = "".join(f"{share:8.0%}" for share in shares)
+    return f"{cells}   {np.mean(counts):14.0%}{np.mean(ious):8.2f}   {np.mean(extra):9.2f}"
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = album_parser(__doc__)
+    parser.add_argument("--sources", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
+    parser.add_argument("--objects", nargs="+", help="only these of the album")
+    arguments = parser.parse_args(given)
+    sam = load_model(arguments.model)
+    albums = list(read_album(arguments.album, arguments.objects))
+    groups = {group[0].object: list(group) for group in albums}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = build_album(Path(scratch) / "album", objects=["cat"])
+        (cats,) = read_album(folder, None)
+    groups["demo cat"] = [replace(photo, object="demo cat") for photo in cats]
+    pairs = [(one, sam.encode([one.scene.image])[0]) for one in twins(groups)]
+    several = [(one, sam.encode([one.image])[0]) for one in scenes(albums)]
+    print(f"{2 * len(pairs)} questions about two that look alike, {len(several)} photos of several")
+    print(f"{'':12}lookalikes: right, twin, none   several: counted, IoU   none left: too many")
+    for source in arguments.sources:
+        print(f"{source:12}{measure(sam, groups, pairs, several, source)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
