@@ -3,7 +3,8 @@
     python -m benchmarks.several_references ../shared/data/perseg_dev --model sam_lite
 
 The first one, two and three photos of each object are its references; its others are measured, the
-same ones for all numbers of references. Printed is PerSAM's mean IoU over objects.
+same ones for all numbers of references; one photo at least is left to be measured. Printed is
+PerSAM's mean IoU over objects.
 """
 
 from __future__ import annotations

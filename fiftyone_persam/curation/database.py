@@ -89,7 +89,11 @@ def count(photos: Any) -> int:
         PersamError: the view names so many photos that the database refuses to look for them.
     """
     try:
-        return len(photos)
+        if known := len(photos):
+            return int(known)
+        # FiftyOne asks for an estimate, which may be 0 after the database was killed.
+        found = fiftyone_api.aggregate(photos, [{"$count": "n"}])
+        return int(found[0]["n"]) if found else 0
     except DocumentTooLarge:
         raise PersamError(
             "the view names more photos than one query of the database can hold: tag them in parts "

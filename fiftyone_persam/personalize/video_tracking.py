@@ -148,7 +148,7 @@ class TrackingSession:
             n: self._draw(self._tracks[n], known[n], v, n not in followed) for n, v in views.items()
         }
         likely = {n: self._presence(known[n], views[n], one.logits > 0) for n, one in drawn.items()}
-        there = [n for n in drawn if likely[n] >= (GONE if n in followed else BACK)]
+        there = [n for n in drawn if likely[n] >= self._level(n, n in followed)]
         masks = {name: one.logits > 0 for name, one in drawn.items()}
         masks.update(_compete({name: drawn[name].logits for name in there}))
         for name, shown in drawn.items():
@@ -171,6 +171,11 @@ class TrackingSession:
         self._take(embedding, masks, photo, {})
 
     # ----------------------------------------------------------------------------------------------
+
+    def _level(self, name: str, followed: bool) -> float:
+        """Presence from which an object is there; a method that keeps every mask keeps it here."""
+        threshold = float(self._tracks[name].method.presence_threshold)
+        return min(GONE if followed else BACK, threshold)
 
     def _take(
         self,

@@ -18,7 +18,17 @@ from benchmarks import mongod
 
 from .away import Database, Heartbeats
 
-NAMES = ("evaluate anew", "review", "promote", "export", "threshold", "rename", "delete")
+NAMES = (
+    "overwrite",
+    "adopt",
+    "evaluate anew",
+    "review",
+    "promote",
+    "export",
+    "threshold",
+    "rename",
+    "delete",
+)
 WRITES = {"insert", "update", "delete", "findAndModify"}
 
 
@@ -52,6 +62,7 @@ def main(folder: Path, moments: int) -> None:
     monitoring.register(killer)
     os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(port)
 
+    import fiftyone_persam as fp
     from fiftyone_persam.curation.database import make_durable, with_retries
     from fiftyone_persam.curation.fiftyone_api import database_process
 
@@ -76,6 +87,7 @@ def main(folder: Path, moments: int) -> None:
             killer.kills_at = None
             with_retries(database_process)  # it may have died with the last of all writes
             found["kills"] += database.deaths - deaths
+            fp.list_runs(world.dataset)  # as anybody does who comes next
             if faults := differences(world.picture(), after):
                 found["left"].setdefault(name, {})[n] = faults[:5]
         world.close()

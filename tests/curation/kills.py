@@ -72,9 +72,9 @@ def _resume(dataset: Any, folder: Path) -> None:
 
 
 def _overwrite(dataset: Any, folder: Path) -> None:
-    jobs.run_on(
-        dataset, progress=False, overwrite=True, reference=dataset.last(), presence_threshold=0.5
-    )
+    # FiftyOne's `last` goes by an estimate of how many there are, wrong after a killed database.
+    last = dataset[dataset.values("id")[-1]]
+    jobs.run_on(dataset, progress=False, overwrite=True, reference=last, presence_threshold=0.5)
 
 
 def _segment_or_resume(dataset: Any, folder: Path) -> None:

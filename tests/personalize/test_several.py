@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fiftyone_persam.engine import Job, OutputSettings
+from fiftyone_persam.engine.worker import pack
 from fiftyone_persam.errors import CheckpointError, PersamError
 from fiftyone_persam.personalize import PerSAM, Reference
 from fiftyone_persam.personalize.prediction import Prediction
@@ -105,3 +108,16 @@ def test_refused(pair: dict[str, PerSAM], sam: PromptableSam, reference: Referen
     released = PerSAM(sam, "reference").fit(reference)
     with pytest.raises(PersamError, match="knows one object"):
         SeveralObjects({"a": released, "b": pair["face"]})
+
+
+def test_sent_to_another_process(
+    pair: dict[str, PerSAM], embeddings: list[ImageEmbedding], sam: PromptableSam
+) -> None:
+    """As the back ends of several devices and of Ray do."""
+    several = SeveralObjects(pair)
+    job = Job((), sam, {"": several}, OutputSettings(Path("masks"), objects=tuple(pair)))
+    arrived = pickle.loads(pack(job, None)).unpack("cpu").predictors[""]
+    assert list(arrived.objects) == list(pair)
+    (here,), (there,) = (one.predict_embeddings(embeddings[:1]) for one in (several, arrived))
+    for name in pair:
+        assert np.array_equal(here.objects[name].candidate, there.objects[name].candidate)

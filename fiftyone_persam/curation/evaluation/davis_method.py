@@ -24,7 +24,7 @@ from ...errors import PersamError
 from ...metrics import JFScores, contour_accuracy, mean_scores, region_similarity, summarised
 from ...metrics.jf import TOLERANCE_RATIO
 from ...sam.frames import video_info
-from ..fiftyone_api import own_dataset
+from ..fiftyone_api import bulk_write, own_dataset
 from ..frame_store import PREFIX, FrameStore
 from ..labels.masks import union_mask
 from ..labels.pixels import mask_pixels
@@ -493,7 +493,7 @@ def _set_values(samples: Any, name: str, values: Mapping[str, float]) -> None:
         UpdateOne({"_id": ObjectId(i)}, {"$set": {name: value}}) for i, value in values.items()
     ]
     if updates:
-        samples._bulk_write(updates, values)
+        bulk_write(samples, updates, ids=values)
 
 
 def _custom_metrics(scores: JFScores) -> dict[str, dict[str, Any]]:

@@ -313,7 +313,7 @@ def _check_truth(photos: Any, view: Any, gt_field: str) -> None:
     """Raise PersamError if nothing can be compared, and say which of three reasons it is."""
     if len(view.exists(gt_field)):
         return
-    if not len(photos):
+    if not database.count(photos):
         raise PersamError("there is no photo to evaluate: the view is empty")
     if len(photos.exists(gt_field)):
         raise PersamError(

@@ -14,7 +14,7 @@ import numpy as np
 from ...engine.loading import load_ahead
 from ...errors import PersamError
 from ...metrics import DILATION_RATIO, PerSegAccumulator, PerSegScores, PhotoCounts, count_photo
-from ..fiftyone_api import own_dataset
+from ..fiftyone_api import dataset_of_sample, own_dataset
 from ..labels.masks import named_masks
 from ..labels.pixels import targets_of
 from ..labels.shapes import label_mask
@@ -235,7 +235,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         """One row for each object that is in the photo, or predicted."""
         config = self.config
         truth_label, predicted_label = sample[config.gt_field], sample[config.pred_field]
-        size, dataset = read_shown_size(sample.filepath), own_dataset(sample._dataset)
+        size, dataset = read_shown_size(sample.filepath), dataset_of_sample(sample)
         where = f"{{}} of {sample.filepath}"
         there = where.format(config.gt_field)
         if config.group_by is not None:

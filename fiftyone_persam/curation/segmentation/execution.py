@@ -134,21 +134,27 @@ def _begin(plan: Plan, backend: str, compiled: bool) -> RunRecord:
         state=RunState.RUNNING,
     )
     if plan.exists:
-        old = read_record(dataset, plan.name)
-        record = replace(record, earlier=_earlier(old, record))
-        if plan.overwrite:
-            _start_again(plan, record)
-        else:
-            write_record(dataset, plan.name, record)
-            _save_results(plan, ids=plan.ids, timings={})
+        record = replace(record, earlier=_earlier(read_record(dataset, plan.name), record))
+    if plan.exists and plan.overwrite:
+        _start_again(plan, record)
     else:
-        drop_unlisted_runs(dataset, plan.name)
+        database.surviving(lambda: _register(plan, record))
+    return record
+
+
+def _register(plan: Plan, record: RunRecord) -> None:
+    """Store a run's record; may be repeated where the database has forgotten it."""
+    dataset, name = plan.dataset, plan.name
+    database.refresh(dataset)
+    if name in naming.run_names(dataset):
+        write_record(dataset, name, record)
+    else:
+        drop_unlisted_runs(dataset, name)
         # On the photos of the call, so that a run that is killed right now can still be resumed.
         # One that names more than a document can hold is stored by its results alone.
         view = plan.samples if database.named_in(plan.samples) <= PART else dataset.view()
-        view.register_run(plan.name, record.to_config(dataset.init_run()))
-        _save_results(plan, ids=plan.ids, timings={})
-    return record
+        view.register_run(name, record.to_config(dataset.init_run()))
+    _save_results(plan, ids=plan.ids, timings={})
 
 
 def _prepare(plan: Plan, ended: bool) -> None:
@@ -178,8 +184,13 @@ def _start_again(plan: Plan, record: RunRecord) -> None:
     details |= {"results": results, "earlier": earlier, "files": files}
     journal.begin(dataset, plan.name, "overwrite", details)
     made = dataset.init_run_results(plan.name, ids=plan.ids, timings={})
-    with_retries(lambda: put_results(made, results))
-    _overwrite(dataset, details)
+
+    def start() -> None:
+        database.refresh(dataset)  # the database may have forgotten what is in memory
+        put_results(made, results)
+        _overwrite(dataset, details)
+
+    database.surviving(start)
     journal.end(dataset, plan.name, "overwrite")
 
 
@@ -302,14 +313,14 @@ def _end(
         "fitting": round(plan.fitting, 3),
         **job.timings.to_dict(),
     }
-    _save_results(plan, ids=plan.ids, timings=timings)
     ended = replace(record, state=state, reason=reason)
-    for _ in range(ROUNDS):
-        with_retries(lambda: write_record(plan.dataset, plan.name, ended))
-        make_durable()
-        database.refresh(plan.dataset)
-        if read_record(plan.dataset, plan.name).state == state:
-            return  # and not forgotten by a database that was killed in this moment
+
+    def store() -> None:
+        database.refresh(plan.dataset)  # only what differs is written
+        _save_results(plan, ids=plan.ids, timings=timings)
+        write_record(plan.dataset, plan.name, ended)
+
+    database.surviving(store)
 
 
 def _save_results(plan: Plan, **values: Any) -> None:
