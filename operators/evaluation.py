@@ -83,8 +83,10 @@ class Evaluate(PersamOperator):
 
         progress.stage = "Evaluating"
         method = ctx.params.get("method") or PERSEG
-        names = ("sequence_field", "order_field") if method == DAVIS else ()
-        sequences = {name: ctx.params.get(name) or None for name in names}
+        sequences: dict[str, Any] = {}
+        if method == DAVIS:
+            names = ("sequence_field", "order_field")
+            sequences = {name: ctx.params.get(name) or None for name in names}
         results = fp.evaluate(
             photos_to_read(ctx),
             ctx.params["pred_field"],
