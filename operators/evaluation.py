@@ -21,8 +21,12 @@ from .runs import run_names
 from .segment import plain_metrics
 from .streaming import Progress
 from .targets import photos_to_read
+from .video import has_videos
 
 NONE = ""
+PERSEG, DAVIS = "perseg", "davis"
+SHOWN = {"mIoU": "mIoU", "bIoU": "bIoU", "jf": "J&F", "j": "J", "f": "F"}
+"""Numbers of an evaluation that are told at once, as they are called."""
 
 
 class Evaluate(PersamOperator):
@@ -40,9 +44,10 @@ class Evaluate(PersamOperator):
     def form(self, ctx: Context, inputs: Any) -> None:
         """Prediction, ground truth, groups, key."""
         from fiftyone_persam.curation.evaluation.evaluate import check_eval_key
+        from fiftyone_persam.curation.frame_store import home
         from fiftyone_persam.errors import problem_of
 
-        fields = mask_fields(ctx.dataset)
+        fields = mask_fields(home(ctx.dataset))
         if len(fields) < 2:
             refuse(inputs, "Two label fields are needed: predictions and ground truth.")
             return
@@ -53,8 +58,9 @@ class Evaluate(PersamOperator):
         gt = "ground_truth" if "ground_truth" in others else others[0]
         choose(inputs, "gt_field", others, "Ground truth", default=gt)
         chosen = ctx.params.get("gt_field")
-        value_input(ctx, inputs, chosen if chosen in others else gt, pred)
-        group_input(ctx, inputs)
+        if method_input(ctx, inputs) == PERSEG and not has_videos(ctx):
+            value_input(ctx, inputs, chosen if chosen in others else gt, pred)
+            group_input(ctx, inputs)
         key = inputs.str(
             "eval_key",
             default=f"{pred}_eval",
@@ -63,7 +69,7 @@ class Evaluate(PersamOperator):
             description="Its name in the Model Evaluation panel, and the prefix of its fields",
         )
         name = ctx.params.get("eval_key") or f"{pred}_eval"
-        if problem := problem_of(check_eval_key, ctx.dataset, name):
+        if problem := problem_of(check_eval_key, home(ctx.dataset), name):
             key.invalid = True
             key.error_message = problem
         elif ctx.dataset.has_evaluation(name):
@@ -76,6 +82,11 @@ class Evaluate(PersamOperator):
         import fiftyone_persam as fp
 
         progress.stage = "Evaluating"
+        method = ctx.params.get("method") or PERSEG
+        sequences: dict[str, Any] = {}
+        if method == DAVIS:
+            names = ("sequence_field", "order_field")
+            sequences = {name: ctx.params.get(name) or None for name in names}
         results = fp.evaluate(
             photos_to_read(ctx),
             ctx.params["pred_field"],
@@ -83,11 +94,14 @@ class Evaluate(PersamOperator):
             eval_key=ctx.params["eval_key"],
             group_by=ctx.params.get("group_by") or None,
             mask_value=int(value) if (value := ctx.params.get("mask_value")) else None,
+            method=method,
+            **sequences,
         )
         return {
             "eval_key": ctx.params["eval_key"],
             "metrics": plain_metrics(results),
-            "photos": results.scores.photos,
+            "photos": results.scores.photos if method == PERSEG else results.scores.frames,
+            "method": method,
             "skipped": results.skipped,
         }
 
@@ -95,8 +109,9 @@ class Evaluate(PersamOperator):
         """Show the numbers and the panel that has all of them."""
         result = result or {}
         metrics, skipped = result.get("metrics", {}), result.get("skipped", {})
-        shown = [f"{k} {v:.3f}" for k, v in metrics.items() if k in ("mIoU", "bIoU")]
-        shown += [f"{result['photos']} photos"] if "photos" in result else []
+        shown = [f"{SHOWN[k]} {v:.3f}" for k, v in metrics.items() if k in SHOWN]
+        what = "frames of objects" if result.get("method") == DAVIS else "photos"
+        shown += [f"{result['photos']} {what}"] if "photos" in result else []
         if skipped:
             shown.append(f"{len(skipped)} left out, the first: {next(iter(skipped.values()))}")
         return [
@@ -113,6 +128,9 @@ class Evaluate(PersamOperator):
         eval_key: str | None = None,
         group_by: str | None = None,
         mask_value: int | None = None,
+        method: str = PERSEG,
+        sequence_field: str | None = None,
+        order_field: str | None = None,
         delegate: bool = False,
     ) -> Any:
         """Evaluate the masks in ``pred_field``; see :func:`fiftyone_persam.evaluate`."""
@@ -124,6 +142,9 @@ class Evaluate(PersamOperator):
             eval_key=eval_key or f"{pred_field}_eval",
             group_by=group_by,
             mask_value=None if mask_value is None else str(mask_value),
+            method=method,
+            sequence_field=sequence_field,
+            order_field=order_field,
         )
 
 
@@ -256,6 +277,30 @@ def truth_fields(dataset: Any) -> list[str]:
     return [name for name in mask_fields(dataset) if owner_of(dataset, name) is None]
 
 
+def method_input(ctx: Context, inputs: Any) -> str:
+    """By which protocol, where there are sequences; and what names the photos' sequences.
+
+    Returns:
+        The protocol's name.
+    """
+    videos = has_videos(ctx)
+    sequences = text_fields(ctx.dataset)
+    if not videos and not sequences:
+        return PERSEG
+    default = DAVIS if videos else PERSEG
+    methods = {PERSEG: "Photos: mIoU, bIoU", DAVIS: "Objects that are followed: J&F (DAVIS)"}
+    choose(inputs, "method", methods, "What is measured", default=default)
+    method = str(ctx.params.get("method") or default)
+    if method == DAVIS and not videos:
+        known = "sequence" if "sequence" in sequences else sequences[0]
+        choose(inputs, "sequence_field", sequences, "Field that names the sequence", default=known)
+        numbers = list(ctx.dataset.get_field_schema(ftype=(fo.IntField, fo.FloatField)))
+        orders = {NONE: "file names", **{name: name for name in numbers}}
+        known = "frame_number" if "frame_number" in numbers else NONE
+        choose(inputs, "order_field", orders, "Frames are in order of", known, required=False)
+    return method
+
+
 def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> None:
     """Which value of the ground truth's masks is the object, where they have several."""
     from fiftyone_persam.curation.database import photos_of
@@ -270,16 +315,19 @@ def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> No
         choose(inputs, "mask_value", named, "Which mask value", default=default, required=False)
 
 
+def text_fields(dataset: Any) -> list[str]:
+    """The text fields that are not a run's own, nor FiftyOne's."""
+    names = [n for n in dataset.get_field_schema(ftype=fo.StringField) if not n.startswith("_")]
+    return [n for n in names if n != "filepath" and not n.endswith(("_error", "_review"))]
+
+
 def group_input(
     ctx: Context,
     inputs: Any,
     description: str = "mIoU is taken per object first, then over the objects",
 ) -> None:
     """Which text field says what object a photo shows; none by default."""
-    groups = [
-        g for g in ctx.dataset.get_field_schema(ftype=fo.StringField) if not g.startswith("_")
-    ]
-    groups = [g for g in groups if g != "filepath" and not g.endswith(("_error", "_review"))]
+    groups = text_fields(ctx.dataset)
     labelled = {NONE: "all photos show one object", **{g: g for g in groups}}
     choose(
         inputs,

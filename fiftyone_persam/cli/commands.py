@@ -123,6 +123,9 @@ def evaluate(options: Options) -> None:
         mask_value=options.mask_value,
         include_references=options.include_references,
         on_error=options.on_error,
+        method=options.method,
+        sequence_field=options.sequence_field,
+        order_field=options.order_field,
     )
     results.print_report()
 

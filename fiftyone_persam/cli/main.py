@@ -168,6 +168,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_mask_class(evaluate)
     evaluate.add_argument("--include-references", action="store_true")
     evaluate.add_argument(
+        "--method",
+        choices=("perseg", "davis"),
+        default="perseg",
+        help="davis: objects that are followed, J and F, of videos or photos in sequences",
+    )
+    evaluate.add_argument("--sequence-field", metavar="FIELD", help="names each photo's sequence")
+    evaluate.add_argument("--order-field", metavar="FIELD", help="sorts the photos of a sequence")
+    evaluate.add_argument(
         "--on-error",
         choices=("skip", "raise"),
         default="skip",

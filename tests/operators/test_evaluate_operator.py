@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 import fiftyone_persam as fp
+from fiftyone_persam.datasets import DavisDataset
 
 from ..curation.discs import disc, make_photos, tiny_sam
+from ..datasets.davis import write_davis
+from ..films import disc as film_disc
+from ..films import scene, write_film
 from .context import Form, operator
 
 
@@ -52,3 +56,52 @@ def test_the_value_that_the_run_has_learnt(photos):
 def test_masks_of_one_value_need_no_choice(photos):
     form = Form(photos, "evaluate", {"pred_field": "ground_truth", "gt_field": "mine"})
     assert "mask_value" not in form
+
+
+@pytest.fixture
+def sequences(dataset, tmp_path: Path) -> fo.Dataset:
+    """A film as photos; what follows its objects is a frame late."""
+    root = write_davis(tmp_path / "DAVIS", ("a", "b"), frames=5)
+    made = dataset(fo.Dataset.from_dir(dataset_dir=str(root), dataset_type=DavisDataset))
+    late = dict(zip(made.values("id"), [None, *made.values("ground_truth")], strict=False))
+    for sample in made.iter_samples(autosave=True):
+        sample["pred"] = late[sample.id] if sample.frame_number > 1 else sample.ground_truth
+    return made
+
+
+def test_photos_in_sequences_can_be_scored_as_davis_does(sequences):
+    form = Form(sequences, "evaluate", {"pred_field": "pred", "gt_field": "ground_truth"})
+    assert form.params["method"] == "perseg" and "sequence_field" not in form
+    given = {"pred_field": "pred", "gt_field": "ground_truth", "method": "davis"}
+    form = Form(sequences, "evaluate", given)
+    assert form.params["sequence_field"] == "sequence"
+    assert form.params["order_field"] == "frame_number"
+    assert "mask_value" not in form and "group_by" not in form
+    result, _ = form.execute()
+    expected = fp.evaluate(
+        sequences, "pred", method="davis", sequence_field="sequence", order_field="frame_number"
+    )
+    assert result["metrics"]["jf"] == pytest.approx(expected.scores.jf) and expected.scores.jf < 1
+    operator("evaluate")(
+        sequences, "pred", eval_key="again", method="davis", sequence_field="sequence"
+    )
+    again = sequences.load_evaluation_results("again").metrics()["jf"]
+    assert again == pytest.approx(expected.scores.jf)
+
+
+def test_frames_of_videos_are_scored_as_davis_does(dataset, tmp_path: Path):
+    film = write_film(tmp_path / "film.mp4", [scene([("red", 50 + 5 * n, 60)]) for n in range(5)])
+    videos = dataset(fo.Dataset())
+    sample = fo.Sample(filepath=str(film))
+    for number in range(1, 6):
+        for field, x in (("truth", 50 + 5 * number), ("pred", 45 + 5 * number)):
+            one = fo.Detection.from_mask(film_disc(x, 60), label="red")
+            one.index = 1
+            sample.frames[number][field] = fo.Detections(detections=[one])
+    videos.add_sample(sample)
+    form = Form(videos, "evaluate", {"pred_field": "pred", "gt_field": "truth"})
+    assert form.params["method"] == "davis" and "sequence_field" not in form
+    result, _ = form.execute()
+    expected = fp.evaluate(videos, "frames.pred", gt_field="frames.truth", method="davis")
+    assert result["metrics"]["jf"] == pytest.approx(expected.scores.jf) and expected.scores.jf < 1
+    assert result["photos"] == 3
