@@ -15,6 +15,7 @@ from ...personalize.reference import TEXT, TextReference
 from ...personalize.registries import method_info
 from ..checks import check_field_name
 from ..fiftyone_api import dataset_id, dataset_of_sample
+from ..frame_store import FrameStore
 from ..labels.references import PhraseReference, SampleReference, resolve_photos
 from ..labels.shapes import LabelPrompt
 from .marking import FIELD, Mark, check_markable, masked_detection, reference_field
@@ -123,6 +124,11 @@ def find_phrases(
         return reference, []
     if TEXT in method_info(method).references:
         return [_worded(dataset, one) for one in pieces], []
+    if isinstance(dataset, FrameStore):
+        raise BadReferenceError(
+            f"method {method!r} takes no words, and they are not looked for in videos: label the "
+            "object in one frame, or use a method that takes words"
+        )
     field = reference_field(out_field)
     finder = _Finder(dataset, field, text_model(model), device, dtype, cache)
     found: list[Any] = []

@@ -123,6 +123,11 @@ REFUSED = {
     "no such label": (lambda v: (v.first(), 1, "5f" * 12), "no label with id"),
     "no such sample": (lambda v: ("5f" * 12, 1), "no sample with id"),
     "not a label": (lambda v: (v.first(), 1, 7.5), "label 7.5 .* is not a label's id"),
+    "words": (
+        lambda v: fp.TextReference("the ball"),
+        "'persam' takes no words, .* not .* in videos",
+    ),
+    "words in one": (lambda v: (v.first(), fp.TextReference("the ball")), "takes no words"),
     "not a sample": (lambda v: (None, 1), "NoneType is not a sample with a video"),
 }
 
