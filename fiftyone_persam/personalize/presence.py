@@ -44,6 +44,9 @@ _MOST_EXPLAINED = 0.35
 PARTS = 64
 BACKGROUND_CELLS = 256
 _MIN_GAP = 0.05
+# Log odds beyond which float32 has no probability below 1: nothing is that certain, and a threshold
+# of 1 holds every mask back.
+_SUREST = 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +190,9 @@ def log_odds(columns: Tensor) -> Tensor:
 
 
 def probability(evidence: Evidence) -> Tensor:
-    """(B,) in [0, 1], how certainly the object is in each photo; 0 for an empty mask."""
+    """(B,) in [0, 1), how certainly the object is in each photo; 0 for an empty mask."""
     odds = log_odds(evidence.columns)
-    certainty = torch.sigmoid(odds)
+    certainty = torch.sigmoid(odds.clamp_max(_SUREST))
     if evidence.rival is not None:
         # A tie takes nothing away: another photo of the object itself is as near as its negatives.
         ahead = torch.sigmoid(odds - log_odds(evidence.rival))
