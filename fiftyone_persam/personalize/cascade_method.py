@@ -23,7 +23,7 @@ from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import part_sets, pending, prior
 from .assembly import assemble
-from .candidates import CandidateSource, Scenes
+from .candidates import CandidateSource, Scenes, source_of
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
     Candidates,
@@ -45,7 +45,7 @@ from .method import Effort, Method
 from .prediction import Prediction
 from .presence import Appearance, together
 from .reference import Reference
-from .registries import CANDIDATES, LOCATION_PRIORS
+from .registries import LOCATION_PRIORS
 from .session import SequenceSession
 from .state import FittedState
 
@@ -93,7 +93,7 @@ class CascadeMethod(Method):
         positive_points: most similar places of one object to prompt with. None is 3 in corrected
             mode; reference mode has 1.
         candidates: a name in `CANDIDATES`, where the objects of a photo come from beside what the
-            location prior leads to. Corrected mode.
+            location prior leads to; None is as `candidates.source_of` says. Corrected mode.
 
     Raises:
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong
@@ -116,7 +116,7 @@ class CascadeMethod(Method):
         max_instances: MaxInstances = 1,
         location_prior: PriorName = None,
         positive_points: PositivePoints = None,
-        candidates: Candidates = "repeat",
+        candidates: Candidates = None,
     ) -> None:
         given = {
             "mode": mode,
@@ -137,12 +137,11 @@ class CascadeMethod(Method):
                 "mode='reference' locates the object as the released code does: use "
                 "mode='corrected' for another location prior"
             )
-        if candidates != "repeat" and mode == "reference":
+        if candidates not in (None, "repeat") and mode == "reference":
             raise PersamError(
                 "mode='reference' finds one object, as the released code: use mode='corrected' for "
                 f"candidates={candidates!r}"
             )
-        self._source: CandidateSource = CANDIDATES[candidates]()
         self.prior: LocationPrior = LOCATION_PRIORS[location_prior or MODES[mode]]()
         if max_instances > 1 and not self.prior.suppresses:
             raise PersamError(
@@ -174,7 +173,7 @@ class CascadeMethod(Method):
         self.location_prior = location_prior
         self.positive_points = positive_points
         self.candidates = candidates
-        self._source.check(self.sam)
+        self._source: CandidateSource = source_of(candidates, self.sam, self.max_instances)
         self._state: FittedState | None = None
 
     @property

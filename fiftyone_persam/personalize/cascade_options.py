@@ -50,10 +50,11 @@ PriorName = Annotated[
     ),
 ]
 Candidates = Annotated[
-    str,
+    str | None,
     Option(
         "where further objects of a photo come from: 'repeat' locates again in what is left, "
-        "'proposals' ranks the things in the photo by their likeness to the reference (sam_lite)",
+        "'proposals' ranks the things in the photo by their likeness to the reference (sam_lite); "
+        "if left out, the latter where several objects are looked for and the model allows it",
         among=lambda: CANDIDATES,
     ),
 ]

@@ -109,6 +109,28 @@ def test_a_small_object_in_the_reference(cats: list[Photo]) -> None:
     assert fitted.predict([cats[1].image])[0].mask.shape == cats[1].mask.shape
 
 
+def test_several_objects_are_ranked_proposals_by_default(
+    ranked: PerSAM, cats: list[Photo], encoded: ImageEmbedding
+) -> None:
+    reference = Reference(cats[0].image, mask=cats[0].mask)
+    own = PerSAM(ranked.sam, max_instances=4).fit(reference)
+    (found,), (expected,) = (m.predict_embeddings([encoded]) for m in (own, ranked))
+    assert len(found.instances) == 2 and np.array_equal(found.mask, expected.mask)
+    repeated = PerSAM(ranked.sam, candidates="repeat", max_instances=4).fit(reference)
+    (other,) = repeated.predict_embeddings([encoded])
+    assert not np.array_equal(found.mask, other.mask)
+
+
+def test_other_models_look_again(sam: PromptableSam, cats: list[Photo]) -> None:
+    reference = Reference(cats[0].image, mask=cats[0].mask)
+    given = {"max_instances": 3, "presence_threshold": 0}
+    found, expected = (
+        method.fit(reference).predict([cats[1].image])[0]
+        for method in (PerSAM(sam, **given), PerSAM(sam, candidates="repeat", **given))
+    )
+    assert np.array_equal(found.mask, expected.mask)
+
+
 def test_a_source_of_ones_own(cats: list[Photo]) -> None:
     class First:
         name, help, always = "first", "what the passes have led to", True
