@@ -206,7 +206,7 @@ SETTINGS = (
             BadReferenceError, samples=lambda w: w.album, reference=lambda w: w.album.first(),
             group_by="colour", out_field="fresh"),
     segment("label-type", "label_type 'masks' is not known: choose", label_type="masks"),
-    segment("label-type-none", "label_type None is not known: choose", label_type=None),
+    segment("label-type-number", "label_type 3 is not known: choose", label_type=3),
     segment("mask-storage", "mask_storage 's3' is not known: choose", mask_storage="s3"),
     segment("masks-dir-number", "masks_dir 3 is not a folder: give", masks_dir=3),
     segment("masks-dir-empty", "masks_dir '' is not a folder: give", masks_dir=""),
