@@ -102,7 +102,7 @@ def broken(what: str, root: Path) -> None:
 
 
 FAULTS = {
-    "cut annotation": r"annotation .*00002\.png cannot be read",
+    "cut annotation": r"annotation .*00002\.png cannot be decoded",
     "cut photo": r"cannot read photo .*00001\.jpg",
     "size": r"00001\.png is 12 x 9 but its photo 480 x 270",
     "colour": r"00003\.png is a colour image, which does not number",

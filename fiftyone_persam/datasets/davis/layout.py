@@ -11,13 +11,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...errors import DatasetLayoutError, did_you_mean
+from ...errors import DatasetLayoutError, PhotoError, did_you_mean
+from ...sam.photo_files import shown_size, use_image
 
 PHOTOS, ANNOTATIONS, SETS = "JPEGImages", "Annotations", "ImageSets"
 YEARS = ("2016", "2017")
@@ -52,12 +52,9 @@ class DavisSequence:
             return None
         found = read_index_map(path, self.single)
         try:
-            with Image.open(self.frames[frame]) as photo:
-                size = photo.size[::-1]
-        except OSError as error:
-            raise DatasetLayoutError(
-                f"photo {self.frames[frame]} cannot be read ({error}): replace it"
-            ) from None
+            size = use_image(self.frames[frame], lambda image, _: shown_size(_known(image)))
+        except PhotoError as error:
+            raise DatasetLayoutError(str(error)) from None
         if found.shape != size:
             raise DatasetLayoutError(
                 f"annotation {path} is {found.shape[1]} x {found.shape[0]} but its photo "
@@ -87,6 +84,12 @@ def objects_of(index_map: npt.NDArray[np.uint8]) -> tuple[int, ...]:
     return tuple(int(v) for v in np.unique(index_map) if v not in (0, VOID))
 
 
+def _known(image: Image.Image | None) -> Image.Image:
+    if image is None:
+        raise ValueError("its pixels are of a kind that DAVIS does not have")
+    return image
+
+
 def read_index_map(path: Path, single: bool = False) -> npt.NDArray[np.uint8]:
     """(H, W) uint8 of an annotation.
 
@@ -99,11 +102,9 @@ def read_index_map(path: Path, single: bool = False) -> npt.NDArray[np.uint8]:
             apart.
     """
     try:
-        with Image.open(path) as image:
-            pixels: npt.NDArray[Any] = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DatasetLayoutError(f"annotation {path} cannot be read ({reason})") from None
+        pixels = use_image(path, lambda image, _: np.asarray(_known(image)), "annotation")
+    except PhotoError as error:
+        raise DatasetLayoutError(str(error)) from None
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     if pixels.dtype != np.uint8:
