@@ -9,7 +9,6 @@ registered in `CANDIDATES`. `benchmarks.candidates` measures them against each o
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..errors import PersamError
 from . import prior
 from .instances import find_instances
 from .prediction import Prediction
@@ -92,30 +90,6 @@ class CandidateSource(Protocol):
     def find(self, scenes: Scenes) -> list[Prediction]:
         """(B,) predictions; several objects of a photo are merged by `instances.merge`."""
         ...
-
-
-def source_of(name: str | None, sam: Promptable, limit: int) -> CandidateSource:
-    """A source of candidates that a model can be used with.
-
-    Args:
-        name: in `CANDIDATES`; None for "proposals" where several objects are looked for and the
-            model's embedding is one that the detector knows, and for "repeat" everywhere else.
-            `benchmarks.candidates` says why: of several objects the first finds nearly all, of a
-            single one the second draws the better mask.
-        sam: the model.
-        limit: objects per photo, at most.
-
-    Raises:
-        PersamError: an unknown name, or one that does not go with the model.
-    """
-    from .registries import CANDIDATES
-
-    if name is None and limit > 1:
-        with contextlib.suppress(PersamError):
-            return source_of("proposals", sam, limit)
-    source: CandidateSource = CANDIDATES[name or RepeatedSearch.name]()
-    source.check(sam)
-    return source
 
 
 class RepeatedSearch:

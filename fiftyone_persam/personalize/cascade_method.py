@@ -23,7 +23,7 @@ from ..sam import Contrast, ImageEmbedding, Promptable, PromptableSam, load_sam
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import part_sets, pending, prior
 from .assembly import assemble
-from .candidates import CandidateSource, Scenes, source_of
+from .candidates import CandidateSource, Scenes
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_options import (
     Candidates,
@@ -45,7 +45,7 @@ from .method import Effort, Method
 from .prediction import Prediction
 from .presence import Appearance, together
 from .reference import Reference
-from .registries import LOCATION_PRIORS
+from .registries import LOCATION_PRIORS, source_of
 from .session import SequenceSession
 from .state import FittedState
 
@@ -93,7 +93,7 @@ class CascadeMethod(Method):
         positive_points: most similar places of one object to prompt with. None is 3 in corrected
             mode; reference mode has 1.
         candidates: a name in `CANDIDATES`, where the objects of a photo come from beside what the
-            location prior leads to; None is as `candidates.source_of` says. Corrected mode.
+            location prior leads to; None is as `registries.source_of` says. Corrected mode.
 
     Raises:
         PersamError: an unknown mode or location prior, a threshold outside [0, 1], or a wrong

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..errors import PersamError
 from ..options import Option, check_names, check_values
 from ..registry import Registry
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from ..sam import Promptable
     from .candidates import CandidateSource
     from .location import LocationPrior
     from .method import Method
@@ -55,7 +58,29 @@ CANDIDATES: Registry[type[CandidateSource]] = Registry(
     },
     required=("name", "help", "always", "check", "find"),
 )
-"""Where the objects of a photo come from; the first one is the default."""
+"""Where the objects of a photo come from; see `source_of` for the default."""
+
+
+def source_of(name: str | None, sam: Promptable, limit: int) -> CandidateSource:
+    """A source of candidates that a model can be used with.
+
+    Args:
+        name: in `CANDIDATES`; None for "proposals" where several objects are looked for and the
+            model's embedding is one that the detector knows, and for "repeat" everywhere else.
+            `benchmarks.candidates` says why: of several objects the first finds nearly all, of a
+            single one the second draws the better mask.
+        sam: the model.
+        limit: objects per photo, at most.
+
+    Raises:
+        PersamError: an unknown name, or one that does not go with the model.
+    """
+    if name is None and limit > 1:
+        with suppress(PersamError):
+            return source_of("proposals", sam, limit)
+    source: CandidateSource = CANDIDATES[name or "repeat"]()
+    source.check(sam)
+    return source
 
 
 @dataclass(frozen=True)
