@@ -12,12 +12,13 @@ import fiftyone as fo
 import numpy as np
 import pytest
 from bson import ObjectId
+from PIL import Image
 
 import fiftyone_persam as fp
 from fiftyone_persam import curation
 from fiftyone_persam.errors import PersamError
 
-from .discs import Make, make_photos, tiny_sam
+from .discs import SIZE, Make, make_photos, tiny_sam
 
 STATES = ("todo", "accepted", "rejected", "absent")
 
@@ -78,10 +79,18 @@ def make_runs(photos: fo.Dataset) -> fo.Dataset:
     return photos
 
 
+def make_scenes(folder: Path) -> list[Any]:
+    """Three photos, the last one without the object: a threshold between them is no near thing."""
+    samples = make_photos(folder, 3)
+    noise = np.random.default_rng(5).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(samples[-1].filepath)
+    return samples
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     made = fo.Dataset()
-    made.add_samples(make_photos(tmp_path_factory.mktemp("photos"), 3))
+    made.add_samples(make_scenes(tmp_path_factory.mktemp("photos")))
     yield make_runs(made)
     made.delete()
 
@@ -92,7 +101,7 @@ def rich(
 ) -> fo.Dataset:
     """One photo accepted, one absent. A clone is faster; whoever removes files has its own."""
     if "folder" in request.node.callspec.params.values():
-        made = make_runs(dataset(make_photos(tmp_path, 3)))
+        made = make_runs(dataset(make_scenes(tmp_path)))
     else:
         made = dataset(original.clone())
     curation.set_review(made, "x", "accepted", [made.first().id])
