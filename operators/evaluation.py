@@ -58,7 +58,7 @@ class Evaluate(PersamOperator):
         gt = "ground_truth" if "ground_truth" in others else others[0]
         choose(inputs, "gt_field", others, "Ground truth", default=gt)
         chosen = ctx.params.get("gt_field")
-        if method_input(ctx, inputs) == PERSEG and not has_videos(ctx):
+        if method_input(ctx, inputs) == PERSEG:
             value_input(ctx, inputs, chosen if chosen in others else gt, pred)
             group_input(ctx, inputs)
         key = inputs.str(
@@ -288,7 +288,9 @@ def method_input(ctx: Context, inputs: Any) -> str:
     if not videos and not sequences:
         return PERSEG
     default = DAVIS if videos else PERSEG
-    methods = {PERSEG: "Photos: mIoU, bIoU", DAVIS: "Objects that are followed: J&F (DAVIS)"}
+    methods = {DAVIS: "Objects that are followed: J&F (DAVIS)"}
+    if not videos:
+        methods = {PERSEG: "Photos: mIoU, bIoU", **methods}
     choose(inputs, "method", methods, "What is measured", default=default)
     method = str(ctx.params.get("method") or default)
     if method == DAVIS and not videos:

@@ -100,7 +100,10 @@ def test_frames_of_videos_are_scored_as_davis_does(dataset, tmp_path: Path):
             sample.frames[number][field] = fo.Detections(detections=[one])
     videos.add_sample(sample)
     form = Form(videos, "evaluate", {"pred_field": "pred", "gt_field": "truth"})
-    assert form.params["method"] == "davis" and "sequence_field" not in form
+    assert form["method"].type.values == ["davis"] and "sequence_field" not in form
+    with pytest.raises(fp.PersamError, match="frames of videos are scored by method='davis'"):
+        fp.evaluate(videos, "frames.pred", gt_field="frames.truth", eval_key="other")
+    assert not videos.has_evaluation("other")
     result, _ = form.execute()
     expected = fp.evaluate(videos, "frames.pred", gt_field="frames.truth", method="davis")
     assert result["metrics"]["jf"] == pytest.approx(expected.scores.jf) and expected.scores.jf < 1

@@ -6,6 +6,7 @@ sequence the first and the last annotated frame are left out, and means are over
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -196,8 +197,11 @@ class DavisEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
                         values.setdefault(frame, []).append(value)
                 means = {frame: float(np.mean(found)) for frame, found in values.items()}
                 _set_values(samples, f"{eval_key}_{name}", means)
-        several = {r.sequence for r in rows if sum(o.sequence == r.sequence for o in rows) > 1}
-        names = [f"{r.sequence}/{r.object}" if r.sequence in several else r.sequence for r in rows]
+        objects = Counter(row.sequence for row in rows)
+        names = [
+            f"{row.sequence}/{row.object}" if objects[row.sequence] > 1 else row.sequence
+            for row in rows
+        ]
         classes = [BACKGROUND, *names]
         matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
         matches = []

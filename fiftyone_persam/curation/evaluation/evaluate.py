@@ -132,6 +132,11 @@ def evaluate(
         _check_sequences(dataset, sequence_field, order_field, given)
         config = DavisEvaluationConfig(pred_field, gt_field, sequence_field, order_field)
         return _evaluate(dataset, photos, config, eval_key, overwrite, on_error, progress)
+    if isinstance(dataset, FrameStore):
+        raise PersamError(
+            "frames of videos are scored by method='davis': give it, or evaluate the frames as "
+            "photos: samples.to_frames(sample_frames='dynamic')"
+        )
     if sequence_field is not None or order_field is not None:
         raise PersamError("sequence_field and order_field are for method='davis': leave them out")
     view = photos if include_references else without_references(photos, pred_field)
