@@ -31,8 +31,15 @@ from ..labels.masks import union_mask
 from ..labels.pixels import mask_pixels
 from ..labels.shapes import fit_mask
 from ..labels.sizes import read_shown_size
-from ..runs import schema
-from .perseg_method import BACKGROUND, DESCRIPTION, URI, Progress, _label_id, _reporting
+from .stored_evaluation import (
+    BACKGROUND,
+    URI,
+    Progress,
+    StoredEvaluation,
+    StoredResults,
+    label_id,
+    reporting,
+)
 
 Mask = npt.NDArray[np.bool_]
 Key = str
@@ -130,25 +137,14 @@ class DavisEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignore
         return "davis"
 
 
-class DavisEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
+class DavisEvaluation(StoredEvaluation):
     """Evaluation by DAVIS's protocol; see `evaluate`."""
 
-    def register_samples(self, samples: Any, eval_key: str | None) -> None:
-        """Declare the fields of the frames."""
-        names = self.get_fields(samples, eval_key) if eval_key else ()
-        made = {name: fo.FloatField(description=DESCRIPTION) for name in names}
-        schema.add_fields(own_dataset(samples), made)
+    fields = FRAME_FIELDS
 
-    def evaluate_samples(
-        self,
-        samples: Any,
-        eval_key: str | None = None,
-        mask_targets: dict[int, str] | None = None,
-        progress: Progress = None,
-    ) -> DavisResults:
-        """Score, write the frames' fields, and sum up."""
-        rows, skipped = self.count(samples, progress)
-        return self.sum_up(samples, eval_key, rows, skipped)
+    def stored_on(self, samples: Any) -> Any:
+        """The dataset, or the frames of a dataset of videos."""
+        return _home(samples)
 
     def count(
         self, samples: Any, progress: Progress = None, skip_faulty: bool = True
@@ -166,7 +162,7 @@ class DavisEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         skipped: dict[str, str] = {}
         sequences = _sequences(samples, self.config)
         done, total = 0, len(samples.exists(self.config.gt_field))
-        with _reporting(progress, total) as report:
+        with reporting(progress, total) as report:
             for name, frames in sequences:
                 try:
                     rows += score_sequence(name, frames, self.config.tolerance_ratio)
@@ -235,26 +231,8 @@ class DavisEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         results.skipped = dict(skipped)
         return results
 
-    def get_fields(
-        self, samples: Any, eval_key: str, include_custom_metrics: bool = True
-    ) -> list[str]:
-        """The fields of the frames."""
-        return [f"{eval_key}_{name}" for name in FRAME_FIELDS]
 
-    def rename(self, samples: Any, eval_key: str, new_eval_key: str) -> None:
-        """Rename the fields of the frames."""
-        dataset = _home(samples)
-        names = (self.get_fields(dataset, key) for key in (eval_key, new_eval_key))
-        schema.rename_fields(dataset, dict(zip(*names, strict=True)))
-
-    def cleanup(self, samples: Any, eval_key: str) -> None:
-        """Delete the fields of the frames."""
-        dataset = _home(samples)
-        schema.delete_fields(dataset, self.get_fields(dataset, eval_key))
-        schema.remove_empty_group(dataset, eval_key)
-
-
-class DavisResults(foues.SegmentationResults):  # type: ignore[misc]
+class DavisResults(StoredResults):
     """Results of `evaluate` with ``method="davis"``, beside FiftyOne's own metrics and plots.
 
     Attributes:
@@ -281,10 +259,6 @@ class DavisResults(foues.SegmentationResults):  # type: ignore[misc]
             )
             for one in self.objects
         ]
-
-    def rename(self, key: str) -> None:
-        """Tell the results the name that their evaluation has got."""
-        self._key = key
 
     def attributes(self) -> list[str]:
         """What is stored."""
@@ -362,7 +336,7 @@ def score_sequence(
 
     with ThreadPoolExecutor(4) as pool:  # NumPy lets go of the interpreter
         for frame, values in zip(counted, pool.map(compare, counted), strict=True):
-            ids = (_label_id(frame.truth), _label_id(frame.predicted))
+            ids = (label_id(frame.truth), label_id(frame.predicted))
             for row, (j, f, pixels) in zip(rows.values(), values, strict=True):
                 row.ids.append(frame.id)
                 row.j.append(j)

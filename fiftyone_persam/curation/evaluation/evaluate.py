@@ -44,8 +44,9 @@ from ..runs.fields import read_fields
 from ..runs.lease import Lease
 from ..runs.record import read_record
 from .davis_method import DavisEvaluationConfig, fields_of
-from .perseg_method import DESCRIPTION, PerSegEvaluationConfig, PerSegResults, Progress
+from .perseg_method import PerSegEvaluationConfig, PerSegResults
 from .scores import evaluation_fields, forget_evaluation, written_fields
+from .stored_evaluation import DESCRIPTION, Progress
 
 logger = logging.getLogger(__name__)
 

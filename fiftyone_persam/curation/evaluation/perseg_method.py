@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import fiftyone as fo
 import fiftyone.utils.eval.segmentation as foues
 import numpy as np
 
@@ -19,12 +18,18 @@ from ..labels.masks import named_masks
 from ..labels.pixels import targets_of
 from ..labels.shapes import label_mask
 from ..labels.sizes import read_shown_size
-from ..runs import schema
+from .stored_evaluation import (
+    BACKGROUND,
+    URI,
+    Progress,
+    StoredEvaluation,
+    StoredResults,
+    label_id,
+    reporting,
+)
 
-BACKGROUND, OBJECT = "background", "object"
-URI = "@fiftyone-persam/persam/"
+OBJECT = "object"
 FIELDS = ("iou", "boundary_iou", "accuracy")
-DESCRIPTION = "Of the photo's mask, 0 to 1, by an evaluation of fiftyone-persam"
 # Results' attributes, with short names because the App's table is narrow. "objects": pixels pooled
 # per object, then the mean over objects.
 METRICS = {
@@ -34,8 +39,6 @@ METRICS = {
     "photo_mIoU": ("photo_miou", "mIoU, photos"),
     "photo_bIoU": ("photo_mean_boundary_iou", "bIoU, photos"),
 }
-
-Progress = bool | Callable[[int, int], Any] | None
 
 
 @dataclass(frozen=True)
@@ -95,25 +98,10 @@ class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignor
         return "perseg"
 
 
-class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
+class PerSegEvaluation(StoredEvaluation):
     """Evaluation by the PerSeg protocol; see `evaluate`."""
 
-    def register_samples(self, samples: Any, eval_key: str | None) -> None:
-        """Declare the per-photo fields."""
-        names = self.get_fields(samples, eval_key) if eval_key else ()
-        made = {name: fo.FloatField(description=DESCRIPTION) for name in names}
-        schema.add_fields(own_dataset(samples), made)
-
-    def evaluate_samples(
-        self,
-        samples: Any,
-        eval_key: str | None = None,
-        mask_targets: dict[int, str] | None = None,
-        progress: Progress = None,
-    ) -> PerSegResults:
-        """Count, write the per-photo fields, and sum up."""
-        rows, skipped = self.count(samples, progress)
-        return self.sum_up(samples, eval_key, rows, skipped)
+    fields = FIELDS
 
     def count(
         self, samples: Any, progress: Progress = None, skip_faulty: bool = True
@@ -140,7 +128,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         through = 0
         # Masks are read and counted in threads; NumPy and OpenCV let go of the interpreter.
         photos = load_ahead(chosen.select_fields(names).iter_samples(), self._count_one, 4, 16)
-        with _reporting(progress, total) as report, closing(photos):  # type: ignore[type-var]
+        with reporting(progress, total) as report, closing(photos):  # type: ignore[type-var]
             for sample, counted in photos:
                 if isinstance(counted, Exception):
                     error = _in_one_line(counted, sample)
@@ -210,24 +198,6 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         results.photos = [[row.gt_id, row.group, *vars(row.counts).values()] for row in rows]
         return results
 
-    def get_fields(
-        self, samples: Any, eval_key: str, include_custom_metrics: bool = True
-    ) -> list[str]:
-        """The per-photo fields."""
-        return [f"{eval_key}_{name}" for name in FIELDS]
-
-    def rename(self, samples: Any, eval_key: str, new_eval_key: str) -> None:
-        """Rename the per-photo fields."""
-        dataset = own_dataset(samples)
-        names = (self.get_fields(dataset, key) for key in (eval_key, new_eval_key))
-        schema.rename_fields(dataset, dict(zip(*names, strict=True)))
-
-    def cleanup(self, samples: Any, eval_key: str) -> None:
-        """Delete the per-photo fields."""
-        dataset = own_dataset(samples)
-        schema.delete_fields(dataset, self.get_fields(dataset, eval_key))
-        schema.remove_empty_group(dataset, eval_key)
-
     def _count_one(self, sample: Any) -> list[PhotoRow]:
         return self._count_objects(sample) if self.config.objects else [self._count_whole(sample)]
 
@@ -255,7 +225,7 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             true, predicted = truth.get(name, nothing), found.get(name, nothing)
             if true.any() or predicted.any():
                 counts = count_photo(predicted, true, config.dilation_ratio)
-                ids = (_label_id(truth_label), _label_id(predicted_label))
+                ids = (label_id(truth_label), label_id(predicted_label))
                 rows.append(PhotoRow(sample.id, name, counts, true.size, *ids))
         return rows
 
@@ -289,12 +259,12 @@ class PerSegEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
             group=self._group_of(sample),
             counts=count_photo(predicted, truth, config.dilation_ratio),
             size=truth.size,
-            gt_id=_label_id(truth_label),
-            pred_id=_label_id(predicted_label),
+            gt_id=label_id(truth_label),
+            pred_id=label_id(predicted_label),
         )
 
 
-class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
+class PerSegResults(StoredResults):
     """Results of `evaluate`, with FiftyOne's own `metrics()`, `report()`, plots and subsets.
 
     Attributes:
@@ -319,10 +289,6 @@ class PerSegResults(foues.SegmentationResults):  # type: ignore[misc]
         chosen = set(self.ytrue_ids)
         rows = [(name, PhotoCounts(*counts)) for i, name, *counts in self.photos if i in chosen]
         return _score(rows, self.config.dilation_ratio)
-
-    def rename(self, key: str) -> None:
-        """Tell the results the name that their evaluation has got."""
-        self._key = key
 
     def attributes(self) -> list[str]:
         """What is stored."""
@@ -416,13 +382,6 @@ def _in_one_line(error: Exception, sample: Any) -> PersamError:
     )
 
 
-def _label_id(label: Any) -> str | None:
-    """By which the App finds a photo; of several instances, the first one's."""
-    if isinstance(label, fo.Detections):
-        label = next(iter(label.detections), None)
-    return getattr(label, "id", None)
-
-
 def _cells(row: PhotoRow) -> Iterator[tuple[int, int, int]]:
     """Truth, prediction (1 for the object) and pixels of the four cells of a confusion matrix."""
     counts = row.counts
@@ -443,13 +402,3 @@ def _custom_metrics(scores: PerSegScores) -> dict[str, dict[str, Any]]:
         }
         for key, (attribute, label) in METRICS.items()
     }
-
-
-@contextmanager
-def _reporting(progress: Progress, total: int) -> Iterator[Callable[[int], Any]]:
-    if callable(progress):
-        hook = progress
-        yield lambda done: hook(done, total)
-        return
-    with fo.ProgressBar(total=total, iters_str="photos", progress=progress) as bar:
-        yield bar.set_iteration

@@ -12,7 +12,8 @@ from ..database import photos_of, root
 from ..fiftyone_api import drop_unlisted_runs, forget_cached_evaluation, has_results
 from ..runs import schema
 from .davis_method import DavisEvaluationConfig, fields_of
-from .perseg_method import DESCRIPTION, FIELDS, PerSegEvaluationConfig, PerSegResults
+from .perseg_method import FIELDS, PerSegEvaluationConfig, PerSegResults
+from .stored_evaluation import DESCRIPTION
 
 ALL = "mean"
 
