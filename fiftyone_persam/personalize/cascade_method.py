@@ -392,9 +392,10 @@ class CascadeMethod(Method):
         """(B, C, h, w) features for the decoder and to match by, and (B, h, w) bool cells."""
         device = self.sam.device
         features = torch.stack([e.features.to(device) for e in embeddings])
+        found = [self.prior.features(e) for e in embeddings]
         matching = features
-        if embeddings[0].matching is not None:
-            matching = torch.stack([e.to_match.to(device) for e in embeddings])
+        if found[0] is not embeddings[0].features:
+            matching = torch.stack([one.to(device) for one in found])
         return features, matching, prior.valid_cells(embeddings, device)
 
     def combined(self, maps: Tensor, valid: Tensor, matching: Tensor) -> tuple[Tensor, Tensor]:
@@ -477,7 +478,7 @@ class CascadeMethod(Method):
         fitted = FittedState.from_tensors(state)
         model = loaded.sam
         there = (fitted.targets.shape[1], fitted.embeddings.shape[1], fitted.parts.shape[2])
-        if there != (model.matching_dim, model.embed_dim, recognition_dim_of(model)):
+        if there != (loaded.prior.dim(model), model.embed_dim, recognition_dim_of(model)):
             raise CheckpointError(f"was not made with model {model.name!r}: fit again")
         loaded._state = fitted.to(model.device)
         return loaded

@@ -43,11 +43,12 @@ LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
         "background_removed": f"{_HERE}.stronger_priors:BackgroundRemovedPrior",
         "aligned": f"{_HERE}.location:AlignedPrior",
         "parts": f"{_HERE}.stronger_priors:PartsPrior",
+        "hypercolumns": f"{_HERE}.hypercolumns:HypercolumnsPrior",
         "multi_scale": f"{_HERE}.stronger_priors:MultiScalePrior",
         "proposals": f"{_HERE}.proposal_prior:ProposalsPrior",
         "released": f"{_HERE}.location:ReleasedPrior",
     },
-    required=("name", "help", "foreground", "fit", "similarity", "guide"),
+    required=("name", "help", "features", "dim", "foreground", "fit", "similarity", "guide"),
 )
 
 CANDIDATES: Registry[type[CandidateSource]] = Registry(
