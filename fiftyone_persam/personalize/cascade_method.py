@@ -16,13 +16,22 @@ from torch import Tensor
 
 from ..errors import CheckpointError, PersamError
 from ..sam import ImageEmbedding
-from . import part_sets
+from ..sam.model import DECODE_BATCH, check_batch_size
+from . import part_sets, pending
 from .cascade_prediction import CANDIDATE, CascadePrediction
 from .cascade_settings import CONTRAST
 from .checks import check_embeddings, recognition_dim_of, several_references_of
 from .learning import Learner
+from .location import AlignedPrior
+from .prediction import Prediction
 from .reference import Reference
 from .state import FittedState
+
+# What a subclass must not change to be asked in steps, which pass these by.
+_STEPPED = (
+    *("predict_embeddings", "similarities", "locate", "guide"),
+    *("_decode", "_predictions"),
+)
 
 Self = TypeVar("Self", bound="CascadeMethod")
 
@@ -83,6 +92,43 @@ class CascadeMethod(CascadePrediction):
             state = replace(state, more={**state.more, CONTRAST: window})
         self._state = state
         return self
+
+    @torch.inference_mode()
+    def predict_embeddings(
+        self, embeddings: Sequence[ImageEmbedding], batch_size: int | None = None
+    ) -> list[Prediction]:
+        """See `CascadePrediction.predict_embeddings`."""
+        if not self.in_steps:
+            return super().predict_embeddings(embeddings, batch_size)
+        step = check_batch_size(batch_size) or DECODE_BATCH.get(self.sam.device.type, 8)
+        predictions: list[Prediction] = []
+        for start in range(0, len(embeddings), step):
+            steps = self.begin(embeddings[start : start + step])
+            steps.decode()
+            predictions += steps.finish()
+        return predictions
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether `begin` can be used, and is worth it on the model's device.
+
+        It can for one object, by a prior such as `AlignedPrior`: the released code's passes depend
+        on one another by way of the host, and so do further objects.
+        """
+        execution = getattr(self.sam, "execution", None)
+        if execution is None or not execution.speed.on("passes", self.sam.device):
+            return False
+        return (
+            not self._has_more
+            and not self.prior.exact
+            and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
+            and all(getattr(type(self), one) is getattr(CascadeMethod, one) for one in _STEPPED)
+        )
+
+    def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
+        """Start to segment photos without waiting for the device; see `pending`."""
+        self.state  # noqa: B018
+        return pending.PendingPredictions(self, embeddings)
 
     def state_dict(self) -> dict[str, Tensor]:
         """See `Method.state_dict`."""

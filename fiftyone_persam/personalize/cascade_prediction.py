@@ -11,24 +11,18 @@ from torch import Tensor
 
 from ..sam import ImageEmbedding
 from ..sam.model import DECODE_BATCH, check_batch_size
-from . import part_sets, pending, prior
+from . import part_sets, prior
 from .assembly import assemble
 from .candidates import Scenes
 from .cascade import Outcome, PriorBatch, run_cascade
 from .cascade_settings import CascadeSettings
 from .checks import check_embeddings
-from .location import AlignedPrior, Guide
+from .location import Guide
 from .prediction import Prediction
 from .presence import Appearance, together
 
 # Differences of cosine that make one reference count e times as much as another.
 _AGREEMENT_SCALE = 0.1
-
-# What a subclass must not change to be asked in steps, which pass these by.
-_STEPPED = (
-    *("predict_embeddings", "similarities", "locate", "guide"),
-    *("_decode", "_predictions"),
-)
 
 CANDIDATE = "candidates."
 """Begins the names of what the source of candidates remembers."""
@@ -50,42 +44,15 @@ class CascadePrediction(CascadeSettings):
         step = check_batch_size(batch_size) or DECODE_BATCH.get(self.sam.device.type, 8)
         predictions: list[Prediction] = []
         for start in range(0, len(embeddings), step):
-            if self.in_steps:
-                steps = self.begin(embeddings[start : start + step])
-                steps.decode()
-                predictions += steps.finish()
-                continue
             batch, best = self.locate(list(embeddings[start : start + step]))
             found = self._predictions(batch, self._decode(batch))
             predictions += self._more(batch, best, found) if self._has_more else found
         return predictions
 
     @property
-    def in_steps(self) -> bool:
-        """Whether `begin` can be used, and is worth it on the model's device.
-
-        It can for one object, by a prior such as `AlignedPrior`: the released code's passes depend
-        on one another by way of the host, and so do further objects.
-        """
-        execution = getattr(self.sam, "execution", None)
-        if execution is None or not execution.speed.on("passes", self.sam.device):
-            return False
-        return (
-            not self._has_more
-            and not self.prior.exact
-            and getattr(type(self.prior), "guide", None) is AlignedPrior.guide
-            and all(getattr(type(self), one) is getattr(CascadePrediction, one) for one in _STEPPED)
-        )
-
-    @property
     def _has_more(self) -> bool:
         """Whether what the location prior leads to is not all."""
         return self.max_instances > 1 or self._source.always
-
-    def begin(self, embeddings: Sequence[ImageEmbedding]) -> pending.PendingPredictions:
-        """Start to segment photos without waiting for the device; see `pending`."""
-        self.state  # noqa: B018
-        return pending.PendingPredictions(self, embeddings)
 
     @torch.inference_mode()
     def trace(self, embedding: ImageEmbedding) -> tuple[PriorBatch, Outcome]:

@@ -5,7 +5,7 @@
     predictions = pending.finish()
 
 Between the steps other work can be given to the device: the next batch is encoded while the host
-looks for the points of this one. `CascadePrediction.predict_embeddings` takes the steps at once.
+looks for the points of this one. `CascadeMethod.predict_embeddings` takes the steps at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +25,11 @@ from ..sam.transfers import Download, pack_bits, send, unpack_bits
 from . import prior
 from .assembly import _overlap, prediction_of
 from .cascade import PriorBatch
+from .cascade_prediction import CascadePrediction
 from .device_passes import STAGE_NAMES, Chain, Passes, places_of
 from .location import Guide
 from .prediction import Prediction
 from .presence import gather, probability, recognisable
-
-if TYPE_CHECKING:
-    from .cascade_prediction import CascadePrediction
 
 PIXELS_AT_ONCE = 2**26
 """Pixels of masks that are enlarged together: a quarter of a gigabyte."""
@@ -43,7 +41,7 @@ class PendingPredictions:
     """A batch of photos on its way to predictions. Its steps are taken once each, in order.
 
     Args:
-        method: fitted; `CascadePrediction.in_steps` says that it can.
+        method: fitted; `CascadeMethod.in_steps` says that it can.
         embeddings: the photos.
     """
 
