@@ -52,6 +52,7 @@ USED: dict[str, dict[str, str]] = {
         "_stages": "photos of a view that leaves fields out are found with all their fields",
         "_is_dynamic_groups": "photos that are only grouped for looking at them are recognised",
         "_pipeline": "photos of a run are counted in the database",
+        "_get_media_fields": "files that an export would copy are looked at first",
         "_serialize": "an operator that is called from Python gets the caller's view",
     },
     "sample view": {"_view": "the photo behind a patch is found"},
@@ -191,6 +192,19 @@ def merge_frame_schema(dataset: Any, fields: Mapping[str, Any]) -> None:
     """Like `merge_schema`, for fields of the frames of a video dataset."""
     # 1.22.1: `_merge_frame_field_schema`; as there.
     dataset._merge_frame_field_schema(dict(fields))
+
+
+def media_files(view: Any) -> dict[str, list[str]]:
+    """Sample id -> the files that its labels and fields name, which an export copies."""
+    # 1.22.1: the names of fields of media, as `FiftyOneDataset` exports them.
+    fields = view._get_media_fields(blacklist=("filepath", "media_reference"))
+    found: dict[str, list[str]] = {}
+    for name, key in fields.items():
+        rows = zip(*view.values(["id", name if key is None else f"{name}.{key}"]), strict=True)
+        for sample_id, value in rows:
+            paths = value if isinstance(value, list) else [value]
+            found.setdefault(sample_id, []).extend(path for path in paths if path)
+    return found
 
 
 def new_field(name: str, kind: type, **options: Any) -> Any:
