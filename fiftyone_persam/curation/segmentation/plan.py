@@ -29,7 +29,7 @@ from ..runs import folders, naming
 from ..runs.fields import LABEL_TYPES, RunFields, read_fields
 from ..runs.folders import check_writable, choose_folder, is_free, owns_folder, read_mark
 from ..runs.record import Parameters, read_record
-from ..runs.several import values_of
+from ..runs.several import most_of, numbers_of, values_of
 from . import sequences
 from .sequences import NewFrames
 
@@ -113,7 +113,17 @@ class Plan:
         """What each value of the masks means."""
         if self.parameters.objects:
             return values_of(self.parameters.objects)
+        if self.numbered:
+            name = OBJECT if self.parameters.group_by else self.object_name("")
+            return numbers_of(name, most_of(self.parameters.options))
         return {MASK_VALUE: OBJECT if self.parameters.group_by else self.object_name("")}
+
+    @property
+    def numbered(self) -> bool:
+        """Whether what was found of one object has the values 1, 2, ... in masks of photos."""
+        p = self.parameters
+        in_turn = p.sequence_field is not None or isinstance(self.dataset, FrameStore)
+        return most_of(p.options) > 1 and not p.objects and not in_turn
 
     @property
     def output(self) -> OutputSettings:
@@ -129,6 +139,7 @@ class Plan:
             presence_threshold=p.presence_threshold or 0.0,
             tag=self.tag,
             objects=tuple(p.objects),
+            numbered=self.numbered,
         )
 
     def object_name(self, group: str) -> str:
