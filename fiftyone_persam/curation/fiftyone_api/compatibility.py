@@ -37,6 +37,7 @@ USED: dict[str, dict[str, str]] = {
         "_stages": "photos of a view that leaves fields out are found with all their fields",
         "_is_dynamic_groups": "photos that are only grouped for looking at them are recognised",
         "_pipeline": "photos of a run are counted in the database",
+        "_get_media_fields": "files that an export would copy are looked at first",
         "_serialize": "an operator that is called from Python gets the caller's view",
     },
     "sample view": {"_view": "the photo behind a patch is found"},

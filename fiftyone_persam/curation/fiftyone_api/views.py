@@ -73,3 +73,16 @@ def serialized_view(samples: Any) -> Any:
     """A view as operators get it from the App."""
     # 1.22.1: `_serialize`. Without it an operator that is called from Python works on all photos.
     return samples.view()._serialize()
+
+
+def media_files(view: Any) -> dict[str, list[str]]:
+    """Sample id -> the files that its labels and fields name, which an export copies."""
+    # 1.22.1: `_get_media_fields`. Without it an export may wait at a pipe, or end half-way.
+    fields = view._get_media_fields(blacklist=("filepath", "media_reference"))
+    found: dict[str, list[str]] = {}
+    for name, key in fields.items():
+        rows = zip(*view.values(["id", name if key is None else f"{name}.{key}"]), strict=True)
+        for sample_id, value in rows:
+            paths = value if isinstance(value, list) else [value]
+            found.setdefault(sample_id, []).extend(path for path in paths if path)
+    return found
