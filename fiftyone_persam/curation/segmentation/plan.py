@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...engine.job import OutputSettings, PhotoTask, Predictor
 from ...engine.writing import MASK_VALUE
+from ..frame_store import FrameStore
 from ..labels.references import AnyReference
 from ..runs import folders
 from ..runs.fields import RunFields
 from ..runs.record import Parameters
-from ..runs.several import values_of
+from ..runs.several import most_of, numbers_of, values_of
 from .sequences import NewFrames
 
 if TYPE_CHECKING:
@@ -89,7 +90,17 @@ class Plan:
         """What each value of the masks means."""
         if self.parameters.objects:
             return values_of(self.parameters.objects)
+        if self.numbered:
+            name = OBJECT if self.parameters.group_by else self.object_name("")
+            return numbers_of(name, most_of(self.parameters.options))
         return {MASK_VALUE: OBJECT if self.parameters.group_by else self.object_name("")}
+
+    @property
+    def numbered(self) -> bool:
+        """Whether what was found of one object has the values 1, 2, ... in masks of photos."""
+        p = self.parameters
+        in_turn = p.sequence_field is not None or isinstance(self.dataset, FrameStore)
+        return most_of(p.options) > 1 and not p.objects and not in_turn
 
     @property
     def output(self) -> OutputSettings:
@@ -105,6 +116,7 @@ class Plan:
             presence_threshold=p.presence_threshold or 0.0,
             tag=self.tag,
             objects=tuple(p.objects),
+            numbered=self.numbered,
         )
 
     def object_name(self, group: str) -> str:

@@ -100,8 +100,10 @@ def segment(
             colour masks); everything but background if None. Of several objects each has the
             class of its own name.
         label_type: "segmentation": one `fo.Segmentation`, 255 is the object, or 1, 2, ... are the
-            objects, as the field's ``mask_targets`` say; "detections":
-            `fo.Detections` with instance masks, which the App can edit; "both": the former in ``x``
+            objects, or what was found of one object if ``max_instances`` is above 1, as the field's
+            ``mask_targets`` say; "detections": `fo.Detections` with instance masks, which the App
+            can edit, and, of several of one object, the same number as ``index``, the score as
+            ``confidence``, and its own ``presence``; "both": the former in ``x``
             and the latter in ``x_instances``. By default "detections" for videos and sequences,
             with an index by which the App shows tracks, and "segmentation" for photos.
         mask_storage: "file": PNG files; "inline": in the database; "auto": files, but inline up to
