@@ -16,8 +16,8 @@ from ..sam import ImageEmbedding, Promptable
 from .checks import recognition_dim_of
 from .stronger_priors import BackgroundRemovedPrior
 
-_DESCRIPTORS = 2 / 3
-"""How much of a cosine is the descriptors': those of sam_lite are two maps of three."""
+_DESCRIPTORS = 0.5
+"""How much of a cosine is the descriptors': as much as the decoder's features."""
 
 
 class HypercolumnsPrior(BackgroundRemovedPrior):
@@ -28,7 +28,9 @@ class HypercolumnsPrior(BackgroundRemovedPrior):
     """
 
     name = "hypercolumns"
-    help = "as background_removed, by several layers of the encoder at once where the model has them"
+    help = (
+        "as background_removed, by several layers of the encoder at once where the model has them"
+    )
 
     def features(self, embedding: ImageEmbedding) -> Tensor:
         """See `LocationPrior.features`; of length 1 in each cell where there are descriptors."""

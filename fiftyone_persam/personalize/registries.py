@@ -61,6 +61,13 @@ CANDIDATES: Registry[type[CandidateSource]] = Registry(
 )
 """Where the objects of a photo come from; see `source_of` for the default."""
 
+SEPARATION, MEDOID = "separation", "medoid"
+CRITERIA = {
+    SEPARATION: "how well each photo tells the object from the rest of all the others",
+    MEDOID: "how much each photo's object is like that of all the others",
+}
+"""What photos can be ranked by as references, the default first; see `suggestion`."""
+
 
 def source_of(name: str | None, sam: Promptable, limit: int) -> CandidateSource:
     """A source of candidates that a model can be used with.

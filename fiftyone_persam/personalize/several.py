@@ -204,7 +204,8 @@ class SeveralObjects:
 def _maps_of(methods: Sequence[Any], matching: Tensor, valid: Tensor) -> list[Tensor]:
     """(B, R, h, w) similarity maps of each object's R references, by one matrix product.
 
-    All have the same kind of location prior. Those that keep something else than tensors of R rows are asked one by one.
+    All have the same kind of location prior. Those that keep something else than tensors of R rows
+    are asked one by one.
     """
     states, priors = [one.state for one in methods], [one.prior for one in methods]
     counts = [len(state.targets) for state in states]
