@@ -25,7 +25,7 @@ from .execution import execute
 from .negatives import check_apart, rejected_masks, resolve_negatives
 from .plan import Parameters, Plan
 from .recorded import RESUMED, recorded_references
-from .sequences import labelled_frames
+from .sequences import labelled_frames, masks_of_frames
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -240,8 +240,8 @@ def segment(
     )
     check_apart(references, others)
     ids = [task.id for task in tasks]
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = around_labels(tasks, labelled)
+    shown = labelled_frames(tasks, references, parameters.objects)
+    tasks = around_labels(tasks, shown)
     if exists and skip_existing:
         tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, out_field))
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
@@ -278,7 +278,7 @@ def segment(
         marks=marks,
         negatives=others,
         new_frames=new_frames,
-        labelled=labelled,
+        labelled=masks_of_frames(shown, sam),
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
@@ -345,8 +345,8 @@ def resume_run(
     negatives: list[Any] = []
     if record.negatives:
         negatives = recorded_references(dataset, record.negatives, RESUMED, unchanged=True)
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = with_earlier_frames(around_labels(tasks, labelled), left)
+    shown = labelled_frames(tasks, references, parameters.objects)
+    tasks = with_earlier_frames(around_labels(tasks, shown), left)
     folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
@@ -370,7 +370,7 @@ def resume_run(
         masks_dir=folder,
         run_id=run_id,
         negatives=negatives,
-        labelled=labelled,
+        labelled=masks_of_frames(shown, sam),
         fitting=time.perf_counter() - started,
     )
     return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
