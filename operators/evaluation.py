@@ -17,8 +17,8 @@ from .base import (
     refuse,
     show_fields,
 )
+from .outcome import plain_metrics
 from .runs import run_names
-from .segment import plain_metrics
 from .streaming import Progress
 from .targets import photos_to_read
 from .video import has_videos

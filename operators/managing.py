@@ -17,8 +17,8 @@ from .base import (
     refuse,
     show_fields,
 )
+from .outcome import run_facts
 from .runs import choose_run
-from .segment import run_facts
 from .segment_form import keeps_embeddings
 from .streaming import Progress, ProgressStore
 from .targets import photos_to_read

@@ -8,9 +8,8 @@ import fiftyone.operators.types as types
 
 from .base import Context, choose, refuse
 from .phrase import can_say
+from .scope import GROUPED, SAID
 
-# Scopes of the form that segments; see there.
-SAID, GROUPED = "said", "groups"
 _SPELT_OUT = {"lr": "learning rate"}
 FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"

@@ -19,9 +19,9 @@ from .base import (
     show_fields,
 )
 from .negatives import REJECTED, rejected_inputs
+from .outcome import run_facts
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
-from .segment import run_facts
 from .segment_form import keeps_embeddings
 from .streaming import Progress
 from .targets import photos_to_segment

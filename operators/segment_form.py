@@ -12,7 +12,7 @@ from .base import Context, choose, counted, notice, refuse
 from .method_form import chosen_method, option_inputs, sentence, takes_words
 from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
-from .several import SEVERAL
+from .scope import SEVERAL
 from .streaming import duration
 from .targets import photos_to_segment
 from .video import has_videos

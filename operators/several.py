@@ -9,7 +9,6 @@ import fiftyone.operators.types as types
 from .base import Context, choose, refuse
 from .reference import candidates
 
-SEVERAL = "several"
 OBJECT = "object_"
 """Begins the names of the inputs that take an object, by its place, or leave it out."""
 MOST = 24
