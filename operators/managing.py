@@ -17,9 +17,9 @@ from .base import (
     refuse,
     show_fields,
 )
+from .more_options import keeps_embeddings
 from .outcome import run_facts
 from .runs import choose_run
-from .segment_form import keeps_embeddings
 from .streaming import Progress, ProgressStore
 from .targets import photos_to_read
 

@@ -69,7 +69,7 @@ def test_a_run_that_may_not_learn_from_it_keeps_it_for_others(photos: fo.Dataset
 
 
 def test_the_last_word_counts(photos: fo.Dataset) -> None:
-    cat, cup = photos.values("id")
+    cup = photos.last().id
     assert negatives(run(photos, "second")) == [(cup, "second_rejected")]
     curation.set_review(photos, RUN, "accepted", [cup])
     assert negatives(run(photos, "third")) == []
@@ -85,22 +85,19 @@ def test_what_was_undone_is_not_kept(photos: fo.Dataset) -> None:
 
 def test_where_it_cannot_be_kept(photos: fo.Dataset, caplog: pytest.LogCaptureFixture) -> None:
     """A locked field stops the deletion, which has changed nothing; another use of it does not."""
-    cat, cup = photos.values("id")
-    run(photos, "second")
-    field = photos.get_field("second_rejected")
-    fp.rename_run(photos, RUN, "first")
-    photos.rename_sample_field("second_rejected", "first_rejected")
-    field = photos.get_field("first_rejected")
+    name = f"{RUN}_rejected"
+    curation.mark_reference(photos.last(), (10, 10, 50, 50), field=name)
+    field = photos.get_field(name)
     field.read_only = True
     field.save()
     before = sorted(photos.get_field_schema())
-    with pytest.raises(fp.PersamError, match="'first_rejected' is locked") as caught:
-        fp.delete_run(photos, "first")
+    with pytest.raises(fp.PersamError, match=f"{name!r} is locked") as caught:
+        fp.delete_run(photos, RUN)
     assert "\n" not in str(caught.value) and sorted(photos.get_field_schema()) == before
     field.read_only = False
     field.save()
-    photos.delete_sample_field("first_rejected")
-    photos.add_sample_field("first_rejected", fo.StringField)
-    fp.delete_run(photos, "first")
-    assert "is not kept: field 'first_rejected' does not hold Detections" in caplog.text
-    assert [one.name for one in fp.list_runs(photos)] == ["second"]
+    photos.delete_sample_field(name)
+    photos.add_sample_field(name, fo.StringField)
+    fp.delete_run(photos, RUN)
+    assert f"is not kept: field {name!r} does not hold Detections" in caplog.text
+    assert fp.list_runs(photos) == []
