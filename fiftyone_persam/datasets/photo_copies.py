@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..errors import PersamError, PhotoError
-from ..sam.photo_files import open_image
+from ..sam.photo_files import open_image, open_regular
 from ..sam.photos import load_photo
 from .mask_files import check_photo
 
@@ -82,9 +82,7 @@ def copy_file(source: Path, target: Path) -> None:
         PhotoError: the source cannot be read.
         OSError: the target cannot be written.
     """
-    with _reading(source):
-        file = source.open("rb")
-    with file, target.open("wb") as copy:
+    with open_regular(source, "file") as file, target.open("wb") as copy:
         while True:
             with _reading(source):
                 chunk = file.read(1 << 20)

@@ -13,57 +13,28 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..sam import ImageEmbedding, Promptable
+from ..sam import ImageEmbedding
 from ..sam.transfers import Download, pack_bits, send, unpack_bits
 from . import prior
 from .assembly import _overlap, prediction_of
-from .cascade import Outcome, PriorBatch
+from .cascade import PriorBatch
+from .cascade_prediction import CascadePrediction
 from .device_passes import STAGE_NAMES, Chain, Passes, places_of
 from .location import Guide
 from .prediction import Prediction
 from .presence import gather, probability, recognisable
-from .state import FittedState
 
 PIXELS_AT_ONCE = 2**26
 """Pixels of masks that are enlarged together: a quarter of a gigabyte."""
 
 Inputs = tuple["Tensor | None", ...]
-
-
-class Asked(Protocol):
-    """What is asked of a method whose predictions are made in steps: see `CascadeMethod`."""
-
-    presence_threshold: float
-    post_refinement: bool
-
-    @property
-    def sam(self) -> Promptable: ...  # noqa: D102
-    @property
-    def state(self) -> FittedState: ...  # noqa: D102
-    @property
-    def positives(self) -> int: ...  # noqa: D102
-    def similarities(  # noqa: D102
-        self, embeddings: Sequence[ImageEmbedding]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
-    def scale_weights(self) -> Tensor | None: ...  # noqa: D102
-    def decoder(self) -> Promptable: ...  # noqa: D102
-    def _batch(
-        self,
-        embeddings: Sequence[ImageEmbedding],
-        features: Tensor,
-        similarity: Tensor,
-        guide: Guide,
-        best: Tensor,
-    ) -> PriorBatch: ...
-    def _decode(self, batch: PriorBatch) -> Outcome: ...
-    def _predictions(self, batch: PriorBatch, outcome: Outcome) -> list[Prediction]: ...
 
 
 class PendingPredictions:
@@ -74,7 +45,7 @@ class PendingPredictions:
         embeddings: the photos.
     """
 
-    def __init__(self, method: Asked, embeddings: Sequence[ImageEmbedding]) -> None:
+    def __init__(self, method: CascadePrediction, embeddings: Sequence[ImageEmbedding]) -> None:
         self._method = method
         self._embeddings = list(embeddings)
         with torch.inference_mode():

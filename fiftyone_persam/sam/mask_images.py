@@ -69,6 +69,19 @@ def read_mask_file(path: Path) -> MaskImage:
     return use_image(path, read, "mask")
 
 
+def check_mask_file(path: Path) -> None:
+    """Raise PhotoError for a file that cannot be a mask: by its kind, header and checksums.
+
+    Much cheaper than to decode it.
+    """
+
+    def check(image: Image.Image | None, file: BinaryIO) -> None:
+        if image is not None:
+            image.verify()
+
+    use_image(path, check, "mask")
+
+
 def mask_size(path: Path) -> tuple[int, int]:
     """(H, W) of a mask's file as it is shown, from its header; raises like `read_mask_file`."""
 

@@ -16,13 +16,22 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import PersamError, did_you_mean
-from .mask_images import FEW, Array, MaskImage, mask_of_array, packed_colours, read_mask_file
+from .mask_images import (
+    FEW,
+    Array,
+    MaskImage,
+    check_mask_file,
+    mask_of_array,
+    packed_colours,
+    read_mask_file,
+)
 from .photo_files import turn_array
 from .soft_masks import GRAIN, has_several_hues, is_soft
 
 __all__ = [
     "FoundObject",
     "MaskImage",
+    "check_mask_file",
     "classes_in",
     "fit_mask",
     "mask_of_array",

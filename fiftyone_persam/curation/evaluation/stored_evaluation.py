@@ -1,15 +1,20 @@
-"""What this package's evaluation methods share: fields of numbers, made, renamed and deleted."""
+"""What this package's evaluation methods share: fields of numbers, and results of pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import fiftyone as fo
 import fiftyone.utils.eval.segmentation as foues
+import numpy as np
+from bson import ObjectId
+from pymongo import UpdateOne
 
-from ..fiftyone_api import own_dataset
+from ..fiftyone_api import bulk_write, own_dataset
+from ..frame_store import FrameStore
 from ..runs import schema
 
 BACKGROUND = "background"
@@ -24,9 +29,13 @@ class StoredEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
     Attributes:
         fields: what the evaluation's key is followed by in the names of its fields.
+        numbers: key -> attribute of the method's scores, and how the App calls it.
+        less_is_better: which of these keys are better the lower they are.
     """
 
     fields: ClassVar[Sequence[str]]
+    numbers: ClassVar[Mapping[str, tuple[str, str]]]
+    less_is_better: ClassVar[Sequence[str]] = ()
 
     def stored_on(self, samples: Any) -> Any:
         """Where the fields are."""
@@ -57,6 +66,31 @@ class StoredEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
         """Write the fields and make the results."""
         raise NotImplementedError
 
+    def make_results(
+        self, kind: Any, samples: Any, eval_key: str | None, tally: PixelTally, scores: Any
+    ) -> Any:
+        """Results of a kind of `StoredResults`, with the numbers that the App shows."""
+        shown = {
+            URI + key: {
+                "key": key,
+                "value": float(getattr(scores, attribute)),
+                "label": label,
+                "lower_is_better": key in self.less_is_better,
+            }
+            for key, (attribute, label) in self.numbers.items()
+        }
+        return kind(
+            samples,
+            self.config,
+            eval_key,
+            tally.pixels,
+            tally.classes,
+            matches=tally.matches,
+            missing=BACKGROUND,
+            custom_metrics=shown,
+            backend=self,
+        )
+
     def get_fields(
         self, samples: Any, eval_key: str, include_custom_metrics: bool = True
     ) -> list[str]:
@@ -77,11 +111,96 @@ class StoredEvaluation(foues.SegmentationEvaluation):  # type: ignore[misc]
 
 
 class StoredResults(foues.SegmentationResults):  # type: ignore[misc]
-    """Results that know the name of their evaluation."""
+    """Results that know the name of their evaluation, and what could not be compared.
+
+    Attributes:
+        kept: the attributes that are stored beside FiftyOne's own.
+        skipped: what could not be compared -> why; none of the numbers has it.
+    """
+
+    kept: ClassVar[Sequence[str]] = ()
+    skipped: dict[str, str]
+
+    def attributes(self) -> list[str]:
+        """What is stored."""
+        return [*super().attributes(), *self.kept, "skipped"]
+
+    @classmethod
+    def _from_dict(
+        cls, d: dict[str, Any], samples: Any, config: Any, eval_key: str, **kwargs: Any
+    ) -> Any:
+        results = super()._from_dict(d, samples, config, eval_key, **kwargs)
+        for name in cls.kept:
+            setattr(results, name, d[name])
+        results.skipped = d.get("skipped") or {}
+        return results
+
+    def print_skipped(self, what: str) -> None:
+        """Print how many photos or sequences could not be compared, if any, and why the first."""
+        if self.skipped:
+            first = next(iter(self.skipped.values()))
+            print(f"left out: {len(self.skipped)} {what}, the first: {first}")
 
     def rename(self, key: str) -> None:
         """Tell the results the name that their evaluation has got."""
         self._key = key
+
+
+class PixelTally:
+    """The confusion matrix of a method's objects, in pixels, and the photos behind its cells.
+
+    Args:
+        names: of the objects; the background comes before them.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.classes = [BACKGROUND, *names]
+        self.pixels = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
+        self.matches: list[tuple[Any, ...]] = []
+
+    def add(
+        self,
+        index: int,
+        both: int,
+        truth: int,
+        predicted: int,
+        neither: int,
+        ids: tuple[str | None, str | None],
+    ) -> None:
+        """Count one object in one photo.
+
+        Args:
+            index: of the object among the classes.
+            both: pixels of both masks.
+            truth: pixels of the true mask alone.
+            predicted: pixels of the predicted mask alone.
+            neither: pixels of the background of both, where the method counts them.
+            ids: of the true and of the predicted label.
+        """
+        cells = (index, index, both), (index, 0, truth), (0, index, predicted), (0, 0, neither)
+        for true, found, count in cells:
+            self.pixels[true, found] += count
+            if count:
+                self.matches.append((self.classes[true], self.classes[found], count, *ids))
+
+
+def write_means(samples: Any, field: str, values: Iterable[tuple[str, float]]) -> None:
+    """Write to each photo or frame the mean of its objects' values.
+
+    Args:
+        samples: a dataset, a view, or the frames of videos.
+        field: declared already.
+        values: the photo's or frame's id and a value, as often as it has objects.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for identity, value in values:
+        found[identity].append(float(value))
+    means = {identity: sum(some) / len(some) for identity, some in found.items()}
+    if not isinstance(samples, FrameStore):
+        own_dataset(samples).set_values(field, means, key_field="id")
+    elif means:
+        updates = [UpdateOne({"_id": ObjectId(i)}, {"$set": {field: m}}) for i, m in means.items()]
+        bulk_write(samples, updates, ids=means)
 
 
 def label_id(label: Any) -> str | None:

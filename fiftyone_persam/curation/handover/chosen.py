@@ -93,9 +93,12 @@ class Chosen:
         return found
 
     def check_mask_files(self) -> None:
-        """Raise PersamError if files of masks are gone, naming them."""
+        """Raise PersamError if files of masks are gone, naming them.
+
+        One that is there and is no mask costs only its photo.
+        """
         gone: list[str] = []
-        files, left = Files(), set(self.ids)
+        files, left = Files(of_any_kind=True), set(self.ids)
         for name in (*self.corrected, self.run):  # the first that has a label counts
             whole = self.dataset.get_field(name).document_type is fo.Segmentation
             path = f"{name}.mask_path" if whole else f"{name}.detections.mask_path"

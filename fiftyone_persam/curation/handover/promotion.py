@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...engine.writing import MASK_VALUE
 from ...errors import PersamError, RunConflictError
+from ...sam.masks import check_mask_file
 from ..checks import check_field_name, check_states, check_switches, check_text
 from ..database import photos_of, surviving, write_samples
 from ..fiftyone_api import new_field
@@ -140,6 +142,7 @@ def promote(
         if not chosen.ids and not withdrawn:
             raise PersamError(f"no mask can be promoted, the first: {next(iter(faulty.values()))}")
         logger.warning("%s", result)
+        sources = {i: path for i, path in sources.items() if i not in faulty}
         written = _Labels(chosen, target, label_field, label, pixel, values)
 
     replaced = _batches(dataset, label_field, [*chosen.ids, *withdrawn], target)
@@ -328,8 +331,17 @@ class _Labels:
         return self._chosen.mask_paths() if plain else {}
 
     def faulty(self, copied: Mapping[str, str]) -> dict[str, str]:
-        """Sample id -> what is wrong with its mask, of those that are not copied as they are."""
+        """Sample id -> what is wrong with its mask."""
         found: dict[str, str] = {}
+        for i, path in copied.items():
+            try:
+                check_mask_file(Path(path))
+            except PersamError as error:
+                found[i] = str(error)
+        if found:
+            named = photos_of(self._chosen.dataset).select(list(found)).values(["id", "filepath"])
+            for i, photo in zip(*named, strict=True):
+                found[i] = f"the mask of {os.path.basename(photo)} cannot be read ({found[i]})"
         ids, run = [i for i in self._chosen.ids if i not in copied], self._chosen.run
         for sample in replace(self._chosen, ids=ids).samples():
             where = f"the mask of {os.path.basename(sample.filepath)} in {run!r}"

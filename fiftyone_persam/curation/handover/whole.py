@@ -15,7 +15,9 @@ from ...datasets.named_files import files_below, folded
 from ...datasets.photo_copies import copy_upright, orientation_of
 from ...datasets.staging import Stage
 from ...errors import PhotoError
+from ...sam.photo_files import open_regular
 from ..database import photos_of
+from ..fiftyone_api import media_files
 from ..labels.sizes import read_shown_size
 from .formats import Export, ExportFormat
 
@@ -26,10 +28,14 @@ def _write(export: Export) -> None:
     chosen, stage = export.chosen, export.stage
     photos = photos_of(chosen.dataset)
     view = photos.select(chosen.ids, ordered=True)
+    files = media_files(view)
     whole = []
     for sample_id, filepath in zip(*view.values(["id", "filepath"]), strict=True):
         try:
             read_shown_size(filepath)
+            for named in files.get(sample_id, ()):
+                with open_regular(Path(named), f"{os.path.basename(filepath)} names a file:"):
+                    pass
             whole.append(sample_id)
         except PhotoError as error:
             export.left_out.append(str(error))

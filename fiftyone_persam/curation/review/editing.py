@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
 
+from ...errors import PersamError
 from ..checks import check_text, list_of_ids
 from ..database import photos_of
 from ..fiftyone_api import new_field
@@ -22,6 +24,8 @@ from .table import Collection, review_table
 
 CHUNK = 128
 
+logger = logging.getLogger(__name__)
+
 
 def make_editable(
     collection: Collection, run: str, ids: Iterable[str] | None = None, label: str = "object"
@@ -30,7 +34,8 @@ def make_editable(
 
     A run's ``Detections`` are offered as they are. Masks of a run that has only one
     ``Segmentation`` per photo are copied into the field ``<run>_edit``, once each: photos that are
-    there already keep their corrections.
+    there already keep their corrections. Photos that cannot be read, or whose mask is damaged, are
+    left out with a warning that names the first.
 
     Args:
         collection: a dataset or view
@@ -42,7 +47,8 @@ def make_editable(
         the name of the field that can be edited
 
     Raises:
-        PersamError: if there is no such run, it has no masks, or the field is locked
+        PersamError: if there is no such run, it has no masks, or none that can be read, or the
+            field is locked
     """
     check_photos_only(collection, "editing masks by hand")
     table = review_table(collection, run)
@@ -59,7 +65,10 @@ def make_editable(
         field = edit_field(run)
     schema.check_unlocked(dataset, [field], f"editing masks of run {run!r}")
     if copied:
-        _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
+        faulty = _copy(dataset, run, field, table.ids if ids is None else list(ids), label)
+        if faulty:
+            first = next(iter(faulty.values()))
+            logger.warning("%d photos are left out, the first: %s", len(faulty), first)
     with schema.schema_lease(dataset):
         made = dataset.generate_label_schemas(field)
         dataset.set_label_schemas({**(dataset.label_schemas or {}), field: made})
@@ -86,21 +95,33 @@ def latest_field(sample: Any, run: str, corrected: Sequence[str]) -> str:
     return next(filled, run)
 
 
-def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> None:
+def _copy(dataset: Any, run: str, field: str, ids: list[str], label: str) -> dict[str, str]:
+    """Copy masks; sample id -> why a photo is left out."""
     text = f"Masks of run {run!r}, corrected by hand"
     made = new_field(
         field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, description=text
     )
-    schema.add_fields(dataset, {field: made})
     photos, targets = photos_of(dataset), values_of(read_fields(dataset, run).objects)
-    todo = sorted((done_ids(dataset, run) - done_ids(dataset, field)) & set(ids))
+    done = done_ids(dataset, run) & set(ids)
+    todo = sorted(done - done_ids(dataset, field))
+    faulty: dict[str, str] = {}
     for start in range(0, len(todo), CHUNK):
         copies = {}
         for sample in photos.select(todo[start : start + CHUNK]):
-            mask = shown_mask(sample, run)
-            named = {label: mask}
-            if targets:
-                named = named_masks(sample[run], mask.shape, targets)
+            try:
+                mask = shown_mask(sample, run)
+                named = {label: mask}
+                if targets:
+                    named = named_masks(sample[run], mask.shape, targets)
+            except PersamError as error:
+                faulty[sample.id] = str(error)
+                continue
             objects = [fo.Detection.from_mask(m, label=n) for n, m in named.items() if m.any()]
             copies[sample.id] = fo.Detections(detections=objects)
-        dataset.set_values(field, copies, key_field="id")
+        if copies:
+            schema.add_fields(dataset, {field: made})
+            dataset.set_values(field, copies, key_field="id")
+    if faulty and len(faulty) == len(done):
+        raise PersamError(f"no mask can be edited, the first: {next(iter(faulty.values()))}")
+    schema.add_fields(dataset, {field: made})
+    return faulty

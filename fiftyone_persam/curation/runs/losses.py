@@ -131,16 +131,25 @@ def check_has_masks(dataset: Any, run: str) -> None:
 
 
 class Files:
-    """Which files there are, by a look into each folder rather than at each file."""
+    """Which files there are, by a look into each folder rather than at each file.
 
-    def __init__(self) -> None:
+    Args:
+        of_any_kind: whether folders, pipes and devices count, too.
+    """
+
+    def __init__(self, of_any_kind: bool = False) -> None:
         self._folders: dict[str, set[str]] = {}
+        self._any = of_any_kind
 
     def __contains__(self, path: str) -> bool:
         folder, name = os.path.split(path)
         if folder not in self._folders:
             try:
-                self._folders[folder] = {e.name for e in os.scandir(folder) if e.is_file()}
+                found = {e.name for e in os.scandir(folder) if self._counts(e)}
             except OSError:
-                self._folders[folder] = set()
+                found = set()
+            self._folders[folder] = found
         return name in self._folders[folder]
+
+    def _counts(self, entry: os.DirEntry[str]) -> bool:
+        return entry.is_file() or (self._any and os.path.exists(entry.path))

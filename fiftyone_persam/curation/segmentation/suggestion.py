@@ -19,6 +19,9 @@ from . import plan as planning
 
 logger = logging.getLogger(__name__)
 
+FEWEST = 2
+"""Photos that a suggestion needs."""
+
 
 @dataclass(frozen=True)
 class Suggestion:
@@ -59,7 +62,8 @@ def suggest_reference(
     """Which photo, labelled, would serve the others best as a reference: the medoid.
 
     Before any label whole photos are compared. With a field, as of an earlier run, what its labels
-    cover is compared, and photos without a label there, or with a damaged one, are left out.
+    cover is compared, and photos without a label there are left out. So are photos that cannot be
+    read, or whose label is damaged, with a warning that names the first.
 
     Args:
         samples: a dataset or view.
@@ -72,7 +76,6 @@ def suggest_reference(
 
     Raises:
         PersamError: fewer than two photos can be compared, or there is no such field.
-        PhotoError: a photo cannot be read.
     """
     from ...personalize.suggestion import rank_references
 
@@ -83,28 +86,36 @@ def suggest_reference(
         if not photos.has_field(label_field):
             raise PersamError(f"the dataset has no field {label_field!r}: give one with labels")
         photos = photos.exists(label_field)
-    ids, paths = photos.values(["id", "filepath"])
-    masks = None
-    if label_field is not None:
-        masks, faulty = [], {}
-        for sample in photos:
-            try:
-                masks.append(shown_mask(sample, label_field))
-            except PhotoError:
-                raise
-            except PersamError as error:
-                faulty[sample.id] = str(error)
-        if faulty:
-            first = next(iter(faulty.values()))
-            logger.warning("%d photos are left out, the first: %s", len(faulty), first)
-            rows = zip(ids, paths, strict=True)
-            kept = [(i, path) for i, path in rows if i not in faulty]
-            ids, paths = [i for i, _ in kept], [path for _, path in kept]
     sam = load_sam(model)
     store = planning.choose_cache(cache)
     if store is None:
         store = MemoryCache(1)  # keeps nothing
-    scores = rank_references(sam, encode_files(sam, paths, store), masks)
+    faulty: list[str] = []
+    chosen: list[tuple[str, str, Any]] = []
+    for sample in photos:
+        try:
+            mask = None if label_field is None else shown_mask(sample, label_field)
+            chosen.append((sample.id, sample.filepath, mask))
+        except PersamError as error:
+            faulty.append(str(error))
+    ids, paths, masks, embeddings = list[str](), list[str](), [], []
+    for sample_id, path, mask in chosen:
+        try:
+            embeddings += encode_files(sam, [path], store)
+        except PhotoError as error:
+            faulty.append(str(error))
+            continue
+        ids.append(sample_id)
+        paths.append(path)
+        masks.append(mask)
+    if faulty:
+        logger.warning("%d photos are left out, the first: %s", len(faulty), faulty[0])
+    if faulty and len(ids) < FEWEST:
+        raise PersamError(
+            f"{len(ids)} photos can be compared, and a suggestion needs two or more; of those "
+            f"that cannot, the first: {faulty[0]}"
+        )
+    scores = rank_references(sam, embeddings, None if label_field is None else masks)
     order = [k for k in scores.argsort()[::-1] if scores[k] > -float("inf")]
     return Suggestion(
         tuple(ids[k] for k in order),

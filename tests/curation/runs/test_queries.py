@@ -15,7 +15,7 @@ import pytest
 from bson import ObjectId
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import fiftyone_api
+from fiftyone_persam.curation.fiftyone_api import values
 from fiftyone_persam.curation.review import table
 from fiftyone_persam.curation.review.decisions import set_review, undo_review, undo_steps
 from fiftyone_persam.curation.review.store import packed, unpacked
@@ -86,7 +86,7 @@ def test_many_rows_are_what_the_database_sends(count: int, kind: str) -> None:
 
 def test_batches_of_the_database_are_joined(album: fo.Dataset, monkeypatch: Any) -> None:
     expected = queries.columns(album, [f"{RUN}_score"], {})
-    monkeypatch.setattr(fiftyone_api, "LARGEST_BATCH", 2)
+    monkeypatch.setattr(values, "LARGEST_BATCH", 2)
     found = queries.columns(album, [f"{RUN}_score"], {})
     assert found.ids() == expected.ids() == sorted(album.values("id")) and len(found) > 4
     np.testing.assert_array_equal(
