@@ -91,12 +91,14 @@ class SegmentFromReference(PersamOperator):
 
     @staticmethod
     def _photos(ctx: Context, inputs: Any, several: bool) -> None:
-        inputs.view_target(
+        target = inputs.view_target(
             ctx,
             action_description="Segment",
             allow_selected_samples=several,
             default_target="CURRENT_VIEW",
         )
+        if target.default == "SELECTED_SAMPLES":  # what is selected says what to look for
+            target.default = target.type.values[0]
         announce(ctx, inputs)
 
     def resolve_placement(self, ctx: Context) -> Any:

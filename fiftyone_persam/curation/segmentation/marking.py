@@ -36,6 +36,7 @@ class Mark:
         field: takes the label.
         label_id: that it will have.
         about: further attributes of the `fo.Detection`.
+        shown: whether the App shows the field before somebody ticks it.
     """
 
     dataset: Any
@@ -45,11 +46,14 @@ class Mark:
     field: str
     label_id: str
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shown: bool = True
 
     def write(self) -> None:
         """Write the label, if it is not there yet; one that is there gets the attributes."""
-        sample = self.dataset[self.sample_id]
+        sample, new = self.dataset[self.sample_id], not self.dataset.has_field(self.field)
         mark_mask(sample, self.mask, self.label, self.field, self.label_id, self.about)
+        if new and not self.shown:
+            schema.hide_fields(self.dataset, [self.field])
 
 
 def reference_field(run: str) -> str:

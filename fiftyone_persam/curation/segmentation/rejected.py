@@ -374,5 +374,5 @@ def _as_negative(
         name=label,
         prompt=LabelPrompt(mask=mask),
     )
-    mark = Mark(dataset, sample.id, mask, label, field, label_id, about)
+    mark = Mark(dataset, sample.id, mask, label, field, label_id, about, shown=False)
     return Rejected(reference, mark, presence)
