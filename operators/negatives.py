@@ -48,7 +48,8 @@ def _learnt_from(ctx: Context, scope: str) -> list[str]:
     """The ids of the photos that several references are in."""
     if scope == SEVERAL:
         pieces = [one for some in chosen_objects(ctx)[1].values() for one in some]
-        return [getattr(one[0] if isinstance(one, tuple) else one, "id", "") for one in pieces]
+        samples = [one[0] if isinstance(one, tuple) else one for one in pieces]
+        return [str(getattr(one, "id", one)) for one in samples]
     if scope == TOGETHER:
         return [sample.id for sample, _ in shown_together(ctx)[1]]
     return list(group_references(ctx.dataset).values("id")) if scope == GROUPED else []

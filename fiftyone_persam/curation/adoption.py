@@ -26,7 +26,7 @@ from .runs.losses import done_ids, withheld_of
 from .runs.naming import leftover_runs, run_names
 from .runs.presence import chosen_threshold
 from .runs.record import TOOL, Parameters, RunRecord, RunState, read_record
-from .runs.several import values_of
+from .runs.several import most_of, numbers_of, values_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,10 @@ def _adopt(dataset: Any, details: dict[str, Any]) -> None:
     labels = [n for n in (written.masks, written.instances) if n and dataset.has_field(n)]
     if written.masks in labels and not dataset.mask_targets.get(written.masks):
         called = next((r.name for r in record.references if r.name), "object")
-        targets = values_of(written.objects) or {MASK_VALUE: called}
+        in_turn = record.parameters.sequence_field is not None
+        most = 1 if in_turn else most_of(record.parameters.options)
+        one = numbers_of(called, most) if most > 1 else {MASK_VALUE: called}
+        targets = values_of(written.objects) or one
         schema.name_values(dataset, written.masks, targets)
     schema.colour_fields(dataset, labels, dataset.mask_targets.get(written.masks) or (MASK_VALUE,))
 

@@ -73,6 +73,8 @@ class OutputSettings:
         tag: part of the files' names; see `file_name`.
         objects: names of the objects where one photo may have several: the mask's value of each is
             its place, from 1. Empty for one object, whose value is 255.
+        numbered: whether what was found of one object has the values 1, 2, ... instead, the surest
+            first, because a photo may show it several times.
     """
 
     masks_dir: Path
@@ -84,6 +86,7 @@ class OutputSettings:
     presence_threshold: float = 0.0
     tag: str = ""
     objects: tuple[str, ...] = ()
+    numbered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +106,8 @@ class StoredInstance:
         mask: cropped to the box.
         score: predicted IoU.
         label: which object it is, where a photo may have several; None for the run's one.
-        index: the value of that object in masks.
-        presence: how certainly that object is in the photo.
+        index: its value in masks, if it has one of its own.
+        presence: how certainly that object is in the photo, where a photo may have several.
         absent: whether that is below the threshold.
     """
 
@@ -149,7 +152,7 @@ class PhotoResult:
         absent: whether the presence is below the threshold.
         stage: which pass of the method gave the mask.
         size: (H, W) of the photo.
-        mask: (H, W) 0/255, if asked for; empty if the object is absent.
+        mask: (H, W) 0/255 or values, if asked for; empty if the object is absent.
         withheld: what the mask would be if the object were not counted as absent.
         instances: what was found, absent or not, if asked for.
         similarity: (h, w) uint8, 0 for a cosine of 0 or less and 255 for 1, if asked for.

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BoolMask = npt.NDArray[np.bool_]
 
 ABSENT, INSTANCE = "absent", "instance"
+LAST_VALUE = 255
+"""Of a mask; further instances share it."""
 _ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -95,7 +97,7 @@ def render(photo_id: str, prediction: Prediction | Scene, settings: OutputSettin
     absent = bool(is_absent(prediction.presence, settings.presence_threshold))
     stored = withheld = None
     if settings.whole:
-        stored = store_mask(mask, photo_id, settings)
+        stored = store_mask(_values(prediction) if settings.numbered else mask, photo_id, settings)
         if absent:
             withheld = stored
             stored = store_mask(np.zeros_like(mask), photo_id, settings, ABSENT)
@@ -182,6 +184,8 @@ def _instances(
 ) -> tuple[StoredInstance, ...]:
     found = []
     for number, one in enumerate(prediction.instances or (prediction,), start=first):
+        if settings.numbered:
+            facts = (None, min(number + 1, LAST_VALUE), float(one.presence))
         mask = np.asarray(one.candidate, dtype=np.bool_)
         box = tight_box(mask)
         if box is None:
@@ -190,6 +194,15 @@ def _instances(
         stored = store_mask(crop, photo_id, settings, f"{INSTANCE}{number or ''}")
         found.append(StoredInstance(box, stored, float(one.score), *facts))
     return tuple(found)
+
+
+def _values(prediction: Prediction) -> npt.NDArray[np.uint8]:
+    """(H, W): which of the instances each pixel is, from 1; 0 is none of them."""
+    found = prediction.instances or (prediction,)
+    values = np.zeros(prediction.candidate.shape, np.uint8)
+    for number, one in reversed(list(enumerate(found, start=1))):  # the surest has the last word
+        values[np.asarray(one.candidate, dtype=np.bool_)] = min(number, LAST_VALUE)
+    return values
 
 
 def _heat(similarity: npt.ArrayLike) -> npt.NDArray[np.uint8]:

@@ -137,7 +137,17 @@ def _find(scenes: Scenes, row: int) -> Prediction:
         else _proposed(scenes, row, logits[k], scores[k], float(presence[k]), boxes[k - 1])
         for k in [k for k in kept if float(presence[k]) >= least][: scenes.limit] or kept[:1]
     ]
-    return merge(objects)
+    return merge(_apart(objects))
+
+
+def _apart(objects: Sequence[Prediction]) -> list[Prediction]:
+    """Predictions, the likeliest first, without the pixels that a likelier one has."""
+    taken = np.zeros_like(objects[0].candidate)
+    left = []
+    for one in objects:
+        left.append(replace(one, mask=one.mask & ~taken, candidate=one.candidate & ~taken))
+        taken = taken | one.candidate
+    return left
 
 
 def _judge(scenes: Scenes, row: int, logits: Tensor) -> Evidence:

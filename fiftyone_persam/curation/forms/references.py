@@ -21,7 +21,8 @@ from ..labels.references import resolve_references
 from ..labels.shapes import INSTANCES, label_prompt
 from ..runs.naming import run_names
 from ..runs.record import read_record
-from ..segmentation.plan import check_covered, choose_photos
+from ..segmentation.fitting import check_covered
+from ..segmentation.photos import choose_photos
 from ..segmentation.rejected import MOST, photos_with_rejected
 
 REFERENCE_LABELS = (

@@ -264,9 +264,10 @@ def _object_value(
     targets = dict(dataset.mask_targets.get(label_field) or {})
     if not targets and dataset.has_field(label_field):
         targets = dict(dataset.default_mask_targets)
+    known_as = dict(dataset.mask_targets.get(run) or {})
     if not targets:
-        return MASK_VALUE, dict(dataset.mask_targets.get(run) or {})
-    own = dict(dataset.mask_targets.get(run) or {}).get(MASK_VALUE)
+        return MASK_VALUE, {MASK_VALUE: label} if _is_numbered(dataset, run) else known_as
+    own = known_as.get(MASK_VALUE)
     for name in (label, own):
         for value, known in targets.items():
             if known == name:
@@ -275,6 +276,12 @@ def _object_value(
     if not free:
         raise PersamError(f"mask targets of field {label_field!r} leave no value for {label!r}")
     return free[0], {**targets, free[0]: label}
+
+
+def _is_numbered(dataset: Any, run: str) -> bool:
+    """Whether values of a run's masks tell several of its one object apart."""
+    targets = dataset.mask_targets.get(run)
+    return bool(targets) and 1 in targets
 
 
 def _object_values(
@@ -322,11 +329,13 @@ class _Labels:
         self._chosen, self._target, self._pixel = chosen, target, pixel
         self._values = values
         self._field, self._label = label_field, label
+        self._numbered = not chosen.objects and _is_numbered(chosen.dataset, chosen.run)
 
     def files(self) -> dict[str, str]:
         """Sample id -> the mask file that is copied as it is."""
         own = values_of(self._chosen.objects)
         plain = self._target is fo.Segmentation and self._pixel == MASK_VALUE
+        plain = plain and not self._numbered
         plain = plain and own == {value: name for name, value in self._values.items()}
         return self._chosen.mask_paths() if plain else {}
 
@@ -379,7 +388,8 @@ class _Labels:
             for name, mask in self._chosen.masks_by_name(sample, size).items():
                 pixels[mask] = self._values.get(name, 0)
             return fo.Segmentation(mask=pixels, **provenance)
-        if isinstance(source, fo.Segmentation) and self._pixel == MASK_VALUE:
+        plain = self._pixel == MASK_VALUE and not self._numbered
+        if isinstance(source, fo.Segmentation) and plain:
             return fo.Segmentation(mask=source.mask, **provenance)
         mask = shown_mask(sample, run, source)
         return fo.Segmentation(mask=np.where(mask, self._pixel, 0).astype(np.uint8), **provenance)

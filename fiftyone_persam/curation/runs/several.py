@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...engine.job import PhotoResult
-from ...engine.rendering import ABSENT, file_name
+from ...engine.rendering import ABSENT, LAST_VALUE, file_name
 from ...engine.writing import encode_mask, write_bytes
 from ..database import photos_of, with_retries, write_samples
 from ..labels.pixels import mask_pixels
@@ -32,6 +32,16 @@ CHUNK = 500
 def values_of(objects: Iterable[str]) -> dict[int, str]:
     """Value in masks -> object, as FiftyOne's ``mask_targets``."""
     return dict(enumerate(objects, start=1))
+
+
+def numbers_of(name: str, most: int) -> dict[int, str]:
+    """Value in masks -> what it means, where up to ``most`` of one object have one each."""
+    return {number: f"{name} {number}" for number in range(1, min(most, LAST_VALUE) + 1)}
+
+
+def most_of(options: Mapping[str, Any]) -> int:
+    """How many of one object a run looks for in a photo, at most, by its method's options."""
+    return int(options.get("max_instances") or 1)
 
 
 def classifications(result: PhotoResult, absent: bool) -> fo.Classifications | None:

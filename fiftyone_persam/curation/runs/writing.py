@@ -159,6 +159,8 @@ def _detections(result: PhotoResult, name: str, absent: bool, track: str) -> fo.
         if track:
             content["index"] = index = found.index or number
             content["instance"] = track_of(track, label, index)
+        elif found.label is None and found.index is not None:
+            content["index"] = found.index
         detections.append(
             fo.Detection(label=label, bounding_box=box, confidence=found.score, **content)
         )

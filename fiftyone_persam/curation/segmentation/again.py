@@ -20,10 +20,11 @@ from ..runs.naming import require, run_names
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record
 from .negatives import resolve_negatives
+from .photos import check_photos, choose_photos
 from .phrases import find_phrases, has_phrase
-from .plan import check_photos, choose_cache, choose_photos
 from .recorded import TRIED_AGAIN, recorded_references
 from .rejected import is_rejected
+from .resources import choose_cache
 
 NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
 

@@ -15,7 +15,7 @@ from ..checks import check_field_name
 from ..database import photos_of
 from ..frame_store import check_photos_only
 from ..labels.masks import shown_mask
-from . import plan as planning
+from .resources import choose_cache
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def suggest_reference(
             raise PersamError(f"the dataset has no field {label_field!r}: give one with labels")
         photos = photos.exists(label_field)
     sam = load_sam(model)
-    store = planning.choose_cache(cache)
+    store = choose_cache(cache)
     if store is None:
         store = MemoryCache(1)  # keeps nothing
     faulty: list[str] = []
