@@ -295,7 +295,7 @@ def dataset_of(options: Options) -> Any:
     if not fo.dataset_exists(options.dataset):
         listed = ", ".join(fo.list_datasets()[:10]) or "there is none"
         raise PersamError(f"there is no dataset {options.dataset!r}: choose one of {listed}")
-    return fo.loaddataset_of(options.dataset)
+    return fo.load_dataset(options.dataset)
 
 
 def samples_of(options: Options) -> Any:

@@ -250,7 +250,7 @@ def review_undo(options: Options) -> None:
     from .. import curation
 
     changed = curation.undo_review(dataset_of(options), options.run)
-    print(f"undone: {changed} photos are as before")
+    print(f"photos that are as before: {changed}")
 
 
 def review_threshold(options: Options) -> None:
@@ -259,7 +259,7 @@ def review_threshold(options: Options) -> None:
 
     dataset = dataset_of(options)
     changed = curation.set_presence_threshold(dataset, options.run, options.value)
-    print(f"{changed} photos changed; {curation.review_counts(dataset, options.run)}")
+    print(f"photos changed: {changed}; {curation.review_counts(dataset, options.run)}")
 
 
 def compare(options: Options) -> None:
@@ -277,7 +277,7 @@ def promote(options: Options) -> None:
     """Copy masks into a label field."""
     from .. import curation
 
-    count = curation.promote(
+    made = curation.promote(
         samples_of(options),
         options.run,
         options.label_field,
@@ -286,7 +286,7 @@ def promote(options: Options) -> None:
         label=options.label,
         overwrite=options.overwrite,
     )
-    print(f"{count} labels are in {options.label_field!r}")
+    print(made)
 
 
 def everything(options: Options) -> None:
@@ -313,4 +313,4 @@ def _decide(options: Options, decision: str | None) -> None:
 
     changed = curation.set_review(samples_of(options), options.run, decision, options.sample)
     counts = curation.review_counts(dataset_of(options), options.run)
-    print(f"{changed} decisions changed; {counts}")
+    print(f"decisions changed: {changed}; {counts}")
