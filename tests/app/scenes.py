@@ -136,13 +136,28 @@ def form_negatives(app: App, world: World) -> None:
 
 
 @scene
+def form_together(app: App, world: World) -> None:
+    """One object, labelled in two photos."""
+    _open_selected(app, world.things, 0, 3)
+    app.form.get_by_role("radio", name="One object").click()
+    expect(app.form.get_by_text("show one object")).to_be_visible(timeout=SLOW)
+
+
+@scene
 def form_instances(app: App, world: World) -> None:
-    """More options of one object: how many of it."""
+    """How many of it a photo may show, and more options."""
     _open_selected(app, world.things, 0)
     app.form.get_by_text("More options", exact=True).click()
-    several = app.form.get_by_text("Max instances")
-    expect(several).to_be_visible(timeout=SLOW)
-    several.scroll_into_view_if_needed()
+    first = app.form.get_by_text("Is it there, how many, which one")
+    expect(first).to_be_visible(timeout=SLOW)
+    first.scroll_into_view_if_needed()
+
+
+@scene
+def form_placed(app: App, world: World) -> None:
+    """Further down: where it is looked for."""
+    form_instances(app, world)
+    app.form.get_by_text("What is written beside the masks").scroll_into_view_if_needed()
 
 
 @scene
@@ -178,6 +193,7 @@ def grid_several(app: App, world: World) -> None:
     app.open(world.things.name)
     app.expect_drawn()
     app.page.locator("[data-cy=checkbox-both]").click()
+    app.page.locator("[data-cy=checkbox-labels]").click()  # off
 
 
 @scene
@@ -193,6 +209,16 @@ def panel_rejected(app: App, world: World) -> None:
     app.open(world.things.name)
     panel = app.open_panel(PANEL)
     expect(panel.get_by_role("button", name="Rejected 1")).to_be_enabled()
+    panel.get_by_role("button", name="Run again").scroll_into_view_if_needed()
+
+
+@scene
+def again_rejected_bottom(app: App, world: World) -> None:
+    """Its button, and the end of the form."""
+    panel_rejected(app, world)
+    app.panel(PANEL).get_by_role("button", name="Run again").click()
+    expect(app.button("Run again")).to_be_enabled(timeout=SLOW)
+    end_of_form(app)
 
 
 @scene
