@@ -23,7 +23,7 @@ from .photos import check_photos, choose_tasks
 from .plan import Parameters, Plan
 from .rejected import marks_of_run, rejected_masks
 from .resources import Resources
-from .sequences import labelled_frames
+from .sequences import labelled_frames, masks_of_frames
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -235,8 +235,8 @@ def segment(
     )
     check_apart(references, others)
     ids = [task.id for task in tasks]
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = around_labels(tasks, labelled)
+    shown = labelled_frames(tasks, references, parameters.objects)
+    tasks = around_labels(tasks, shown)
     if exists and skip_existing:
         tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, out_field))
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
@@ -275,7 +275,7 @@ def segment(
         marks=marks,
         negatives=others,
         new_frames=new_frames,
-        labelled=labelled,
+        labelled=masks_of_frames(shown, sam),
         fitting=time.perf_counter() - started,
     )
     return resources.carry_out(plan)
