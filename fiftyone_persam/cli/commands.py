@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import PersamError
-
-Options = argparse.Namespace
+from .common import Options, dataset_of, objects_of, piece_of, samples_of, verdict
+from .curating import negatives_of
 
 
 def demo(options: Options) -> None:
@@ -77,7 +75,6 @@ def segment(options: Options) -> int:
     """Segment the photos of a dataset."""
     from .. import curation
     from ..curation.fiftyone_api import root_dataset
-    from .curating import negatives_of
 
     samples = samples_of(options)
     run = curation.segment(
@@ -288,47 +285,6 @@ def doctor(options: Options) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
-def dataset_of(options: Options) -> Any:
-    """The dataset that a command names."""
-    import fiftyone as fo
-
-    if not fo.dataset_exists(options.dataset):
-        listed = ", ".join(fo.list_datasets()[:10]) or "there is none"
-        raise PersamError(f"there is no dataset {options.dataset!r}: choose one of {listed}")
-    return fo.load_dataset(options.dataset)
-
-
-def samples_of(options: Options) -> Any:
-    """The dataset, or what --view and --tag leave of it."""
-    samples = dataset_of(options)
-    if options.view is not None:
-        if not samples.has_saved_view(options.view):
-            views = ", ".join(samples.list_saved_views()) or "it has none"
-            raise PersamError(
-                f"dataset {options.dataset!r} has no saved view {options.view!r}: choose one of "
-                f"its views ({views})"
-            )
-        samples = samples.load_saved_view(options.view)
-    return samples.match_tags(options.tag) if options.tag else samples
-
-
-def piece_of(given: str) -> Any:
-    """ID, or ID:LABEL, as a reference."""
-    sample_id, colon, label_id = given.partition(":")
-    return (sample_id, label_id) if colon else sample_id
-
-
-def objects_of(given: Sequence[str], option: str = "--object") -> dict[str, list[Any]]:
-    """NAME=ID, or NAME=ID:LABEL, several times, as references by name."""
-    found: dict[str, list[Any]] = {}
-    for one in given:
-        name, equals, piece = one.rpartition("=")
-        if not equals:
-            raise PersamError(f"{option} {one!r} has no name: give NAME=ID, such as mug={one}")
-        found.setdefault(name, []).append(piece_of(piece))
-    return found
-
-
 def _references(options: Options, dataset: Any) -> Any:
     if options.object is not None:
         others = (options.reference, options.reference_tag, options.phrase, options.label_id)
@@ -400,8 +356,3 @@ def _method_options(options: Options) -> dict[str, Any]:
         # What the method does not have is refused by `segment`, with what it has.
         found[name] = known[name].parse(text) if name in known else text
     return found
-
-
-def verdict(run: Any) -> int:
-    """The exit status: 1 where every photo failed."""
-    return 0 if run.counts["segmented"] or not run.errors else 1

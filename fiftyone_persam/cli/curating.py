@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .commands import Options, dataset_of, objects_of, piece_of, samples_of, verdict
+from .common import Options, dataset_of, objects_of, piece_of, samples_of, verdict
 
 STATES = ("todo", "accepted", "rejected", "absent")
 
