@@ -40,14 +40,16 @@ def write_film(
     codec: str = "mpeg4",
     pixels: str = "yuv420p",
     times: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Write pictures, (H, W, 3) or (H, W, 4) uint8, as a video.
 
     Args:
         times: of each picture in units of 1 / rate; one after the other if None.
+        options: of the codec, such as {"g": "12"} for a keyframe every 12 frames.
     """
     with av.open(str(path), "w") as film:
-        stream: Any = film.add_stream(codec, rate=rate)
+        stream: Any = film.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = pixels, 2_000_000
         for number, picture in enumerate(pictures):
