@@ -58,7 +58,7 @@ class SuggestReference(PersamOperator):
         """Rank."""
         import fiftyone_persam as fp
 
-        from .segment_form import keeps_embeddings
+        from .more_options import keeps_embeddings
 
         field = ctx.params.get("label_field", WHOLE)
         found = fp.suggest_reference(
