@@ -68,7 +68,7 @@ class SuggestReference(PersamOperator):
         import fiftyone_persam as fp
         from fiftyone_persam.personalize.registries import SEPARATION
 
-        from .segment_form import keeps_embeddings
+        from .more_options import keeps_embeddings
 
         field = ctx.params.get("label_field", WHOLE)
         found = fp.suggest_reference(

@@ -130,6 +130,13 @@ def _accepted(dataset: Any, folder: Path) -> None:
     fp.curation.set_review(dataset, "x", "accepted")
 
 
+def _rejected(dataset: Any, folder: Path) -> None:
+    """A run with a mask that a later run can learn from."""
+    _segmented(dataset, folder)
+    fp.curation.set_presence_threshold(dataset, "x", 0)
+    fp.curation.set_review(dataset.skip(1).limit(1), "x", "rejected")
+
+
 def _training_set(dataset: Any, folder: Path) -> None:
     fp.export_dreambooth(dataset, "x", folder / "out", overwrite=True)
 
@@ -160,7 +167,7 @@ OPERATIONS: dict[str, Operation] = {
     "overwrite": Operation(_segmented, _overwrite, _overwrite_or_resume, whole=False),
     "again": Operation(_tried, _again, _again_or_resume, whole=False),
     "rename": Operation(_segmented, lambda d, f: fp.rename_run(d, "x", "y") and None),
-    "delete": Operation(_segmented, lambda d, f: fp.delete_run(d, "x")),
+    "delete": Operation(_rejected, lambda d, f: fp.delete_run(d, "x")),
     "evaluate": Operation(_segmented, _evaluate_anew),
     "evaluate anew": Operation(_segmented, _evaluate),
     "threshold": Operation(_segmented, _threshold),

@@ -21,7 +21,7 @@ from .photos import choose_tasks
 from .plan import Plan
 from .recorded import RESUMED, recorded_references
 from .resources import Resources
-from .sequences import labelled_frames
+from .sequences import labelled_frames, masks_of_frames
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -82,8 +82,8 @@ def resume_run(
     negatives: list[Any] = []
     if record.negatives:
         negatives = recorded_references(dataset, record.negatives, RESUMED, unchanged=True)
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = with_earlier_frames(around_labels(tasks, labelled), left)
+    shown = labelled_frames(tasks, references, parameters.objects)
+    tasks = with_earlier_frames(around_labels(tasks, shown), left)
     folder, run_id = choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
     started = time.perf_counter()
@@ -107,7 +107,7 @@ def resume_run(
         masks_dir=folder,
         run_id=run_id,
         negatives=negatives,
-        labelled=labelled,
+        labelled=masks_of_frames(shown, sam),
         fitting=time.perf_counter() - started,
     )
     return resources.carry_out(plan)

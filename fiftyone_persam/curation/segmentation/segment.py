@@ -18,11 +18,12 @@ from ..runs import loading, losses, presence, stopping
 from ..runs.fields import DETECTIONS, SEGMENTATION, RunFields
 from ..runs.record import RunState
 from . import arguments, fitting, phrases
-from .negatives import check_apart, rejected_masks, resolve_negatives
+from .negatives import check_apart, resolve_negatives, takes_negatives
 from .photos import check_photos, choose_tasks
 from .plan import Parameters, Plan
+from .rejected import marks_of_run, rejected_masks
 from .resources import Resources
-from .sequences import labelled_frames
+from .sequences import labelled_frames, masks_of_frames
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -124,8 +125,9 @@ def segment(
             no mug; without names it is none of them.
         negatives_field: the label field of the negatives; ``label_field`` if None.
         use_rejected: take masks as negatives, too, that reviews have rejected of this run, or of
-            another one of the dataset that has learnt from the same label; up to 16, copied into
-            ``x_rejected``. Those that look like a badly cut mask of the object are left out.
+            another one of the dataset that has learnt from the same label, be it deleted by now;
+            up to 16, copied into ``x_rejected``. Those that look like a badly cut mask of the
+            object are left out, and those that a review has accepted since.
         sequence_field: field that names the sequence whose frame a photo is, such as a video's
             name; for datasets of photos.
         order_field: field by which the frames of a sequence are sorted, such as their numbers; by
@@ -233,8 +235,8 @@ def segment(
     )
     check_apart(references, others)
     ids = [task.id for task in tasks]
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = around_labels(tasks, labelled)
+    shown = labelled_frames(tasks, references, parameters.objects)
+    tasks = around_labels(tasks, shown)
     if exists and skip_existing:
         tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, out_field))
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
@@ -246,9 +248,11 @@ def segment(
     sam = load_sam(model, device, dtype_for(dtype, options), features=features)
     parameters = replace(parameters, features=fitting.name_of_features(sam))
     started = time.perf_counter()
-    if use_rejected:
+    if use_rejected and takes_negatives(method, options):
         rejected, labels = rejected_masks(dataset, references, out_field, method, options)
         others, marks = [*others, *rejected], [*marks, *labels]
+    elif exists and overwrite:  # they go now, and a later run may want to know
+        marks = [*marks, *marks_of_run(dataset, out_field, ids)]
     followed = all(task.sequence for task in tasks)
     predictors, parameters = fitting.fit(
         method, sam, parameters, references, resources.cache, others, followed
@@ -271,7 +275,7 @@ def segment(
         marks=marks,
         negatives=others,
         new_frames=new_frames,
-        labelled=labelled,
+        labelled=masks_of_frames(shown, sam),
         fitting=time.perf_counter() - started,
     )
     return resources.carry_out(plan)
