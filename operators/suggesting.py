@@ -26,6 +26,8 @@ class SuggestReference(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Photos, what of them is compared, and what to do then."""
+        from fiftyone_persam.personalize.registries import CRITERIA, SEPARATION
+
         inputs.view_target(
             ctx,
             action_description="Compare",
@@ -37,9 +39,16 @@ class SuggestReference(PersamOperator):
         if count < 2:
             refuse(inputs, "There are fewer than two photos to compare: clear the filters.")
             return
-        offered = {WHOLE: "Whole photos, which need no label"}
+        offered = {WHOLE: "The photos themselves, which need no label"}
         offered |= {name: f"What is labelled in {name!r}" for name in mask_fields(ctx.dataset)}
         choose(inputs, "label_field", offered, "Compare", default=WHOLE)
+        choose(
+            inputs,
+            "by",
+            {name: sentence[0].upper() + sentence[1:] for name, sentence in CRITERIA.items()},
+            "Rank by",
+            default=SEPARATION,
+        )
         inputs.int(
             "count",
             default=SHOWN,
@@ -59,6 +68,7 @@ class SuggestReference(PersamOperator):
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Rank."""
         import fiftyone_persam as fp
+        from fiftyone_persam.personalize.registries import SEPARATION
 
         from .more_options import keeps_embeddings
 
@@ -69,6 +79,7 @@ class SuggestReference(PersamOperator):
             photos_to_segment(ctx),
             label_field=None if field == WHOLE else field,
             model=ctx.params.get("model") or "sam_lite",
+            by=ctx.params.get("by", SEPARATION),
             cache=keeps_embeddings(),
         )
         count = int(ctx.params.get("count") or SHOWN)
@@ -105,6 +116,7 @@ class SuggestReference(PersamOperator):
         label_field: str | None = None,
         count: int = SHOWN,
         model: str = "sam_lite",
+        by: str = "separation",
     ) -> Any:
         """Rank the photos of a dataset or view; see :func:`fiftyone_persam.suggest_reference`."""
         return self.call(
@@ -112,6 +124,7 @@ class SuggestReference(PersamOperator):
             label_field=WHOLE if label_field is None else label_field,
             count=count,
             model=model,
+            by=by,
             go_on=False,
         )
 

@@ -116,7 +116,7 @@ class Learner:
         channel: npt.NDArray[np.uint8],
     ) -> ReferenceView:
         foreground = self.prior.foreground(self.sam, mask, channel, embedding)
-        features = embedding.to_match.to(self.sam.device).float()
+        features = self.prior.features(embedding).to(self.sam.device).float()
         target = self.target_feature(features, foreground)
         return ReferenceView(
             embedding,

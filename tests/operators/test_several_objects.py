@@ -226,5 +226,10 @@ def test_a_suggestion_leads_to_the_form(scene):
     assert asked["params"]["params"] == {"reference": best[0]}
     called = operator("suggest_reference")(scene, label_field="labels", count=2)
     assert sorted(called.result["ids"]) == sorted(scene.values("id"))
+    typical = fp.suggest_reference(scene, "labels", by="medoid")
+    called = operator("suggest_reference")(scene, label_field="labels", count=2, by="medoid")
+    assert called.result["scores"] == pytest.approx(list(typical.scores))
+    assert form["by"].default == "separation"
+    assert form["by"].type.values == ["separation", "medoid"]
     (error,) = Form(scene.limit(1), "suggest_reference").errors
     assert "fewer than two photos" in error
