@@ -20,9 +20,9 @@ def add_suggest(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--label-field", metavar="FIELD", help="compare what is labelled there")
     parser.add_argument(
         "--by",
-        choices=CRITERIA,
         default=SEPARATION,
-        help="; ".join(f"{name}: {what}" for name, what in CRITERIA.items()),
+        choices=tuple(CRITERIA),
+        help="; ".join(f"{name}: {text}" for name, text in CRITERIA.items()),
     )
     parser.add_argument("--limit", type=int, default=10, help="photos to list")
     parser.add_argument("--model", default="sam_lite", help="see `models list`")
