@@ -41,7 +41,7 @@ from .registries import LOCATION_PRIORS, source_of
 from .session import SequenceSession
 from .state import FittedState
 
-MODES = {"corrected": "background_removed", "reference": "released"}
+MODES = {"corrected": "hypercolumns", "reference": "released"}
 """The location prior of each mode."""
 POSITIVE_POINTS = 3
 """Positive points of corrected mode."""

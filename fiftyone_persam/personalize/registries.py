@@ -40,10 +40,10 @@ METHODS: Registry[type[Method]] = Registry(
 LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
     "location prior",
     {
+        "hypercolumns": f"{_HERE}.hypercolumns:HypercolumnsPrior",
         "background_removed": f"{_HERE}.stronger_priors:BackgroundRemovedPrior",
         "aligned": f"{_HERE}.location:AlignedPrior",
         "parts": f"{_HERE}.stronger_priors:PartsPrior",
-        "hypercolumns": f"{_HERE}.hypercolumns:HypercolumnsPrior",
         "multi_scale": f"{_HERE}.stronger_priors:MultiScalePrior",
         "proposals": f"{_HERE}.proposal_prior:ProposalsPrior",
         "released": f"{_HERE}.location:ReleasedPrior",

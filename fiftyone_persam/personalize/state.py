@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..sam import Promptable
 
 FORMAT = "fiftyone-persam-state"
-VERSION = 3
+VERSION = 4
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
 NEGATIVE = "negative."

@@ -18,7 +18,7 @@ from fiftyone_persam.personalize.stronger_priors import (
 )
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
 
-ADDED = ("background_removed", "parts", "multi_scale", "proposals")
+ADDED = ("hypercolumns", "background_removed", "parts", "multi_scale", "proposals")
 
 
 def view(features: torch.Tensor, cells: torch.Tensor) -> ReferenceView:
@@ -42,7 +42,7 @@ def test_they_are_options_of_the_methods(
 
 
 def test_the_default_of_each_mode(sam: PromptableSam) -> None:
-    assert PerSAM(sam).prior.name == PerSAMF(sam).prior.name == "background_removed"
+    assert PerSAM(sam).prior.name == PerSAMF(sam).prior.name == "hypercolumns"
     assert PerSAM(sam, "reference").prior.name == "released"
     assert PerSAM(sam, location_prior="aligned").prior.name == "aligned"
     assert set(ADDED) < set(LOCATION_PRIORS)
