@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..errors import PersamError
 from ..sam import ImageEmbedding, Promptable
-from .presence import mean_cell, without_direction
+from .appearance import mean_cell, without_direction
 from .prior import aligned_foreground, valid_cells
 
 
