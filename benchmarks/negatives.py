@@ -21,7 +21,7 @@ import numpy as np
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
-from fiftyone_persam.curation.segmentation.negatives import is_badly_cut
+from fiftyone_persam.curation.segmentation.rejected import is_badly_cut
 
 Photos = Sequence[tuple[Photo, Any]]
 

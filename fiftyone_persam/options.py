@@ -31,7 +31,8 @@ class Option:
         low: least value of a number, or None.
         high: largest value of a number, or None.
         above: whether ``low`` itself is out of range.
-        advice: what to do about a wrong value; made from type and range if empty.
+        advice: what to do about a wrong value; made from type and range if empty. ``{default}`` in
+            it stands for the default.
         name: of the parameter.
         kind: bool, int, float or str.
         default: the parameter's.
@@ -125,7 +126,7 @@ class Option:
 
     def _advice(self) -> str:
         if self.advice:
-            return self.advice
+            return self.advice.replace("{default}", str(self.default))
         return f"{'use' if self.choices else 'give'} {self._range()}"
 
 

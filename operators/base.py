@@ -253,9 +253,9 @@ def narrow_table(long: int = 0) -> Any:
     return types.TableView(componentsProps={"table": {"sx": table}})
 
 
-def counted(count: int) -> str:
-    """So many photos, in words that fit the number."""
-    return "1 photo" if count == 1 else f"{count} photos"
+def counted(count: int, what: str = "photo") -> str:
+    """So many photos, or other things, in words that fit the number."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def choose(

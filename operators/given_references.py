@@ -34,8 +34,10 @@ def reference_params(reference: Any, label_id: str | None) -> dict[str, Any]:
     return {**_scope_params(reference, label_id), PHRASE: phrase}
 
 
-def negative_params(negatives: Any) -> list[tuple[Any, str | None]] | None:
-    """What the object is not, as ids."""
+def negative_params(negatives: Any) -> Any:
+    """What the object is not, as ids: a list, by name where objects are named, or None."""
+    if isinstance(negatives, Mapping):
+        return {name: [_by_id(one) for one in _each(some)] for name, some in negatives.items()}
     return None if negatives is None else [_by_id(one) for one in _each(negatives)]
 
 

@@ -67,7 +67,7 @@ class PromoteMasks(PersamOperator):
         """Run, states, field."""
         from fiftyone_persam.curation.forms.references import label_fields
         from fiftyone_persam.curation.forms.runs import free_name
-        from fiftyone_persam.curation.handover.promotion import has_labels_of
+        from fiftyone_persam.curation.handover.earlier_labels import has_labels_of
 
         run = choose_run(ctx, inputs)
         if run is None:
@@ -161,7 +161,7 @@ class PromoteMasks(PersamOperator):
 
 
 def _problem_with_field(ctx: Context, run: str, name: Any, taken: set[str]) -> str | None:
-    from fiftyone_persam.curation.handover.promotion import check_label_field
+    from fiftyone_persam.curation.handover.label_field import check_label_field
     from fiftyone_persam.errors import problem_of
 
     if name is None:  # the default is on its way

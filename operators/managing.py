@@ -17,9 +17,9 @@ from .base import (
     refuse,
     show_fields,
 )
+from .more_options import keeps_embeddings
 from .outcome import run_facts
 from .runs import choose_run
-from .segment_form import keeps_embeddings
 from .streaming import Progress, ProgressStore
 from .targets import photos_to_read
 
@@ -189,7 +189,7 @@ class DeleteRun(PersamOperator):
                 f"This deletes the masks of {counts.total} photos with their scores and the review "
                 f"({counts.accepted} accepted, {counts.rejected} rejected){by_hand}"
                 f"{_numbers_of(ctx, run)}. "
-                "Promoted labels stay.",
+                f"Promoted labels stay{', and so does what was rejected' * bool(counts.rejected)}.",
                 warning=True,
             )
 

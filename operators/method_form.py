@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -10,7 +11,7 @@ from .base import Context, choose, refuse
 from .phrase import can_say
 from .scope import GROUPED, SAID
 
-_SPELT_OUT = {"lr": "learning rate"}
+_SPELT_OUT = {"lr": "learning rate", "max_instances": "instances in one photo, at most"}
 FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
@@ -51,7 +52,7 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
 def check_kind(ctx: Context, inputs: Any, chosen: Any) -> None:
     """Refuse a label that the chosen method cannot start from, such as points."""
     from fiftyone_persam.curation.labels.references import resolve_references
-    from fiftyone_persam.curation.segmentation.plan import check_kinds
+    from fiftyone_persam.curation.segmentation.arguments import check_kinds
     from fiftyone_persam.errors import problem_of
     from fiftyone_persam.personalize import METHODS, method_info
     from fiftyone_persam.personalize.reference import VISUAL
@@ -95,39 +96,56 @@ def _needs_text(method: str) -> bool:
     return method in METHODS and method_info(method).needs_text
 
 
-def option_inputs(ctx: Context, inputs: Any) -> None:
-    """What the chosen method can be told; nothing of other methods."""
-    for option in _options(ctx):
-        name = OPTION + option.name
-        label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
-        about = {"label": label, "description": sentence(option.help), "default": option.default}
-        if option.names:
-            choose(
-                inputs,
-                name,
-                list(option.names),
-                label,
-                default=option.default,
-                description=sentence(option.help),
-                required=not option.optional,
-            )
-        elif option.kind is bool and option.optional:
-            choose(
-                inputs,
-                name,
-                {"on": "On", "off": "Off"},
-                label,
-                description=sentence(option.help),
-                required=False,
-            )
-        elif option.kind is bool:
-            inputs.bool(name, view=types.CheckboxView(), **about)
-        elif option.kind is int:
-            inputs.int(name, min=option.low, max=option.high, **about)
-        elif option.kind is float:
-            inputs.float(name, min=option.low, max=option.high, **about)
-        elif option.kind is str:
-            inputs.str(name, **about)
+def option_inputs(ctx: Context, inputs: Any, names: Iterable[str]) -> None:
+    """What the chosen method can be told; nothing of other methods.
+
+    Args:
+        ctx: the operator's
+        inputs: the form
+        names: of the options, of those that the method has
+    """
+    known = {option.name: option for option in _options(ctx)}
+    for name in names:
+        if name in known:
+            _option_input(inputs, known[name])
+
+
+def option_names(ctx: Context) -> list[str]:
+    """The names of the chosen method's options, in its own order."""
+    return [option.name for option in _options(ctx)]
+
+
+def _option_input(inputs: Any, option: Any) -> None:
+    name = OPTION + option.name
+    label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
+    about = {"label": label, "description": sentence(option.help), "default": option.default}
+    if option.names:
+        choose(
+            inputs,
+            name,
+            list(option.names),
+            label,
+            default=option.default,
+            description=sentence(option.help),
+            required=not option.optional,
+        )
+    elif option.kind is bool and option.optional:
+        choose(
+            inputs,
+            name,
+            {"on": "On", "off": "Off"},
+            label,
+            description=sentence(option.help),
+            required=False,
+        )
+    elif option.kind is bool:
+        inputs.bool(name, view=types.CheckboxView(), **about)
+    elif option.kind is int:
+        inputs.int(name, min=option.low, max=option.high, **about)
+    elif option.kind is float:
+        inputs.float(name, min=option.low, max=option.high, **about)
+    elif option.kind is str:
+        inputs.str(name, **about)
 
 
 def chosen_options(ctx: Context) -> dict[str, Any]:

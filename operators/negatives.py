@@ -8,27 +8,51 @@ import fiftyone.operators.types as types
 
 from .base import Context, counted
 from .method_form import chosen_method, chosen_options
-from .reference import ChosenReference, candidates
+from .reference import ChosenReference, candidates, group_references
+from .scope import GROUPED, SAID, SEVERAL, TOGETHER
+from .several import chosen_objects
+from .together import shown_together
 
 SELECTED, REJECTED = "negatives_selected", "use_rejected"
 
 
-def negative_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
-    """Whether the other selected photos, and masks that were rejected, show something else."""
+def negative_inputs(
+    ctx: Context, inputs: Any, scope: str, chosen: ChosenReference | None = None
+) -> None:
+    """Whether the other selected photos, and masks that were rejected, show something else.
+
+    Args:
+        ctx: the operator's
+        inputs: the form
+        scope: where the references are from
+        chosen: the reference, where there is one
+    """
     from fiftyone_persam.curation.forms.references import rejected_count
     from fiftyone_persam.curation.segmentation.negatives import takes_negatives
 
-    if chosen is None or not takes_negatives(chosen_method(ctx), chosen_options(ctx)):
+    if scope == SAID or not takes_negatives(chosen_method(ctx), chosen_options(ctx)):
         return
-    if others := _others(ctx, chosen):
+    if chosen is not None and (others := _others(ctx, chosen)):
         inputs.bool(
             SELECTED,
             default=False,
             label="The other labels I selected show what it is not",
-            description=f"{counted(len(others))} beside the reference, such as of its twin",
+            description=f"{counted(len(others), 'label')} beside it, such as of its twin",
             view=types.CheckboxView(),
         )
-    rejected_inputs(inputs, rejected_count(ctx.dataset, chosen.sample.id))
+    ids = [chosen.sample.id] if chosen is not None else _learnt_from(ctx, scope)
+    rejected_inputs(inputs, rejected_count(ctx.dataset, ids, str(ctx.params.get("out_field"))))
+
+
+def _learnt_from(ctx: Context, scope: str) -> list[str]:
+    """The ids of the photos that several references are in."""
+    if scope == SEVERAL:
+        pieces = [one for some in chosen_objects(ctx)[1].values() for one in some]
+        samples = [one[0] if isinstance(one, tuple) else one for one in pieces]
+        return [str(getattr(one, "id", one)) for one in samples]
+    if scope == TOGETHER:
+        return [sample.id for sample, _ in shown_together(ctx)[1]]
+    return list(group_references(ctx.dataset).values("id")) if scope == GROUPED else []
 
 
 def rejected_inputs(inputs: Any, count: int) -> None:
@@ -47,9 +71,16 @@ def negative_arguments(ctx: Context, chosen: ChosenReference | None) -> dict[str
     """The form's values as arguments of `segment`."""
     given = ctx.params
     arguments: dict[str, Any] = {"use_rejected": bool(given.get(REJECTED, True))}
-    if given.get("negatives"):  # of a call in Python
-        pieces = [(one, label) if label else one for one, label in given["negatives"]]
-        arguments |= {"negatives": pieces, "negatives_field": given.get("negatives_field")}
+    if negatives := given.get("negatives"):  # of a call in Python
+        by_name = dict(negatives) if isinstance(negatives, dict) else {"": negatives}
+        pieces = {
+            name: [(one, label) if label else one for one, label in some]
+            for name, some in by_name.items()
+        }
+        arguments |= {
+            "negatives": pieces if isinstance(negatives, dict) else pieces[""],
+            "negatives_field": given.get("negatives_field"),
+        }
     elif given.get(SELECTED) and chosen is not None:
         arguments["negatives"] = _others(ctx, chosen)
     return arguments

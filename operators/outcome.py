@@ -7,7 +7,7 @@ from typing import Any
 from .base import Context
 from .method_form import takes_words
 from .reference import chosen_reference
-from .scope import GIVEN, GROUPED, SAID, SEVERAL
+from .scope import GIVEN, GROUPED, SAID, SEVERAL, TOGETHER
 from .segment_arguments import words_of
 from .segment_form import truth_field, truth_of
 
@@ -32,7 +32,7 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
     """Evaluate a run's masks, in the same operation."""
     import fiftyone_persam as fp
 
-    several = ctx.params.get("scope") in (GROUPED, GIVEN, SAID, SEVERAL)
+    several = ctx.params.get("scope") in (GROUPED, GIVEN, SAID, SEVERAL, TOGETHER)
     several = several or bool(words_of(ctx) and not takes_words(ctx))
     chosen = None if several else chosen_reference(ctx)
     truth = truth_of(ctx, view, chosen)

@@ -25,6 +25,25 @@ class PanelForms:
         self._expect_run(ctx)
         ctx.prompt(f"{PLUGIN}/segment_again", params=params, on_success=self.refresh)
 
+    def learn_from_rejected(self, ctx: Context) -> None:
+        """Segment what is not accepted again, from the run's own reference."""
+        from fiftyone_persam.curation.runs.record import read_record
+
+        run = ctx.panel.state.run
+        first = next(iter(read_record(ctx.dataset, run).references), None)
+        params: dict[str, Any] = {"run": run}
+        if first is not None and first.sample_id:
+            given = {
+                "reference": first.sample_id,
+                "label_field": first.label_field,
+                "label_id": first.label_id,
+                "mask_value": None if first.mask_value is None else str(first.mask_value),
+                "object": first.group or None,
+            }
+            params |= {name: value for name, value in given.items() if value is not None}
+        self._expect_run(ctx)
+        ctx.prompt(f"{PLUGIN}/segment_again", params=params, on_success=self.refresh)
+
     def edit(self, ctx: Context) -> None:
         """Correct masks by hand."""
         self._prompt(ctx, "edit_masks")

@@ -274,8 +274,16 @@ def _threshold(panel: Any, owner: Any, state: Any) -> None:
 
 
 def _next_steps(panel: Any, owner: Any, counts: dict[str, int]) -> None:
+    accepted, rejected = counts.get("accepted", 0), counts.get("rejected", 0)
+    if rejected:
+        panel.md(
+            f"{counted(rejected, 'rejected mask')} will teach the next run of this object what it "
+            "is not, even when this run is deleted.",
+            name="rejected",
+        )
     row = flowing_row(panel, "next_steps")
-    accepted = counts.get("accepted", 0)
+    if rejected:
+        row.btn("learn", label="Run again", icon="replay", on_click=owner.learn_from_rejected)
     row.btn(
         "again",
         label="Add reference",

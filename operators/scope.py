@@ -8,9 +8,12 @@ from .base import Context, choose
 from .phrase import can_say
 from .reference import candidates, has_group_references
 from .several import can_be_several
+from .together import can_be_together
 
-ONE, GROUPED, SEVERAL = "one", "groups", "several"
-"""The selected photo; each object's own reference photo; the names of the selected labels."""
+ONE, GROUPED = "one", "groups"
+"""The selected photo; each object's own reference photo."""
+TOGETHER, SEVERAL = "together", "several"
+"""All selected labels: of one object, or of those that they name."""
 SAID = "said"
 """Nowhere: a phrase is looked for in every photo."""
 GIVEN = "given"
@@ -25,6 +28,8 @@ def scope_input(ctx: Context, inputs: Any) -> str:
     offered = {ONE: "The photo I selected"}
     if has_group_references(ctx.dataset):
         offered[GROUPED] = "Each object's own reference photo"
+    if given == TOGETHER or can_be_together(ctx):
+        offered[TOGETHER] = "One object, in all the photos I selected"
     if given == SEVERAL or can_be_several(ctx):
         offered[SEVERAL] = "Several objects, by the names of their labels"
     if can_say():

@@ -13,7 +13,7 @@ from .negatives import negative_inputs
 from .outcome import evaluated, run_facts
 from .phrase import PHRASE, phrase_inputs
 from .reference import ChosenReference, candidates, reference_inputs
-from .scope import GROUPED, ONE, SAID, SEVERAL, scope_input
+from .scope import GROUPED, ONE, SAID, SEVERAL, TOGETHER, scope_input
 from .segment_arguments import given_references, segment_arguments
 from .segment_form import (
     announce,
@@ -26,6 +26,7 @@ from .segment_form import (
 from .several import several_inputs
 from .streaming import Progress
 from .targets import photos_to_segment
+from .together import together_inputs
 from .video import EVERY, has_videos, video_inputs
 
 
@@ -67,6 +68,9 @@ class SegmentFromReference(PersamOperator):
         elif scope == SEVERAL:
             if not ctx.params.get("literal") and not several_inputs(ctx, inputs):
                 return
+        elif scope == TOGETHER:
+            if not together_inputs(ctx, inputs):
+                return
         elif scope == GROUPED:
             if not group_inputs(ctx, inputs):
                 return
@@ -77,7 +81,7 @@ class SegmentFromReference(PersamOperator):
         self._photos(ctx, inputs, several=len(candidates(ctx)) > 1)
         method_inputs(ctx, inputs)
         check_kind(ctx, inputs, chosen)
-        negative_inputs(ctx, inputs, chosen)
+        negative_inputs(ctx, inputs, scope, chosen)
         if said or not takes_words(ctx):
             model_inputs(ctx, inputs)
         elif scope != SAID and not phrase_inputs(ctx, inputs):
@@ -87,12 +91,14 @@ class SegmentFromReference(PersamOperator):
 
     @staticmethod
     def _photos(ctx: Context, inputs: Any, several: bool) -> None:
-        inputs.view_target(
+        target = inputs.view_target(
             ctx,
             action_description="Segment",
             allow_selected_samples=several,
             default_target="CURRENT_VIEW",
         )
+        if target.default == "SELECTED_SAMPLES":  # what is selected says what to look for
+            target.default = target.type.values[0]
         announce(ctx, inputs)
 
     def resolve_placement(self, ctx: Context) -> Any:
@@ -158,6 +164,7 @@ class SegmentFromReference(PersamOperator):
         compare_photos: bool = False,
         cache: bool = False,
         backend: str | None = None,
+        features: str | None = None,
         delegate: bool = False,
         overwrite: bool = False,
         negatives: Any = None,
@@ -192,9 +199,10 @@ class SegmentFromReference(PersamOperator):
                 presence
             cache: keep embeddings for other runs on these photos
             backend: ``"local"``, ``"devices"`` or ``"ray"``
+            features: another backbone that finds the object: ``"timm/<model>"``
             delegate: queue it for ``fiftyone delegated launch``
             overwrite: do these photos of a run of this name again
-            negatives: what the object is not: as ``reference``, without names or words
+            negatives: what the object is not: as ``reference``, without words
             negatives_field: the label field of the negatives; ``label_field`` if None
             use_rejected: learn from masks that reviews have rejected
             options: of the method, see :func:`fiftyone_persam.list_methods`
@@ -222,6 +230,7 @@ class SegmentFromReference(PersamOperator):
             compare_photos=compare_photos,
             cache=cache,
             backend=backend,
+            features=features,
             **{f"{OPTION}{name}": value for name, value in options.items()},
         )
 

@@ -18,11 +18,11 @@ from .base import (
     refuse,
     show_fields,
 )
+from .more_options import keeps_embeddings
 from .negatives import REJECTED, rejected_inputs
 from .outcome import run_facts
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
-from .segment_form import keeps_embeddings
 from .streaming import Progress
 from .targets import photos_to_segment
 
@@ -65,7 +65,7 @@ class SegmentAgain(PersamOperator):
             description="Off: only the new reference says what the object looks like",
             view=types.CheckboxView(),
         )
-        rejected_inputs(inputs, rejected_count(ctx.dataset, "", run))
+        rejected_inputs(inputs, rejected_count(ctx.dataset, learnt_from(ctx, run), run))
         samples = photos_to_segment(ctx)
         counts = review_counts(samples, run)
         count = counts.total - counts.accepted
@@ -167,6 +167,13 @@ class SegmentAgain(PersamOperator):
             use_rejected=use_rejected,
             object=shown,
         )
+
+
+def learnt_from(ctx: Context, run: str) -> list[str]:
+    """The photos that a run has learnt from."""
+    from fiftyone_persam.curation.runs.record import read_record
+
+    return [one.sample_id for one in read_record(ctx.dataset, run).references]
 
 
 def _objects(ctx: Context, run: str) -> list[str]:

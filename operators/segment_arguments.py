@@ -6,12 +6,14 @@ from typing import Any
 
 from .base import Context
 from .method_form import chosen_method, chosen_options, takes_words
+from .more_options import FEATURES, keeps_embeddings
 from .negatives import negative_arguments
 from .phrase import PHRASE
 from .reference import chosen_reference, group_references
-from .scope import GIVEN, GROUPED, SAID, SEVERAL
-from .segment_form import chosen_model, keeps_embeddings, skips_existing
+from .scope import GIVEN, GROUPED, SAID, SEVERAL, TOGETHER
+from .segment_form import chosen_model, skips_existing
 from .several import chosen_objects
+from .together import shown_together
 from .video import has_videos, video_arguments
 
 
@@ -32,6 +34,7 @@ def segment_arguments(ctx: Context) -> dict[str, Any]:
         "compare_photos": bool(given.get("compare_photos")),
         "cache": bool(given.get("cache", keeps_embeddings())),
         "backend": given.get("backend"),
+        "features": given.get(FEATURES) or None,
         **chosen_options(ctx),
     }
     # A call in Python means what it says. A form has one question for a run that is there, and
@@ -67,6 +70,10 @@ def _reference_arguments(ctx: Context) -> dict[str, Any]:
                 for name, some in objects
             }
         return negative_arguments(ctx, None) | {"reference": objects, "label_field": field}
+    if scope == TOGETHER:
+        field, found = shown_together(ctx)
+        pairs = [(sample, label) if label else sample for sample, label in found]
+        return negative_arguments(ctx, None) | {"reference": pairs, "label_field": field}
     if scope == GIVEN:
         value = given.get("mask_value")
         return negative_arguments(ctx, None) | {

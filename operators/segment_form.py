@@ -9,12 +9,14 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from .base import Context, choose, counted, notice, refuse
-from .method_form import chosen_method, option_inputs, sentence, takes_words
+from .method_form import chosen_method, takes_words
+from .more_options import instances_input, more_inputs
 from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
-from .scope import SEVERAL
+from .scope import SEVERAL, TOGETHER
 from .streaming import duration
 from .targets import photos_to_segment
+from .together import shown_together
 from .video import has_videos
 
 LABEL_TYPE_TEXTS = {
@@ -22,13 +24,6 @@ LABEL_TYPE_TEXTS = {
     "detections": "Instances that can be edited in the App (Detections)",
     "both": "Both",
 }
-
-
-def keeps_embeddings() -> bool:
-    """Whether the user has chosen before to keep embeddings: then runs go on with it."""
-    from fiftyone_persam.engine.disk_cache import default_cache_dir
-
-    return default_cache_dir().is_dir()
 
 
 def group_inputs(ctx: Context, inputs: Any) -> bool:
@@ -127,14 +122,13 @@ def chosen_model(ctx: Context) -> str:
 def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> None:
     """The run's name, and what it writes."""
     from fiftyone_persam.curation.forms.runs import existing_run, free_name, problem_with_name
-    from fiftyone_persam.engine import BACKENDS, available_backends
 
     base = "persam"
     if chosen is not None:
         label = None if chosen.marked else chosen.sample[chosen.label_field]
         name = getattr(label, "label", None)
         base = str(name) if isinstance(name, str) and name else "my_object"
-    elif ctx.params.get(PHRASE):
+    elif ctx.params.get(PHRASE) or ctx.params.get("scope") == TOGETHER:
         base = "my_object"
     elif ctx.params.get("scope") == SEVERAL:
         base = "my_objects"
@@ -159,43 +153,11 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
     if there is not None:
         _go_on_inputs(ctx, inputs, there)
     else:
+        instances_input(ctx, inputs)
         choose(inputs, "label_type", LABEL_TYPE_TEXTS, "Write masks as", default=default)
     inputs.bool("more", default=False, label="More options", view=types.SwitchView())
-    if ctx.params.get("more") and there is None:
-        inputs.bool(
-            "similarity",
-            default=False,
-            label="Similarity maps",
-            description="How much each place looks like the object, as a heatmap field",
-        )
-        inputs.bool(
-            "prompts",
-            default=False,
-            label="Prompt points",
-            description="The points SAM was given, as a keypoints field",
-        )
-        inputs.bool(
-            "compare_photos",
-            default=False,
-            label="Compare the photos with one another",
-            description=(
-                "In the end, a photo whose match is far behind the best ones counts as less certain"
-            ),
-        )
     if ctx.params.get("more"):
-        option_inputs(ctx, inputs)
-        inputs.bool(
-            "cache",
-            default=keeps_embeddings(),
-            label="Keep what the model saw in each photo",
-            description="Other runs on these photos are many times faster then; at most 10 GB",
-        )
-        backends = available_backends()
-        if len(backends) > 1:
-            named = {name: sentence(BACKENDS[name].help) for name in backends}
-            choose(inputs, "backend", named, "Where the work is done", default=backends[0])
-        if not has_videos(ctx):
-            inputs.bool("open_review", default=True, label="Open the review panel")
+        more_inputs(ctx, inputs, new=there is None)
 
 
 def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:
@@ -250,6 +212,12 @@ def truth_of(ctx: Context, photos: Any, chosen: ChosenReference | None) -> Any:
     """What an evaluation can be made with, or None."""
     from fiftyone_persam.curation.forms.truth import ground_truth
 
+    if chosen is None and ctx.params.get("scope") == TOGETHER:
+        field, found = shown_together(ctx)
+        if found:  # the first stands for all: what they show is one object
+            (sample, label_id), *others = found
+            chosen = ChosenReference(sample, field, label_id)
+            photos = photos.exclude([one.id for one, _ in others if one.id != sample.id])
     return ground_truth(
         photos,
         truth_field(ctx, chosen),

@@ -25,6 +25,8 @@ class SuggestReference(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """Photos, what of them is compared, and what to do then."""
+        from fiftyone_persam.personalize.registries import CRITERIA, SEPARATION
+
         inputs.view_target(
             ctx,
             action_description="Compare",
@@ -36,9 +38,16 @@ class SuggestReference(PersamOperator):
         if count < 2:
             refuse(inputs, "There are fewer than two photos to compare: clear the filters.")
             return
-        offered = {WHOLE: "Whole photos, which need no label"}
+        offered = {WHOLE: "The photos themselves, which need no label"}
         offered |= {name: f"What is labelled in {name!r}" for name in mask_fields(ctx.dataset)}
         choose(inputs, "label_field", offered, "Compare", default=WHOLE)
+        choose(
+            inputs,
+            "by",
+            {name: sentence[0].upper() + sentence[1:] for name, sentence in CRITERIA.items()},
+            "Rank by",
+            default=SEPARATION,
+        )
         inputs.int(
             "count",
             default=SHOWN,
@@ -57,13 +66,15 @@ class SuggestReference(PersamOperator):
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
         """Rank."""
         import fiftyone_persam as fp
+        from fiftyone_persam.personalize.registries import SEPARATION
 
-        from .segment_form import keeps_embeddings
+        from .more_options import keeps_embeddings
 
         field = ctx.params.get("label_field", WHOLE)
         found = fp.suggest_reference(
             photos_to_segment(ctx),
             label_field=None if field == WHOLE else field,
+            by=ctx.params.get("by", SEPARATION),
             cache=keeps_embeddings(),
         )
         count = int(ctx.params.get("count") or SHOWN)
@@ -95,13 +106,18 @@ class SuggestReference(PersamOperator):
         return steps
 
     def __call__(
-        self, sample_collection: Any, label_field: str | None = None, count: int = SHOWN
+        self,
+        sample_collection: Any,
+        label_field: str | None = None,
+        count: int = SHOWN,
+        by: str = "separation",
     ) -> Any:
         """Rank the photos of a dataset or view; see :func:`fiftyone_persam.suggest_reference`."""
         return self.call(
             sample_collection,
             label_field=WHOLE if label_field is None else label_field,
             count=count,
+            by=by,
             go_on=False,
         )
 

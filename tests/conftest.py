@@ -14,6 +14,8 @@ import pytest
 
 from benchmarks import mongod
 
+from .small_disks import mounted
+
 # FiftyOne reads its settings while it is imported, so they are set before any test module is.
 # A person's own database, plugins and models are never touched.
 _HOME = Path(tempfile.mkdtemp(prefix="fiftyone-persam-tests-"))
@@ -92,3 +94,10 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("album")
     return build_album(folder / "album", objects=("cat", "cup"), photos=3)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 64 KiB; skips where none can be mounted."""
+    with mounted(tmp_path, "64k") as folder:
+        yield folder

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import PersamError
-
-Options = argparse.Namespace
+from .common import Options, dataset_of, objects_of, piece_of, samples_of, verdict
+from .curating import negatives_of
 
 
 def demo(options: Options) -> None:
@@ -65,9 +63,9 @@ def models_verify(options: Options) -> int:
 
 def methods_list(options: Options) -> None:
     """Which methods there are, what they need, and what they can be told."""
-    from ..personalize import list_methods
+    from ..personalize import list_methods, method_info
 
-    for info in list_methods():
+    for info in [method_info(name) for name in options.names] or list_methods():
         print(f"{info.name}: {info.title}, {info.help}; from a {' or '.join(info.references)}")
         for option in info.options:
             print(f"    {option.name:<20} {option.help} ({option.describe()})")
@@ -78,7 +76,7 @@ def segment(options: Options) -> int:
     from .. import curation
     from ..curation.fiftyone_api import root_dataset
 
-    samples = _samples(options)
+    samples = samples_of(options)
     run = curation.segment(
         samples,
         _references(options, root_dataset(samples)),
@@ -94,10 +92,12 @@ def segment(options: Options) -> int:
         similarity=options.similarity,
         prompts=options.prompts,
         presence_threshold=options.presence_threshold,
-        negatives=None if options.negative is None else [_piece(one) for one in options.negative],
+        negatives=negatives_of(options),
         negatives_field=options.negatives_field,
         use_rejected=not options.ignore_rejected,
         compare_photos=options.compare_photos,
+        sequence_field=options.sequence_field,
+        order_field=options.order_field,
         dtype=options.dtype,
         compile={"on": True, "off": False}.get(options.compile, options.compile),
         features=options.features,
@@ -107,7 +107,7 @@ def segment(options: Options) -> int:
         **_method_options(options),
     )
     print(run.summary())
-    return _verdict(run)
+    return verdict(run)
 
 
 def evaluate(options: Options) -> None:
@@ -115,7 +115,7 @@ def evaluate(options: Options) -> None:
     from .. import curation
 
     results = curation.evaluate(
-        _samples(options),
+        samples_of(options),
         options.pred_field,
         gt_field=options.gt_field,
         eval_key=options.eval_key,
@@ -134,7 +134,7 @@ def runs_list(options: Options) -> None:
     """The runs of a dataset, oldest first."""
     from .. import curation
 
-    found = curation.list_runs(_dataset(options))
+    found = curation.list_runs(dataset_of(options))
     if not found:
         print(f"dataset {options.dataset!r} has no runs")
     width = max((len(run.name) for run in found), default=0)
@@ -151,23 +151,23 @@ def runs_show(options: Options) -> None:
     """Counts, timings and failures of a run."""
     from .. import curation
 
-    print(curation.load_run(_dataset(options), options.run).summary())
+    print(curation.load_run(dataset_of(options), options.run).summary())
 
 
 def runs_resume(options: Options) -> int:
     """Go on with a run that was stopped."""
     from .. import curation
 
-    run = curation.resume_run(_dataset(options), options.run, **_engine_options(options))
+    run = curation.resume_run(dataset_of(options), options.run, **_engine_options(options))
     print(run.summary())
-    return _verdict(run)
+    return verdict(run)
 
 
 def runs_stop(options: Options) -> int:
     """Stop a run that goes on in another process."""
     from .. import curation
 
-    if curation.stop_run(_dataset(options), options.run):
+    if curation.stop_run(dataset_of(options), options.run):
         print(f"{options.run} stops at its next photo")
         return 0
     print(f"{options.run} is not being written: there is nothing to stop", file=sys.stderr)
@@ -178,14 +178,14 @@ def runs_rename(options: Options) -> None:
     """Rename a run."""
     from .. import curation
 
-    print(curation.rename_run(_dataset(options), options.run, options.new_name))
+    print(curation.rename_run(dataset_of(options), options.run, options.new_name))
 
 
 def runs_delete(options: Options) -> None:
     """Delete a run with all that it wrote."""
     from .. import curation
 
-    curation.delete_run(_dataset(options), options.run)
+    curation.delete_run(dataset_of(options), options.run)
     print(f"deleted: {options.run}")
 
 
@@ -193,7 +193,7 @@ def runs_adopt(options: Options) -> None:
     """Make fields whose run's record is gone a run again."""
     from ..curation.adoption import adopt_run
 
-    print(adopt_run(_dataset(options), options.run).summary())
+    print(adopt_run(dataset_of(options), options.run).summary())
 
 
 def import_album(options: Options) -> None:
@@ -225,7 +225,7 @@ def export_album(options: Options) -> None:
     from .. import curation
 
     count = curation.export_masks(
-        _samples(options),
+        samples_of(options),
         options.run,
         options.folder,
         format=options.format,
@@ -241,7 +241,7 @@ def export_dreambooth(options: Options) -> None:
     from .. import curation
 
     count = curation.export_dreambooth(
-        _samples(options),
+        samples_of(options),
         options.run,
         options.folder,
         layout=options.layout,
@@ -285,44 +285,6 @@ def doctor(options: Options) -> None:
 # ----------------------------------------------------------------------------------------------
 
 
-def _dataset(options: Options) -> Any:
-    import fiftyone as fo
-
-    if not fo.dataset_exists(options.dataset):
-        listed = ", ".join(fo.list_datasets()[:10]) or "there is none"
-        raise PersamError(f"there is no dataset {options.dataset!r}: choose one of {listed}")
-    return fo.load_dataset(options.dataset)
-
-
-def _samples(options: Options) -> Any:
-    samples = _dataset(options)
-    if options.view is not None:
-        if not samples.has_saved_view(options.view):
-            views = ", ".join(samples.list_saved_views()) or "it has none"
-            raise PersamError(
-                f"dataset {options.dataset!r} has no saved view {options.view!r}: choose one of "
-                f"its views ({views})"
-            )
-        samples = samples.load_saved_view(options.view)
-    return samples.match_tags(options.tag) if options.tag else samples
-
-
-def _piece(given: str) -> Any:
-    """ID, or ID:LABEL, as a reference."""
-    sample_id, colon, label_id = given.partition(":")
-    return (sample_id, label_id) if colon else sample_id
-
-
-def _objects(given: Sequence[str]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for one in given:
-        name, equals, piece = one.rpartition("=")
-        if not equals:
-            raise PersamError(f"--object {one!r} has no name: give NAME=ID, such as mug={one}")
-        found.setdefault(name, []).append(_piece(piece))
-    return found
-
-
 def _references(options: Options, dataset: Any) -> Any:
     if options.object is not None:
         others = (options.reference, options.reference_tag, options.phrase, options.label_id)
@@ -331,7 +293,7 @@ def _references(options: Options, dataset: Any) -> Any:
                 "--object names each object with its reference: leave --reference, "
                 "--reference-tag, --label-id and --phrase out"
             )
-        return _objects(options.object)
+        return objects_of(options.object)
     if options.phrase is None:
         return _shown(options, dataset)
     from ..personalize import TextReference, method_info
@@ -367,7 +329,9 @@ def _shown(options: Options, dataset: Any) -> Any:
         if options.reference is None or len(options.reference) != 1:
             raise PersamError("--label-id belongs to one photo: give one --reference")
         return options.reference[0], options.label_id
-    return options.reference or dataset.match_tags(options.reference_tag)
+    if options.reference is None:
+        return dataset.match_tags(options.reference_tag)
+    return [piece_of(one) for one in options.reference]
 
 
 def _engine_options(options: Options) -> dict[str, Any]:
@@ -392,7 +356,3 @@ def _method_options(options: Options) -> dict[str, Any]:
         # What the method does not have is refused by `segment`, with what it has.
         found[name] = known[name].parse(text) if name in known else text
     return found
-
-
-def _verdict(run: Any) -> int:
-    return 0 if run.counts["segmented"] or not run.errors else 1

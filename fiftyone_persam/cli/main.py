@@ -17,7 +17,7 @@ from ..datasets.training_layouts import TRAINING_LAYOUTS
 from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
 from ..personalize.registries import METHODS
-from . import commands
+from . import commands, curating
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,12 +79,16 @@ def build_parser() -> argparse.ArgumentParser:
         action.set_defaults(command=command)
 
     methods = subparsers.add_parser("methods", help="list methods and their options")
+    methods.add_argument("names", nargs="*", metavar="METHOD", help="only these; all if left out")
     methods.set_defaults(command=commands.methods_list)
 
     segment = subparsers.add_parser("segment", help="segment the photos of a dataset")
     segment.add_argument("dataset", help="a FiftyOne dataset")
     segment.add_argument(
-        "--reference", action="append", metavar="ID", help="id of a labelled sample; repeatable"
+        "--reference",
+        action="append",
+        metavar="ID",
+        help="id of a labelled sample, or ID:LABEL; repeatable",
     )
     segment.add_argument(
         "--phrase",
@@ -99,18 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="one of several objects: its name, and the id of a labelled sample, or ID:LABEL for "
         "one of its labels; repeatable, several times for one name too",
     )
-    segment.add_argument(
-        "--negative",
-        action="append",
-        metavar="ID",
-        help="id of a sample, or ID:LABEL, that shows what the object is not; repeatable",
-    )
-    segment.add_argument("--negatives-field", metavar="FIELD", help="the negatives' labels")
-    segment.add_argument(
-        "--ignore-rejected",
-        action="store_true",
-        help="learn nothing from masks that reviews have rejected",
-    )
+    curating.add_negatives(segment)
     segment.add_argument("--label-id", help="which label of the reference")
     segment.add_argument("--reference-tag", metavar="TAG", help="references: samples with a tag")
     segment.add_argument("--label-field", default="ground_truth", help="the references' labels")
@@ -129,7 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--out-field", default="persam", help="name of the run and its field")
     segment.add_argument(
-        "--label-type", default="segmentation", choices=("segmentation", "detections", "both")
+        "--label-type",
+        choices=("segmentation", "detections", "both"),
+        help="detections for videos and sequences, segmentation for photos if left out",
     )
     segment.add_argument("--similarity", action="store_true", help="write similarity maps")
     segment.add_argument("--prompts", action="store_true", help="write prompt points")
@@ -139,6 +134,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="photos whose match is far behind the run's best ones lose presence",
     )
+    segment.add_argument("--sequence-field", metavar="FIELD", help="names each photo's sequence")
+    segment.add_argument("--order-field", metavar="FIELD", help="sorts the photos of a sequence")
     segment.add_argument("--skip-existing", action="store_true", help="go on with this run")
     segment.add_argument("--overwrite", action="store_true", help="do these photos again")
     segment.add_argument("--mask-storage", default="auto", choices=("auto", "file", "inline"))
@@ -184,6 +181,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_view(evaluate)
     evaluate.set_defaults(command=commands.evaluate)
 
+    _add_view(curating.add_suggest(subparsers))
+    _add_view(curating.add_again(subparsers))
+    for action in curating.add_review(subparsers):
+        _add_view(action)
+    _add_view(curating.add_compare(subparsers))
+    _add_view(curating.add_promote(subparsers))
+    _add_view(curating.add_everything(subparsers))
     _add_runs(subparsers)
     _add_folders(subparsers)
 

@@ -27,7 +27,7 @@ _HOME = {
     "promote": "handover.promotion",
     "propose": "segmentation.proposing",
     "rename_run": "lifecycle",
-    "resume_run": "segmentation.segment",
+    "resume_run": "segmentation.resuming",
     "review_counts": "review.table",
     "review_queue": "review.table",
     "review_view": "review.table",
@@ -93,7 +93,8 @@ if TYPE_CHECKING:
     from .segmentation.again import segment_again
     from .segmentation.marking import mark_mask, mark_point, mark_reference
     from .segmentation.proposing import propose, segment_everything
-    from .segmentation.segment import resume_run, segment
+    from .segmentation.resuming import resume_run
+    from .segmentation.segment import segment
     from .segmentation.suggestion import suggest_reference
 
 

@@ -25,6 +25,7 @@ from .runs.leftovers import stored_names
 from .runs.loading import Run, load_run
 from .runs.naming import check_free, check_name, leftover_runs, names_of, require, run_names
 from .runs.record import read_record
+from .segmentation.rejected import check_keepable, marks_of_run
 
 
 def delete_run(samples: Any, name: str) -> None:
@@ -33,7 +34,8 @@ def delete_run(samples: Any, name: str) -> None:
     Fields of a run whose record is gone, as in a clone of a view, are deleted as well; see
     `adopt_run`. Files go when no dataset of the database names them any more.
 
-    Labels that were promoted from it stay, and so do evaluations by FiftyOne's own methods. A
+    Labels that were promoted from it stay, and so do evaluations by FiftyOne's own methods. What a
+    review has rejected stays in ``<name>_rejected``: the next run of the object learns from it. A
     deletion that is cut off is finished by the next call that looks at the dataset's runs.
 
     Raises:
@@ -57,6 +59,7 @@ def delete_run(samples: Any, name: str) -> None:
             details["fields"] = names_of(fields)
             folders.check_removable(record.folder, dataset, record.run_id)
         schema.check_unlocked(dataset, _touched(dataset, fields), f"deleting run {name!r}")
+        check_keepable(dataset, name, f"deleting run {name!r}")
         details["files"] = folders.samples_of(run_fields.paths_of(dataset, fields))
         details["results"] = _results_of(dataset, name, details["fields"])
         leases = (name, review_lease_name(name))
@@ -126,6 +129,9 @@ def _results_of(dataset: Any, name: str, fields: list[str]) -> list[Any]:
 
 def _delete(dataset: Any, details: dict[str, Any]) -> None:
     name, fields = details["name"], details["fields"]
+    for mark in marks_of_run(dataset, name):
+        mark.write()
+    make_durable()  # nothing of the run goes before that
     forget_evaluations(dataset, fields)
     forget_comparisons(dataset, name)
     forget_review(dataset, name)

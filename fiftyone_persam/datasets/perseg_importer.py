@@ -10,16 +10,14 @@ import random
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.storage as fos
-import fiftyone.utils.data as foud
 import numpy as np
 
 from ..errors import DatasetLayoutError, PersamError
@@ -27,6 +25,7 @@ from .layout import ANNOTATIONS, AlbumPhoto, is_path, scan_album
 from .mask_files import BoolMask, check_photo, fit_mask, is_plain_mask, read_mask, write_mask
 from .named_files import named_files
 from .staging import same_file
+from .whole_importer import WholeImporter
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class _Checked:
         return fit_mask(mask, self.size, self.orientation, self.entry.mask)
 
 
-class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
+class PerSegImporter(WholeImporter):
     """Reads photos and masks in PerSeg's layout, see :class:`PerSegDataset`.
 
     Every photo and mask is read to its end before the first sample is added, so an album with a
@@ -104,6 +103,9 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         PersamError: an option that isn't one.
     """
 
+    source = "the album's folder"
+    fields = ("object", "role")
+
     def __init__(
         self,
         dataset_dir: str | os.PathLike[str] | None = None,
@@ -117,52 +119,28 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         seed: int | None = None,
         max_samples: int | None = None,
     ) -> None:
-        if not (dataset_dir is None or is_path(dataset_dir)):
-            raise PersamError(f"dataset_dir {dataset_dir!r} is not a folder: pass the album's")
-        directory = None if dataset_dir is None else os.fspath(dataset_dir)
-        super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
+        super().__init__(dataset_dir, on_error, gt_field, shuffle, seed, max_samples)
         self.objects = objects
         self.reference = reference
-        self.on_error = on_error
-        self.gt_field = gt_field
         self.masks = masks
         self.mask_dir = mask_dir
         self.skipped: list[dict[str, str]] = []
-        self._photos: list[_Checked] = []
-        self._next: Iterator[_Checked] = iter(())
 
-    def __iter__(self) -> PerSegImporter:
-        self._next = iter(self._photos)
-        return self
-
-    def __next__(self) -> fo.Sample:
-        checked = next(self._next)
-        entry = checked.entry
+    def sample_of(self, item: _Checked) -> fo.Sample:
+        """The photo, with its object, role and mask."""
+        entry = item.entry
         sample = fo.Sample(
             filepath=str(entry.photo),
             metadata=fo.ImageMetadata.build_for(str(entry.photo)),
             object=entry.object,
             role=entry.role,
         )
-        if checked.mask_path is not None:
-            sample[self.gt_field] = fo.Segmentation(mask_path=str(checked.mask_path))
+        if item.mask_path is not None:
+            sample[self.gt_field] = fo.Segmentation(mask_path=str(item.mask_path))
         else:
-            mask = checked.read_mask()
+            mask = item.read_mask()
             sample[self.gt_field] = fo.Segmentation(mask=mask.astype(np.uint8) * MASK_VALUE)
         return sample
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    @property
-    def has_dataset_info(self) -> bool:
-        """Mask targets, and what was skipped."""
-        return True
-
-    @property
-    def has_sample_field_schema(self) -> bool:
-        """The fields are known before the first sample is."""
-        return True
 
     def get_sample_field_schema(self) -> dict[str, Any]:
         """Names and types of the fields that samples have beyond FiftyOne's own."""
@@ -179,39 +157,30 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
             info["skipped"] = list(self.skipped)
         return info
 
-    def setup(self) -> None:
-        """Find and check all photos and masks; nothing was added to the dataset before this."""
-        self._check_options()
+    def find(self) -> list[Any]:
+        """Find and check all photos and masks."""
         root = Path(self.dataset_dir)
         entries = scan_album(root, self.objects, self.reference)
         if self.shuffle:
             random.Random(self.seed).shuffle(entries)
         self.skipped = []
         if self.masks == "inline":
-            self._photos = self._check_all(entries, None)
+            photos = self._check_all(entries, None)
         else:
-            self._photos = self._convert_all(entries, self._mask_folder(root))
-        if not self._photos:
+            photos = self._convert_all(entries, self._mask_folder(root))
+        if not photos:
             raise DatasetLayoutError(
                 f"{root}: no photo is usable, the first of {len(self.skipped)} problems is: "
                 f"{self.skipped[0]['reason']}"
             )
         for skipped in self.skipped:
             logger.warning("Skipped %s", skipped["reason"])
+        return photos
 
-    def _check_options(self) -> None:
-        if self.dataset_dir is None:
-            raise PersamError("dataset_dir is missing: pass the album's folder")
-        for name, choices in (("on_error", ("raise", "skip")), ("masks", ("files", "inline"))):
-            if getattr(self, name) not in choices:
-                raise PersamError(
-                    f"{name} {getattr(self, name)!r} is not known: give "
-                    f"{' or '.join(map(repr, choices))}"
-                )
-        limit = self.max_samples
-        whole = isinstance(limit, Integral) and not isinstance(limit, bool)
-        if limit is not None and not (whole and limit > 0):
-            raise PersamError(f"max_samples {limit!r} is not a number of photos: give 1 or more")
+    def check_options(self) -> None:
+        """Raise PersamError for an option that is not one."""
+        super().check_options()
+        self._check_choice("masks", ("files", "inline"))
         if not (self.objects is None or isinstance(self.objects, (str, list, tuple, set))):
             raise PersamError(f"objects {self.objects!r} is not a list of names: give ['cat', ...]")
         if not (self.reference is None or isinstance(self.reference, (str, Mapping))):
@@ -220,17 +189,6 @@ class PerSegImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
             )
         if not (self.mask_dir is None or is_path(self.mask_dir)):
             raise PersamError(f"mask_dir {self.mask_dir!r} is not a folder: give a path")
-        self._check_gt_field()
-
-    def _check_gt_field(self) -> None:
-        name = self.gt_field
-        plain = isinstance(name, str) and name.isascii() and name.isidentifier()
-        if not plain or name.startswith("_"):
-            raise PersamError(
-                f"gt_field {name!r} cannot name a field: use letters, digits and underscores"
-            )
-        if name in ("object", "role", *fo.Sample("photo.jpg").field_names):
-            raise PersamError(f"gt_field {name!r} is another field's name: choose another")
 
     def _mask_folder(self, root: Path) -> Path:
         if self.mask_dir is not None:

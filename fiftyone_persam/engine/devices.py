@@ -19,7 +19,7 @@ from ..sam.registry import resolve_device
 from .job import Job, PhotoResult, PhotoTask, Timings
 from .local import default_workers
 from .memory import BATCH
-from .sharding import Shards
+from .sharding import LISTEN_SECONDS, Shards
 from .worker import DONE, ERROR, READY, RESULTS, pack
 
 SHARD_BATCHES = (2, 32)
@@ -84,7 +84,8 @@ class DevicesBackend:
                 for process in processes:
                     if process.idle and (shard := shards.take()):
                         process.start(shard)
-                for connection in wait([process.connection for process in processes]):
+                yield []  # whoever listens may want to stop, however long nobody answers
+                for connection in wait([p.connection for p in processes], LISTEN_SECONDS):
                     index = [process.connection for process in processes].index(connection)  # type: ignore[arg-type]
                     process = processes[index]
                     kind, value = process.receive()

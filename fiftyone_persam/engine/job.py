@@ -200,6 +200,12 @@ class Timings:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
+    def since(self, earlier: Timings) -> Timings:
+        """What has come since an earlier copy of it."""
+        return Timings(
+            **{name: value - getattr(earlier, name) for name, value in vars(self).items()}
+        )
+
     def to_dict(self) -> dict[str, float]:
         """Rounded to milliseconds."""
         return {name: round(value, 3) for name, value in vars(self).items()}
@@ -243,6 +249,8 @@ class Backend(Protocol):
 
     def run(self, job: Job) -> Iterator[list[PhotoResult]]:
         """Yield the results of every task that is not `again` exactly once, a few at a time.
+
+        There may be none in between, so that whoever listens can close it.
 
         Photos come in any order; frames of a sequence in theirs, if no worker dies. Closing the
         iterator stops the job. What was yielded is whole: its files are written.

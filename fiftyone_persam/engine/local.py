@@ -132,6 +132,7 @@ def _run_side_by_side(
                 if done.embedding is not None and done.key is not None and job.cache is not None:
                     keepers.submit(keep, job.cache, done.key, done.embedding)
             if task.again:
+                yield writers.ready()
                 continue
             with _measure(timings, "waiting_for_writers"):
                 results = writers.submit(_finish, job, task, outcome)

@@ -10,6 +10,7 @@ import os
 import pickle
 import platform
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..options import as_plain
 from .job import INLINE, Job, OutputSettings, PhotoResult, PhotoTask, Timings
 from .local import LocalBackend
 from .memory import BATCH
-from .sharding import Shards
+from .sharding import LISTEN_SECONDS, Shards
 from .worker import JobPayload, pack, portable
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ SHARD_BATCHES = (1, 8)
 CONNECT_SECONDS = 10.0
 PATIENCE = 30.0
 """Seconds without any news after which a line in the log says what is waited for."""
+STEP_SECONDS = 1.0
+"""For so long an actor works before it says what it has: a sequence, which is one shard however
+long it is, is saved as it grows, and can be stopped."""
 
 
 class RayBackend:
@@ -111,6 +115,7 @@ class RayBackend:
                     pool.assign(shards)
                     for actor, answer in pool.answers():
                         yield _take(job, shards, pool, actor, answer)
+                    yield []  # whoever listens may want to stop, however long nobody answers
             finally:
                 pool.stop()
 
@@ -145,10 +150,11 @@ class Answer:
 
     Attributes:
         host: the actor's machine.
-        results: of the shard.
-        timings: of the shard.
+        results: of the shard, since the last answer.
+        timings: of that time.
         unseen: paths that do not exist there.
         error: why the actor cannot work at all.
+        done: whether that was the last of its shard.
     """
 
     host: str
@@ -156,6 +162,7 @@ class Answer:
     timings: Timings = field(default_factory=Timings)
     unseen: list[str] = field(default_factory=list)
     error: PersamError | None = None
+    done: bool = True
 
 
 class Worker:
@@ -164,6 +171,9 @@ class Worker:
     def __init__(self) -> None:
         self._host = platform.node()
         self._job: Job | None = None
+        self._paths: dict[str, str] = {}
+        self._chunks: Iterator[list[PhotoResult]] = iter(())
+        self._timings, self._told = Timings(), Timings()
 
     def prepare(self, payload: bytes) -> Answer:
         """Load the model."""
@@ -175,18 +185,32 @@ class Worker:
             return Answer(self._host, error=portable(error))
         return Answer(self._host)
 
-    def run(self, tasks: list[PhotoTask]) -> Answer:
-        """Segment a shard."""
+    def run(self, tasks: list[PhotoTask], seconds: float) -> Answer:
+        """Begin with a shard; see `go_on`."""
         if self._job is None:
             raise RuntimeError("prepare() comes first")
-        job = replace(self._job, tasks=tasks, timings=Timings())
+        self._paths = {task.id: task.path for task in tasks}
+        self._timings, self._told = Timings(), Timings()
+        job = replace(self._job, tasks=tasks, timings=self._timings)
+        self._chunks = LocalBackend().run(job)
+        return self.go_on(seconds)
+
+    def go_on(self, seconds: float) -> Answer:
+        """Segment for some seconds, one batch at least, or to the end of the shard."""
+        started, done = time.monotonic(), True
+        results: list[PhotoResult] = []
         try:
-            results = [result for chunk in LocalBackend().run(job) for result in chunk]
+            for chunk in self._chunks:
+                results += chunk
+                if time.monotonic() - started >= seconds:
+                    done = False
+                    break
         except Exception as error:
             return Answer(self._host, error=portable(error))
-        failed = {result.id for result in results if result.error is not None}
-        unseen = [task.path for task in tasks if task.id in failed and not _exists(task.path)]
-        return Answer(self._host, results, job.timings, unseen)
+        failed = [result.id for result in results if result.error is not None]
+        unseen = [self._paths[name] for name in failed if not _exists(self._paths[name])]
+        timings, self._told = self._timings.since(self._told), replace(self._timings)
+        return Answer(self._host, results, timings, unseen, done=done)
 
 
 class _ActorPool:
@@ -199,6 +223,7 @@ class _ActorPool:
         self._busy: dict[Any, Any] = {}  # reference to the answer -> actor
         self._shards: dict[Any, list[PhotoTask]] = {}
         self._idle: list[Any] = []
+        self._heard = time.monotonic()
 
     def start(self) -> None:
         """Ask for one more actor; it may have to wait for a machine that has room."""
@@ -210,12 +235,16 @@ class _ActorPool:
         while self._idle and (shard := shards.take()):
             actor = self._idle.pop()
             self._shards[actor] = shard
-            self._busy[actor.run.remote(shard)] = actor
+            self._busy[actor.run.remote(shard, STEP_SECONDS)] = actor
 
     def answers(self) -> Iterator[tuple[Any, Answer | str]]:
-        """What actors have answered, or why they have died; waits for the first."""
-        ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=PATIENCE)
-        if not ready:
+        """What actors have answered, or why they have died; waits a second for the first."""
+        ready, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=LISTEN_SECONDS)
+        now = time.monotonic()
+        if ready:
+            self._heard = now
+        elif now - self._heard >= PATIENCE:
+            self._heard = now
             logger.info(
                 "Waiting for %d Ray actors that work, or wait for a free machine", len(self._busy)
             )
@@ -228,7 +257,10 @@ class _ActorPool:
             except self._ray.exceptions.RayError as error:  # the actor, its node, or the answer
                 yield actor, " ".join(str(error).split())[:200] or type(error).__name__
             else:
-                self._idle.append(actor)
+                if answer.done:
+                    self._idle.append(actor)
+                else:
+                    self._busy[actor.go_on.remote(STEP_SECONDS)] = actor
                 yield actor, answer
 
     def replace(self, actor: Any) -> list[PhotoTask]:

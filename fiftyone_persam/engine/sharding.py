@@ -9,6 +9,8 @@ from ..errors import PersamError
 from .job import PhotoResult, PhotoTask
 from .sequences import units
 
+LISTEN_SECONDS = 1.0
+"""For so long a back end waits for its workers before whoever listens to it has a say."""
 DEATHS_OF_A_PHOTO = 3
 """A photo whose worker died so often is an error of its own: it may be what kills them."""
 DEATHS_IN_A_ROW = 4

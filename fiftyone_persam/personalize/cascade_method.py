@@ -145,7 +145,7 @@ class CascadeMethod(CascadePrediction):
         fitted = FittedState.from_tensors(state)
         model = loaded.sam
         there = (fitted.targets.shape[1], fitted.embeddings.shape[1], fitted.parts.shape[2])
-        if there != (model.matching_dim, model.embed_dim, recognition_dim_of(model)):
+        if there != (loaded.prior.dim(model), model.embed_dim, recognition_dim_of(model)):
             raise CheckpointError(f"was not made with model {model.name!r}: fit again")
         loaded._state = fitted.to(model.device)
         return loaded

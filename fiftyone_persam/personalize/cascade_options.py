@@ -27,7 +27,7 @@ PostRefinement = Annotated[bool, Option("run the two further passes")]
 PresenceThreshold = Annotated[
     float | None,
     Option(
-        "presence below which the object counts as absent",
+        "presence below which the object counts as absent; 0.5 if left out, 0 for never",
         low=0,
         high=1,
         advice="give one of 0 to 1",

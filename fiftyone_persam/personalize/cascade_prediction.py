@@ -90,9 +90,10 @@ class CascadePrediction(CascadeSettings):
         """(B, C, h, w) features for the decoder and to match by, and (B, h, w) bool cells."""
         device = self.sam.device
         features = torch.stack([e.features.to(device) for e in embeddings])
+        found = [self.prior.features(e) for e in embeddings]
         matching = features
-        if embeddings[0].matching is not None:
-            matching = torch.stack([e.to_match.to(device) for e in embeddings])
+        if found[0] is not embeddings[0].features:
+            matching = torch.stack([one.to(device) for one in found])
         return features, matching, prior.valid_cells(embeddings, device)
 
     def combined(self, maps: Tensor, valid: Tensor, matching: Tensor) -> tuple[Tensor, Tensor]:

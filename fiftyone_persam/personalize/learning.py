@@ -116,27 +116,8 @@ class Learner:
         }
 
     def mask_of(self, reference: Reference, embedding: ImageEmbedding) -> Mask:
-        """The reference's mask; SAM makes it from a box or from points (paper, table 6)."""
-        if embedding.original_size != reference.size:
-            raise PersamError(
-                f"the embedding is of a photo of {embedding.original_size}, the reference of one "
-                f"of {reference.size} (height, width): encode the reference's own photo"
-            )
-        if reference.mask is not None:
-            return reference.mask
-        prompt = Prompt(embedding, reference.points, reference.labels, reference.box)
-        decoded = self.sam.decode([prompt])[0]
-        # One point may mean a part or the whole: the best scale decides. A box or several points
-        # leave no such doubt, and have the single-mask token.
-        lone = reference.points is not None and len(reference.points) == 1
-        token = 1 + int(decoded.scores[1:].argmax()) if lone else 0
-        mask: Mask = self.sam.upscale(decoded.logits[token][None], embedding)[0].cpu().numpy() > 0
-        if not mask.any():
-            raise BadReferenceError(
-                f"{self.sam.name} finds nothing at the reference's "
-                f"{'box' if reference.box is not None else 'points'}: give a mask instead"
-            )
-        return mask
+        """See `drawn_mask`."""
+        return drawn_mask(self.sam, reference, embedding)
 
     def _view(
         self,
@@ -146,7 +127,7 @@ class Learner:
         channel: npt.NDArray[np.uint8],
     ) -> ReferenceView:
         foreground = self.prior.foreground(self.sam, mask, channel, embedding)
-        features = embedding.to_match.to(self.sam.device).float()
+        features = self.prior.features(embedding).to(self.sam.device).float()
         target = self.target_feature(features, foreground)
         return ReferenceView(
             embedding,
@@ -161,3 +142,37 @@ class Learner:
 def _on(device: torch.device, tensor: Tensor) -> Tensor:
     """A tensor on a device; numbers of float64 stay on the CPU, see `FittedState.to`."""
     return tensor if tensor.dtype == torch.float64 else tensor.to(device)
+
+
+def drawn_mask(sam: Promptable, reference: Reference, embedding: ImageEmbedding) -> Mask:
+    """The reference's (H, W) mask; SAM makes it from a box or from points (paper, table 6).
+
+    Args:
+        sam: the model.
+        reference: mask, box or points.
+        embedding: of its photo.
+
+    Raises:
+        BadReferenceError: the model finds nothing at the box or the points.
+        PersamError: the embedding is of another photo.
+    """
+    if embedding.original_size != reference.size:
+        raise PersamError(
+            f"the embedding is of a photo of {embedding.original_size}, the reference of one "
+            f"of {reference.size} (height, width): encode the reference's own photo"
+        )
+    if reference.mask is not None:
+        return reference.mask
+    prompt = Prompt(embedding, reference.points, reference.labels, reference.box)
+    decoded = sam.decode([prompt])[0]
+    # One point may mean a part or the whole: the best scale decides. A box or several points
+    # leave no such doubt, and have the single-mask token.
+    lone = reference.points is not None and len(reference.points) == 1
+    token = 1 + int(decoded.scores[1:].argmax()) if lone else 0
+    mask: Mask = sam.upscale(decoded.logits[token][None], embedding)[0].cpu().numpy() > 0
+    if not mask.any():
+        raise BadReferenceError(
+            f"{sam.name} finds nothing at the reference's "
+            f"{'box' if reference.box is not None else 'points'}: give a mask instead"
+        )
+    return mask

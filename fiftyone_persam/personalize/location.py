@@ -28,7 +28,7 @@ class ReferenceView:
 
     Attributes:
         embedding: the reference's photo.
-        features: (C, h, w) float32, what objects are compared by.
+        features: (C, h, w) float32, what the prior compares objects by.
         foreground: (h, w) bool, the object's cells.
         valid: (h, w) bool, the photo's cells; the others are padding.
         target: (C,) the method's normalised target feature.
@@ -75,6 +75,14 @@ class LocationPrior(Protocol):
     exact: ClassVar[bool]
     suppresses: ClassVar[bool]
     presence_threshold: ClassVar[float]
+
+    def features(self, embedding: ImageEmbedding) -> Tensor:
+        """(C, h, w) of a photo, what objects are compared by."""
+        ...
+
+    def dim(self, sam: Promptable) -> int:
+        """Channels of `features` of a model's embeddings."""
+        ...
 
     def foreground(
         self,
@@ -147,6 +155,14 @@ class AlignedPrior:
     exact = False
     suppresses = True
     presence_threshold = DEFAULT_THRESHOLD
+
+    def features(self, embedding: ImageEmbedding) -> Tensor:
+        """See `LocationPrior.features`: what the decoder sees, or a second backbone's."""
+        return embedding.to_match
+
+    def dim(self, sam: Promptable) -> int:
+        """See `LocationPrior.dim`."""
+        return sam.matching_dim
 
     def foreground(
         self,

@@ -24,24 +24,10 @@ from .method import Effort
 from .state import FittedState
 from .tuning.examples import Examples, located, other_views
 from .tuning.harness import Course, course_of, losses_of, remember
-from .tuning.method import Seed, Views
+from .tuning.method import LearningRate, Seed, Steps, Views
 from .tuning.scales import Tuning, tune_scales
 
 ScaleTuning = Annotated[bool, Option("tune the weights of the mask scales, else all three are 1/3")]
-Steps = Annotated[
-    int,
-    Option("optimiser steps", low=0, high=100_000, advice="use 1000, or from 0 to 100000"),
-]
-LearningRate = Annotated[
-    float,
-    Option(
-        "learning rate of the first step",
-        low=0,
-        high=1,
-        above=True,
-        advice="use 0.001, or another above 0 and at most 1",
-    ),
-]
 _SECONDS = 0.2  # of 1000 steps
 _EVERY = 25  # steps between two judgements by other views
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..sam import ImageEmbedding, Prompt, Promptable
+from ..sam import ImageEmbedding, Promptable
 from .location import Guide
 from .stronger_priors import BackgroundRemovedPrior
+from .things import things_in
 
 CANDIDATES = 24
 """Things of a photo that are compared with the object."""
@@ -65,16 +66,9 @@ def most_alike(
         similarity: (h, w) of its cells to the object.
         valid: (h, w) bool, the cells that count.
     """
-    from ..sam.valid_prompts import boxes_in
-
-    boxes, _ = boxes_in(sam, embedding, CANDIDATES)
-    if not len(boxes):
+    share = things_in(sam, embedding, CANDIDATES) * valid
+    if not len(share):
         return None
-    decoded = sam.decode([Prompt(embedding, box=box) for box in boxes.numpy()])
-    masks = torch.stack([one.logits[0] > 0 for one in decoded]).float()
-    share = (
-        F.adaptive_avg_pool2d(masks[None], (similarity.shape[0], similarity.shape[1]))[0] * valid
-    )
     inside = (share >= MIN_SHARE).float()
     around = F.max_pool2d(inside, 5, 1, 2) * (share <= 0) * valid
     scores = _mean(similarity, inside) - _mean(similarity, around) / 2

@@ -43,11 +43,12 @@ LOCATION_PRIORS: Registry[type[LocationPrior]] = Registry(
         "background_removed": f"{_HERE}.stronger_priors:BackgroundRemovedPrior",
         "aligned": f"{_HERE}.location:AlignedPrior",
         "parts": f"{_HERE}.stronger_priors:PartsPrior",
+        "hypercolumns": f"{_HERE}.hypercolumns:HypercolumnsPrior",
         "multi_scale": f"{_HERE}.stronger_priors:MultiScalePrior",
         "proposals": f"{_HERE}.proposal_prior:ProposalsPrior",
         "released": f"{_HERE}.location:ReleasedPrior",
     },
-    required=("name", "help", "foreground", "fit", "similarity", "guide"),
+    required=("name", "help", "features", "dim", "foreground", "fit", "similarity", "guide"),
 )
 
 CANDIDATES: Registry[type[CandidateSource]] = Registry(
@@ -59,6 +60,13 @@ CANDIDATES: Registry[type[CandidateSource]] = Registry(
     required=("name", "help", "always", "check", "find"),
 )
 """Where the objects of a photo come from; see `source_of` for the default."""
+
+SEPARATION, MEDOID = "separation", "medoid"
+CRITERIA = {
+    SEPARATION: "how well each photo tells the object from the rest of all the others",
+    MEDOID: "how much each photo's object is like that of all the others",
+}
+"""What photos can be ranked by as references, the default first; see `suggestion`."""
 
 
 def source_of(name: str | None, sam: Promptable, limit: int) -> CandidateSource:

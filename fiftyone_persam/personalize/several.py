@@ -169,11 +169,19 @@ class SeveralObjects:
         """Predictions by object and photo, and (K, h, w) how sure each is of each place."""
         methods: list[Any] = list(self.objects.values())
         check_embeddings(embeddings, self.sam)
-        features, matching, valid = methods[0].features_of(embeddings)
-        maps = _maps_of(methods, matching, valid)
-        located = [
-            one.combined(own, valid, matching) for one, own in zip(methods, maps, strict=True)
-        ]
+        first = methods[0]
+        if len({type(one.prior) for one in methods}) == 1:
+            features, matching, valid = first.features_of(embeddings)
+            maps = _maps_of(methods, matching, valid)
+            located = [
+                one.combined(own, valid, matching) for one, own in zip(methods, maps, strict=True)
+            ]
+        else:  # each by the features that its own prior compares by
+            features, _, valid = first.features_of(embeddings)
+            located = [
+                (similarity, best)
+                for _, similarity, _, best in (one.similarities(embeddings) for one in methods)
+            ]
         found, sure = [], []
         for number, (method, (similarity, best)) in enumerate(zip(methods, located, strict=True)):
             others = [one for k, (one, _) in enumerate(located) if k != number]
@@ -196,11 +204,12 @@ class SeveralObjects:
 def _maps_of(methods: Sequence[Any], matching: Tensor, valid: Tensor) -> list[Tensor]:
     """(B, R, h, w) similarity maps of each object's R references, by one matrix product.
 
-    Location priors that keep something else than tensors of R rows are asked one by one.
+    All have the same kind of location prior. Those that keep something else than tensors of R rows
+    are asked one by one.
     """
     states, priors = [one.state for one in methods], [one.prior for one in methods]
     counts = [len(state.targets) for state in states]
-    alike = len({type(one) for one in priors}) == 1 and all(
+    alike = all(
         tensor.ndim and len(tensor) == count and state.prior.keys() == states[0].prior.keys()
         for state, count in zip(states, counts, strict=True)
         for tensor in state.prior.values()

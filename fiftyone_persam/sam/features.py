@@ -162,7 +162,17 @@ def feature_source(given: Any) -> FeatureSource | None:
     )
 
 
-def _build(model: str, pretrained: bool, layer: int) -> Any:
+def check_features(given: Any) -> None:
+    """Raise PersamError unless `feature_source` can make a source of a name; nothing is loaded."""
+    if given is None or given == OWN or not isinstance(given, str):
+        return
+    name, _, rest = given.partition("/")
+    _ = FEATURE_SOURCES[name]  # raises where there is none
+    if name == "timm":
+        _check_timm(rest)
+
+
+def _check_timm(model: Any) -> None:
     import timm
 
     known = timm.list_models() if isinstance(model, str) else []
@@ -171,6 +181,12 @@ def _build(model: str, pretrained: bool, layer: int) -> Any:
             f"timm has no model {model!r}: choose one of timm.list_models()"
             f"{did_you_mean(model, known)}"
         )
+
+
+def _build(model: str, pretrained: bool, layer: int) -> Any:
+    import timm
+
+    _check_timm(model)
     try:
         return timm.create_model(
             model, pretrained=pretrained, features_only=True, out_indices=(layer,)

@@ -4,45 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import PersamError
+from .batch_sizes import DECODE_BATCH, check_batch_size, decode_batch_size, encode_batch_size
 from .contrast import Contrast
 from .decoding import decode_batch, embed_prompts
+from .descriptors import DescribingEncoder
 from .embedding import Decoded, ImageEmbedding, Prompt
 from .execution import Execution
 from .features import FeatureSource
-from .fused_attention import fuse_attention, has_slow_attention
-from .half_precision import steady_norms, works_in
 from .identity import hash_tensors
 from .photos import Photo, PhotoSource, load_photo, photo_size, resize_photo
+from .placement import encoder_type, placed
+from .preprocessing import padded_batch
+from .prompt_batches import prompt_batches
 from .promptable import Adapter
-from .raw_photos import RawPhoto, load_raw, resize_raw
-from .transfers import send
-
-ENCODE_BATCH = {"cuda": 8, "mps": 4, "cpu": 4}
-DECODE_BATCH = {"cuda": 64, "mps": 16, "cpu": 8}
-
-
-class _Describing(torch.nn.Module):
-    """An image encoder that gives its descriptors, too, in one map behind its embedding."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, C + D, h, w)."""
-        described: Tensor = self.encoder(x, describe=True)
-        return described
+from .raw_photos import RawPhoto, load_raw
+from .shared_weights import with_own_part
 
 
 class PromptableSam:
@@ -70,37 +53,18 @@ class PromptableSam:
         checkpoint_sha256: str | None = None,
     ) -> None:
         target = sam.pixel_mean.device if device is None else torch.device(device)
-        encoder_dtype = dtype if works_in(sam.image_encoder, dtype) else torch.float32
-        heavy = ((sam.image_encoder, encoder_dtype), (sam.mask_decoder, dtype))
-        # A CPU keeps the released attention, and with it the released numbers to the last bit.
-        fuse = torch.device(target).type == "cuda" and has_slow_attention(sam.image_encoder)
-        changes = (
-            sam.training
-            or fuse
-            or sam.pixel_mean.device != target
-            or any(p.dtype != wanted for part, wanted in heavy for p in part.parameters())
-        )
-        if changes:
-            sam = copy.deepcopy(sam).to(target).eval()
-            sam.image_encoder.to(encoder_dtype)
-            sam.mask_decoder.to(dtype)
-            sam.prompt_encoder.float()
-            if dtype == torch.float16:
-                steady_norms(sam.image_encoder)
-                steady_norms(sam.mask_decoder)
-            if fuse:
-                fuse_attention(sam.image_encoder)
+        sam = placed(sam, target, dtype)
         self.sam = sam
         self.execution = Execution()
         self.features: FeatureSource | None = None
         self.adapters: tuple[Adapter, ...] = ()
         self._plain = sam  # as it was before any adapter
         self._weights: str | None = None
-        self._describing: _Describing | None = None
+        self._describing: DescribingEncoder | None = None
         self.name = name
         self.device = torch.device(target)
         self.dtype = dtype
-        self._encoder_dtype = encoder_dtype
+        self._encoder_dtype = encoder_type(sam, dtype)
         self.checkpoint_sha256 = checkpoint_sha256
         self.image_size = int(sam.image_encoder.img_size)
         self.grid_size = int(sam.prompt_encoder.image_embedding_size[0])
@@ -164,7 +128,7 @@ class PromptableSam:
         if not self.descriptor_dim:
             return encoder
         if self._describing is None or self._describing.encoder is not encoder:
-            self._describing = _Describing(encoder)
+            self._describing = DescribingEncoder(encoder)
         return self._describing
 
     def with_features(self, source: FeatureSource | None) -> PromptableSam:
@@ -186,7 +150,7 @@ class PromptableSam:
         all that decodes the adapter's weights alone take a gradient.
         """
         changed = copy.copy(self.frozen())
-        changed.sam = _with_own(changed.sam, adapter.part)
+        changed.sam = with_own_part(changed.sam, adapter.part)
         changed.execution = changed.execution.with_speed()
         changed.adapters = (*self.adapters, adapter)
         adapter.attach(changed.sam)
@@ -198,7 +162,7 @@ class PromptableSam:
         if not any(weights.requires_grad for part in parts for weights in part.parameters()):
             return self
         changed = copy.copy(self)
-        changed.sam = _with_own(_with_own(self.sam, "mask_decoder"), "prompt_encoder")
+        changed.sam = with_own_part(with_own_part(self.sam, "mask_decoder"), "prompt_encoder")
         changed.execution = changed.execution.with_speed()
         return changed
 
@@ -210,7 +174,7 @@ class PromptableSam:
         if self.dtype == torch.float32:
             return self.frozen()
         changed = copy.copy(self)
-        changed.sam = _with_own(_with_own(self.sam, "mask_decoder"), "prompt_encoder")
+        changed.sam = with_own_part(with_own_part(self.sam, "mask_decoder"), "prompt_encoder")
         own = copy.deepcopy(changed.sam.mask_decoder).float()
         changed.sam._modules["mask_decoder"] = own
         changed.execution = changed.execution.with_speed()
@@ -270,30 +234,8 @@ class PromptableSam:
 
     def preprocess(self, resized: Sequence[Photo | RawPhoto]) -> Tensor:
         """Resized photos -> (B, 3, S, S) float32 on the device, normalised, then padded with 0."""
-        size = self.image_size
-        batch = torch.zeros((len(resized), 3, size, size), device=self.device)
-        raw = [one for one in resized if isinstance(one, RawPhoto)]
-        if raw and len(raw) == len(resized) and len({one.shape for one in raw}) == 1:
-            pixels = torch.stack(resize_raw(raw, self.device))
-            height, width = raw[0].shape[:2]
-            batch[:, :, :height, :width] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
-            return batch
-        sent = iter(resize_raw(raw, self.device))
-        for slot, photo in zip(batch, resized, strict=True):
-            height, width = photo.shape[:2]
-            if max(height, width) > size:
-                raise PersamError(
-                    f"a resized photo of {height} x {width} does not fit into {size} x {size}: "
-                    "use load_and_resize"
-                )
-            if isinstance(photo, RawPhoto):
-                pixels = next(sent)
-            else:
-                # torch cannot share read-only memory, which PIL hands out.
-                pixels = torch.from_numpy(photo if photo.flags.writeable else photo.copy())
-                pixels = send(pixels, self.device).permute(2, 0, 1).float()
-            slot[:, :height, :width] = (pixels - self.sam.pixel_mean) / self.sam.pixel_std
-        return batch
+        mean, std = self.sam.pixel_mean, self.sam.pixel_std
+        return padded_batch(resized, self.image_size, mean, std, self.device)
 
     def encode_resized(
         self,
@@ -353,7 +295,7 @@ class PromptableSam:
         Raises:
             PhotoError: a photo cannot be read.
         """
-        step = _batch_size(batch_size, ENCODE_BATCH, self.device)
+        step = encode_batch_size(batch_size, self.device)
         embeddings: list[ImageEmbedding] = []
         for start in range(0, len(images), step):
             loaded = [
@@ -376,21 +318,12 @@ class PromptableSam:
         Raises:
             PersamError: a prompt does not fit the model or contradicts itself.
         """
-        step = _batch_size(batch_size, DECODE_BATCH, self.device)
-        groups: dict[tuple[object, ...], list[int]] = {}
-        ready = [self._prepare(prompt) for prompt in prompts]
-        for index, parts in enumerate(ready):
-            signature = tuple(None if part is None else tuple(part.shape) for part in parts)
-            groups.setdefault(signature, []).append(index)
+        step = decode_batch_size(batch_size, self.device)
         results: dict[int, Decoded] = {}
-        for indices in groups.values():
-            for start in range(0, len(indices), step):
-                chunk = indices[start : start + step]
-                columns = zip(*(ready[index] for index in chunk), strict=True)
-                features, *rest = (None if c[0] is None else torch.stack(c) for c in columns)
-                logits, scores = self.decode_tensors(cast(Tensor, features), *rest)
-                for slot, index in enumerate(chunk):
-                    results[index] = Decoded(logits[slot], scores[slot])
+        for indices, (features, *rest) in prompt_batches(prompts, self, step):
+            logits, scores = self.decode_tensors(cast(Tensor, features), *rest)
+            for slot, index in enumerate(indices):
+                results[index] = Decoded(logits[slot], scores[slot])
         return [results[index] for index in range(len(prompts))]
 
     def decode_tensors(
@@ -452,99 +385,13 @@ class PromptableSam:
         full = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
         return full[:, : embedding.input_size[0], : embedding.input_size[1]]
 
-    def _prepare(self, prompt: Prompt) -> tuple[Tensor | None, ...]:
-        """The tensors of one prompt, coordinates in pixels of the model's input."""
-        embedding = prompt.embedding
-        expected = (self.embed_dim, self.grid_size, self.grid_size)
-        if tuple(embedding.features.shape) != expected:
-            raise PersamError(
-                f"an embedding of shape {tuple(embedding.features.shape)} does not belong to "
-                f"{self.name}, whose embeddings are {expected}: encode the photo with this model"
-            )
-        points = labels = box = None
-        scale = np.asarray(embedding.scale)
-        if prompt.points is not None:
-            xy = np.asarray(prompt.points, dtype=np.float64).reshape(-1, 2)
-            signs = np.ones(len(xy)) if prompt.labels is None else np.asarray(prompt.labels)
-            if signs.shape != (len(xy),):
-                raise PersamError(
-                    f"{len(xy)} points need {len(xy)} labels, not an array of {signs.shape}"
-                )
-            points = self._tensor(xy * scale)
-            labels = self._tensor(signs)
-        elif prompt.labels is not None:
-            raise PersamError("labels were given without points: give both or neither")
-        if prompt.box is not None:
-            corners = np.asarray(prompt.box, dtype=np.float64)
-            if corners.shape != (4,):
-                raise PersamError(f"a box is x0, y0, x1, y1, not an array of {corners.shape}")
-            box = self._tensor((corners.reshape(2, 2) * scale).reshape(4))
-        mask = prompt.mask
-        if mask is not None:
-            if tuple(mask.shape) != (self.mask_size, self.mask_size):
-                raise PersamError(
-                    f"a mask prompt for {self.name} is {self.mask_size} x {self.mask_size} logits, "
-                    f"not {tuple(mask.shape)}"
-                )
-            mask = mask.to(self.device)[None]
-        return (
-            embedding.features.to(self.device),
-            points,
-            labels,
-            box,
-            mask,
-            None if prompt.attention_bias is None else prompt.attention_bias.to(self.device),
-            None if prompt.token_offset is None else prompt.token_offset.to(self.device),
-            None if prompt.tokens is None else prompt.tokens.to(self.device),
-        )
 
-    def _tensor(self, values: npt.NDArray[np.generic]) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
-
-
-def _with_own(sam: Sam, part: str) -> Sam:
-    """The model with modules of its own in one of its parts; it shares the others.
-
-    The decoder's own modules hold the same numbers, frozen: a hundred objects, each with a decoder
-    that was tuned to it, take the memory of one. The image encoder is copied with its weights.
-    """
-    changed = copy.copy(sam)
-    changed._modules = dict(sam._modules)
-    whole = getattr(sam, part)
-    if part == "image_encoder":
-        changed._modules[part] = copy.deepcopy(whole).requires_grad_(False)
-    else:
-        changed._modules[part] = _same_weights(whole)
-    return changed
-
-
-def _same_weights(module: torch.nn.Module) -> torch.nn.Module:
-    """A module, and modules below it, that can be replaced or hooked; frozen, on shared memory."""
-    own = copy.copy(module)
-    for name, value in vars(module).items():
-        if isinstance(value, dict):  # modules, buffers, hooks: each with a register of its own
-            own.__dict__[name] = value.copy()
-    for name, weights in own._parameters.items():
-        if weights is not None:
-            shared = torch.nn.Parameter(weights.detach(), requires_grad=False)
-            own._parameters[name] = shared
-    for name, child in own._modules.items():
-        if child is not None:
-            own._modules[name] = _same_weights(child)
-    return own
-
-
-def check_batch_size(given: int | None) -> int | None:
-    """Raise PersamError unless this is None or 1 or more."""
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
-        raise PersamError(f"batch_size {given!r} is not a number of photos: give 1 or more")
-    return int(given)
-
-
-def _batch_size(given: int | None, defaults: dict[str, int], device: torch.device) -> int:
-    return check_batch_size(given) or defaults.get(device.type, 4)
-
-
-__all__ = ["Decoded", "ImageEmbedding", "Prompt", "PromptableSam", "photo_size"]
+__all__ = [
+    "DECODE_BATCH",
+    "Decoded",
+    "ImageEmbedding",
+    "Prompt",
+    "PromptableSam",
+    "check_batch_size",
+    "photo_size",
+]

@@ -111,6 +111,71 @@ def form_download(app: App, world: World) -> None:
     download.scroll_into_view_if_needed()
 
 
+@scene
+def form_several(app: App, world: World) -> None:
+    """Several objects, by the names of the labels in two photos."""
+    _open_selected(app, world.things, 0, 1)
+    app.form.get_by_role("radio", name="Several objects").click()
+    expect(app.form.get_by_text("cat (1 reference)")).to_be_visible(timeout=SLOW)
+
+
+@scene
+def form_several_bottom(app: App, world: World) -> None:
+    """The end of it."""
+    form_several(app, world)
+    end_of_form(app)
+
+
+@scene
+def form_negatives(app: App, world: World) -> None:
+    """One object, another label that shows what it is not, and a mask that was rejected."""
+    _open_selected(app, world.things, 0, 1)
+    learn = app.form.get_by_text("Learn from 1 rejected mask")
+    expect(learn).to_be_visible(timeout=SLOW)
+    learn.scroll_into_view_if_needed()
+
+
+@scene
+def form_together(app: App, world: World) -> None:
+    """One object, labelled in two photos."""
+    _open_selected(app, world.things, 0, 3)
+    app.form.get_by_role("radio", name="One object").click()
+    expect(app.form.get_by_text("show one object")).to_be_visible(timeout=SLOW)
+
+
+@scene
+def form_instances(app: App, world: World) -> None:
+    """How many of it a photo may show, and more options."""
+    _open_selected(app, world.things, 0)
+    app.form.get_by_text("More options", exact=True).click()
+    first = app.form.get_by_text("Is it there, how many, which one")
+    expect(first).to_be_visible(timeout=SLOW)
+    first.scroll_into_view_if_needed()
+
+
+@scene
+def form_placed(app: App, world: World) -> None:
+    """Further down: where it is looked for."""
+    form_instances(app, world)
+    app.form.get_by_text("What is written beside the masks").scroll_into_view_if_needed()
+
+
+@scene
+def suggest(app: App, world: World) -> None:
+    """Which photo to label."""
+    app.open(world.things.name)
+    app.start("Suggest a reference")
+    expect(app.button("Suggest")).to_be_enabled(timeout=SLOW)
+
+
+@scene
+def suggested(app: App, world: World) -> None:
+    """And what comes of it."""
+    suggest(app, world)
+    app.submit("Suggest")
+    expect(app.form.locator("img[src^='data:image']").first).to_be_visible(timeout=SLOW)
+
+
 # Grid and panel ----------------------------------------------------------------------------------
 
 
@@ -120,6 +185,57 @@ def grid(app: App, world: World) -> None:
     app.open(world.album.name)
     app.expect_drawn()
     app.page.locator("[data-cy=checkbox-persam]").click()
+
+
+@scene
+def grid_several(app: App, world: World) -> None:
+    """A run of two objects."""
+    app.open(world.things.name)
+    app.expect_drawn()
+    app.page.locator("[data-cy=checkbox-both]").click()
+    app.page.locator("[data-cy=checkbox-labels]").click()  # off
+
+
+@scene
+def opened_several(app: App, world: World) -> None:
+    """A photo of both objects."""
+    grid_several(app, world)
+    app.open_photo(2)
+
+
+@scene
+def panel_rejected(app: App, world: World) -> None:
+    """After a mask was rejected."""
+    app.open(world.things.name)
+    panel = app.open_panel(PANEL)
+    expect(panel.get_by_role("button", name="Rejected 1")).to_be_enabled()
+    panel.get_by_role("button", name="Run again").scroll_into_view_if_needed()
+
+
+@scene
+def again_rejected_bottom(app: App, world: World) -> None:
+    """Its button, and the end of the form."""
+    panel_rejected(app, world)
+    app.panel(PANEL).get_by_role("button", name="Run again").click()
+    expect(app.button("Run again")).to_be_enabled(timeout=SLOW)
+    end_of_form(app)
+
+
+@scene
+def again_rejected(app: App, world: World) -> None:
+    """Another try, which learns from it."""
+    app.open(world.things.name)
+    app.select(0)
+    app.start("Run again with another reference")
+    expect(app.form.get_by_text("Learn from 1 rejected mask")).to_be_visible(timeout=SLOW)
+
+
+@scene
+def evaluation_followed(app: App, world: World) -> None:
+    """J&F in FiftyOne's Model Evaluation panel."""
+    app.open(world.frames.name)
+    app.open_panel("model_evaluation_panel_builtin")
+    app.open_evaluation("followed")
 
 
 @scene
@@ -227,6 +343,16 @@ def evaluate(app: App, world: World) -> None:
 
 
 @scene
+def evaluate_followed(app: App, world: World) -> None:
+    """The same form where photos are frames that are followed."""
+    app.open(world.frames.name)
+    app.start("Evaluate my masks")
+    expect(app.button("Evaluate")).to_be_enabled(timeout=SLOW)
+    app.choose("Photos: mIoU, bIoU", "Objects that are followed")
+    expect(app.form.get_by_text("Field that names the sequence")).to_be_visible()
+
+
+@scene
 def promote(app: App, world: World) -> None:
     """Promote accepted masks."""
     _form_of(app, world, "Promote accepted masks", "Promote")
@@ -313,6 +439,14 @@ def _open_form(app: App, dataset: Any, index: int) -> None:
     app.open(dataset.name)
     app.expect_drawn()
     app.select(index)
+    app.start("Segment my object")
+
+
+def _open_selected(app: App, dataset: Any, *indices: int) -> None:
+    app.open(dataset.name)
+    app.expect_drawn()
+    for index in indices:
+        app.select(index)
     app.start("Segment my object")
 
 

@@ -10,6 +10,10 @@ import fiftyone as fo
 import fiftyone_persam as fp
 from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.curation.review.table import review_queue
+from fiftyone_persam.datasets import DavisDataset
+
+from ..curation.scenes import scenes
+from ..datasets.davis import write_davis
 
 OBJECTS = ("cat", "cup")
 
@@ -20,6 +24,9 @@ class World:
     Attributes:
         album: photos of two objects with two runs, one evaluated twice, one photo that failed.
         bare: the same photos without labels and runs.
+        things: five photos of a cat and a cup, alone, together and not at all, with a run of both
+            and one of the cat of which the cup's mask is rejected.
+        frames: two short films as photos, with masks that are a frame late, evaluated by J&F.
     """
 
     def __init__(self, folder: Path, source: Path, count: int) -> None:
@@ -63,7 +70,40 @@ class World:
         set_review(self.album, "persam", "accepted", done[-(count // 4) :])
         self.bare = fo.Dataset(f"holiday-{count}", persistent=True)
         self.bare.add_samples([fo.Sample(str(path), place="beach") for _, path, _ in files])
+        self.things = _things(folder, source, count)
+        self.frames = _frames(folder, count)
 
     def delete(self) -> None:
-        self.album.delete()
-        self.bare.delete()
+        for dataset in (self.album, self.bare, self.things, self.frames):
+            dataset.delete()
+
+
+def _things(folder: Path, source: Path, count: int) -> fo.Dataset:
+    made = fo.Dataset(f"things-{count}", persistent=True)
+    (place := folder / f"things-{count}").mkdir()
+    made.add_samples(scenes(source, place))
+    cat, cup = made.values("id")[:2]
+    settings = {"label_field": "labels", "method": "persam"}
+    fp.segment(made, {"cat": cat, "cup": cup}, out_field="both", **settings)
+    fp.segment(made, cat, out_field="cat", presence_threshold=0, **settings)
+    set_review(made, "cat", "rejected", [cup])
+    return made
+
+
+def _frames(folder: Path, count: int) -> fo.Dataset:
+    root = write_davis(folder / f"DAVIS-{count}", ("blackswan", "dogs"), frames=5)
+    made = fo.Dataset.from_dir(
+        dataset_dir=str(root), dataset_type=DavisDataset, name=f"frames-{count}"
+    )
+    made.persistent = True
+    late = dict(zip(made.values("id"), [None, *made.values("ground_truth")], strict=False))
+    for sample in made.iter_samples(autosave=True):
+        sample["pred"] = late[sample.id] if sample.frame_number > 1 else sample.ground_truth
+    fp.evaluate(
+        *(made, "pred"),
+        eval_key="followed",
+        method="davis",
+        sequence_field="sequence",
+        order_field="frame_number",
+    )
+    return made

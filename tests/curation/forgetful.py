@@ -66,7 +66,8 @@ def main(folder: Path, moments: int) -> None:
     from fiftyone_persam.curation.database import make_durable, with_retries
     from fiftyone_persam.curation.fiftyone_api import database_process
 
-    from .kills import OPERATIONS, World, differences
+    from .kill_operations import OPERATIONS
+    from .world import World, differences
 
     found: dict[str, Any] = {"kills": 0, "left": {}}
     for name in NAMES:

@@ -14,7 +14,7 @@ from fiftyone_persam import curation
 from fiftyone_persam.curation.runs.lease import Lease
 from fiftyone_persam.errors import PersamError
 
-from .discs import Make, make_photos, tiny_sam
+from .discs import Make, make_photos, tell_presences_apart, tiny_sam
 
 EVERYTHING: dict[str, Any] = {"label_type": "both", "similarity": True, "prompts": True}
 LEFT_OUT = "without its record.*adopt_run.*delete_run"
@@ -33,7 +33,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     made.add_samples(make_photos(tmp_path_factory.mktemp("photos"), 3))
     run_on(made)
     curation.set_review(made, "x", "accepted", [made.first().id])
-    curation.set_presence_threshold(made, "x", sum(made.skip(1).values("x_presence")) / 2)
+    tell_presences_apart(made, "x")
+    curation.set_presence_threshold(made, "x", 0.5)
     fp.evaluate(made, "x", "ground_truth", eval_key="known")
     yield made
     made.delete()
@@ -120,7 +121,8 @@ def test_nobody_knows_how_the_masks_were_made(
 ) -> None:
     photos = dataset(make_photos(tmp_path, 3))
     folder = run_on(photos).masks_dir
-    curation.set_presence_threshold(photos, "x", sum(sorted(photos.values("x_presence"))[:2]) / 2)
+    tell_presences_apart(photos, "x")
+    curation.set_presence_threshold(photos, "x", 0.5)
     assert curation.review_counts(photos, "x").absent == 1
     photos.delete_run("x")
     run = fp.adopt_run(photos, "x")

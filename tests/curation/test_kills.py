@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .kills import OPERATIONS, kill_everywhere
+from .kill_operations import OPERATIONS
+from .kills import kill_everywhere
 
 POINTS = 2
 

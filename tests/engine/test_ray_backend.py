@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.engine import Job, LocalBackend, RayBackend
+from fiftyone_persam import curation
+from fiftyone_persam.curation.runs import stopping
+from fiftyone_persam.engine import Job, LocalBackend, RayBackend, ray_backend
 from fiftyone_persam.errors import PersamError
+from fiftyone_persam.metrics import iou
 from fiftyone_persam.personalize import Reference
 
 from ..curation.discs import SIZE, Make, make_photos, tiny_sam
+from ..films import moving_discs, placed
 from .fitted import MEETING, Meeting, make_job, paint, tiny
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install fiftyone-persam[ray]")
@@ -100,6 +105,49 @@ def test_a_whole_run(cluster: Any, dataset: Make, tmp_path: Path) -> None:
     assert list(run.errors) == [photos.last().id]
     assert run.timings["photos_encoded"] == 4
     assert all(sample["x"].get_mask().shape == SIZE for sample in photos.limit(4))
+
+
+def test_a_sequence_is_told_as_it_grows(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, although it is one shard that one actor has."""
+    monkeypatch.setattr(ray_backend, "STEP_SECONDS", 0.0)
+    job = make_job(tmp_path, 6)
+    job.tasks = [replace(task, sequence="film", order=-n) for n, task in enumerate(job.tasks)]
+    chunks = [*filter(None, RayBackend(address=cluster.address, workers=1).run(job))]
+    assert len(chunks) > 2 and job.timings.photos_encoded == 6
+    assert [one.id for chunk in chunks for one in chunk] == [t.id for t in job.tasks[::-1]]
+
+
+def test_a_run_over_a_film_is_stopped_and_goes_on(
+    cluster: Any, dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several objects; what it comes to is what one process comes to without a stop."""
+    monkeypatch.setattr(ray_backend, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "INTERVAL", 0)
+    videos = dataset([moving_discs(tmp_path / "film.mp4", 8)])
+    settings = {"method": "persam", "model": tiny_sam(), "batch_size": 1, "presence_threshold": 0}
+    objects = curation.objects_in((videos.first(), 1))
+    assert len(objects) == 2
+    whole = fp.segment(videos, objects, out_field="whole", progress=False, **settings)
+    backend = RayBackend(address=cluster.address, workers=1)
+    asked: list[bool] = []
+
+    def ask(done: int, total: int) -> None:
+        if done and not asked:
+            asked.append(fp.stop_run(videos, "x"))
+
+    with pytest.raises(fp.RunStoppedError, match=r"stopped at \d of 8 photos"):
+        fp.segment(videos, objects, out_field="x", progress=ask, backend=backend, **settings)
+    stopped = fp.load_run(videos, "x")
+    assert asked == [True] and stopped.state == "interrupted"
+    assert 0 < stopped.counts["segmented"] < 6 and stopped.counts["remaining"] > 2
+    run = fp.resume_run(videos, "x", model=tiny_sam(), backend=backend, progress=False)
+    assert (run.state, run.counts) == ("done", whole.counts)
+    for frame in videos.first().frames.values():
+        for one, same in zip(frame["whole"].detections, frame["x"].detections, strict=True):
+            assert (one.label, one.index) == (same.label, same.index)
+            assert iou(placed(one), placed(same)) > 0.99
 
 
 def test_more_than_the_cluster_has(cluster: Any, job: Job) -> None:

@@ -12,10 +12,12 @@ import fiftyone as fo
 import pytest
 
 import fiftyone_persam as fp
+from fiftyone_persam import curation
 from fiftyone_persam.engine import DevicesBackend, MemoryCache
 
 from ..curation import jobs
 from ..curation.discs import Make, make_photos, tiny_sam
+from ..films import moving_discs, placed
 from .processes import needs_proc, workers_of
 
 PHOTOS = 10
@@ -103,3 +105,26 @@ def test_local_by_name(photos: fo.Dataset) -> None:
     run = jobs.run_on(photos.limit(2), backend="local", presence_threshold=0)
     assert run.counts["segmented"] == 2
     assert run.config.backend == "local" and "on cpu\n" in run.summary()
+
+
+@pytest.mark.slow
+def test_several_objects_of_films_on_two_devices(dataset: Make, tmp_path: Path) -> None:
+    """A film is followed in one process, and is what it is where there is only one."""
+    films = dataset([moving_discs(tmp_path / f"{name}.mp4", 4) for name in "ab"])
+    objects = curation.objects_in((films.first(), 1))
+    settings = {"method": "persam", "model": tiny_sam(), "presence_threshold": 0}
+    backend = DevicesBackend(["cpu", "cpu"])
+    here = fp.segment(films, objects, out_field="here", progress=False, **settings)
+    there = fp.segment(
+        films, objects, out_field="there", progress=False, backend=backend, **settings
+    )
+    assert (there.config.backend, there.counts) == ("devices", here.counts)
+    assert there.counts["segmented"] == 8
+    tracks = set()
+    for film in films:
+        for frame in film.frames.values():
+            for one, same in zip(frame["here"].detections, frame["there"].detections, strict=True):
+                assert (one.label, one.index) == (same.label, same.index)
+                assert fp.iou(placed(one), placed(same)) > 0.98
+                tracks.add((film.id, same.label, same.instance.id))
+    assert len(tracks) == 4

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import fiftyone as fo
 import pytest
+import torch
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.review.decisions import set_review
+from fiftyone_persam.sam import FEATURE_SOURCES, TimmFeatures
 from tests.curation.scenes import scenes
 
 from .context import Form, operator, uris
 
 SEGMENT = "segment_from_reference"
+BACKBONE = "untrained/test_resnet"
 PLAIN = {"method": "persam", "evaluate": False}
+
+
+@pytest.fixture
+def small_backbone() -> Iterator[str]:
+    def untrained(model: str) -> TimmFeatures:
+        torch.manual_seed(0)
+        return TimmFeatures(model, pretrained=False)
+
+    FEATURE_SOURCES.register(untrained, name="untrained")
+    yield BACKBONE
+    FEATURE_SOURCES.unregister("untrained")
 
 
 @pytest.fixture
@@ -102,6 +117,91 @@ def test_what_it_is_not_and_what_was_rejected(scene):
     assert called.result["run"] == "called" and known == {"labels", "called_rejected"}
 
 
+def test_the_references_are_not_what_is_segmented(scene):
+    """Photos are selected to say what to look for: the run is of the others, too."""
+    form = Form(scene, SEGMENT, PLAIN, selected=scene.values("id"))
+    assert form["view_target"].type.values == ["DATASET", "SELECTED_SAMPLES"]
+    assert form["view_target"].default == "DATASET"
+
+
+def test_several_references_of_one_object(scene):
+    cat = scene.first().id
+    scene.add_sample(scene[cat].copy())
+    twice = [cat, scene.last().id]
+    params = {"scope": "together", "out_field": "mine", "option_several_references": "agreement"}
+    form = Form(scene, SEGMENT, params | PLAIN, selected=twice)
+    assert "2 labels in 2 photos show one object" in form.texts() and form.errors == []
+    assert {"reference_1", "reference_2"} <= set(form["shown_together"].type.properties)
+    result, _ = form.execute()
+    assert result["counts"]["segmented"] == 3
+    record = fp.load_run(scene, "mine").record
+    assert [one.sample_id for one in record.references] == twice
+    assert record.parameters.options["several_references"] == "agreement"
+    # One photo alone is not several.
+    (error,) = Form(scene, SEGMENT, params | PLAIN, selected=[cat]).errors
+    assert "fewer than two labels" in error
+    # Of labels that are selected themselves, those alone.
+    sample = scene[cat]
+    sample.labels.detections.append(fo.Detection(label="cat", bounding_box=[0, 0, 0.1, 0.1]))
+    sample.save()
+    chosen = [
+        {"sample_id": one, "label_id": scene[one].labels.detections[0].id, "field": "labels"}
+        for one in twice
+    ]
+    form = Form(scene, SEGMENT, params | PLAIN | {"out_field": "two"}, selected_labels=chosen)
+    form.execute()
+    known = fp.load_run(scene, "two").record.references
+    assert [one.label_id for one in known] == [one["label_id"] for one in chosen]
+
+
+def test_what_was_rejected_is_offered_to_several_references(scene):
+    cat, cup = scene.values("id")
+    fp.segment(scene, cat, "labels", "persam", out_field="first", presence_threshold=0)
+    set_review(scene, "first", "rejected", [cup])
+    params = {"scope": "several", "out_field": "mine", "object_1": False, **PLAIN}
+    form = Form(scene, SEGMENT, params, selected=[cat, cup])
+    assert "Learn from 1 rejected mask " in form["use_rejected"].view.label
+    fp.delete_run(scene, "first")
+    form = Form(scene, SEGMENT, params, selected=[cat, cup])
+    assert "Learn from 1 rejected mask " in form["use_rejected"].view.label
+    form.execute()
+    negatives = fp.load_run(scene, "mine").record.negatives
+    assert [(one.group, one.sample_id) for one in negatives] == [("cat", cup)]
+
+
+def test_negatives_by_name_in_a_call(scene):
+    cat, cup = scene.values("id")
+    called = operator(SEGMENT)(
+        scene,
+        {"cat": cat, "cup": cup},
+        label_field="labels",
+        method="persam",
+        out_field="called",
+        negatives={"cat": scene[cup], "cup": [(cat, scene[cat].labels.detections[0].id)]},
+    )
+    assert called.result["run"] == "called"
+    known = fp.load_run(scene, "called").record.negatives
+    assert {(one.group, one.sample_id) for one in known} == {("cat", cup), ("cup", cat)}
+
+
+def test_a_second_backbone(scene, small_backbone):
+    params = {"reference": scene.first().id, "label_field": "labels", "more": True, **PLAIN}
+    for wrong, words in (("timm/resnet1", "did you mean"), ("other/x", "is not known")):
+        (error,) = Form(scene, SEGMENT, {**params, "features": wrong}).errors
+        assert "features: " in error and words in error
+    form = Form(scene, SEGMENT, {**params, "features": small_backbone, "out_field": "mine"})
+    form.execute()
+    assert fp.load_run(scene, "mine").record.parameters.features == small_backbone
+    operator(SEGMENT)(
+        *(scene, scene.first()),
+        label_field="labels",
+        method="persam",
+        out_field="called",
+        features=small_backbone,
+    )
+    assert fp.load_run(scene, "called").record.parameters.features == small_backbone
+
+
 def test_a_suggestion_leads_to_the_form(scene):
     best = fp.suggest_reference(scene).ids
     form = Form(scene, "suggest_reference", {"count": 1})
@@ -114,5 +214,10 @@ def test_a_suggestion_leads_to_the_form(scene):
     assert asked["params"]["params"] == {"reference": best[0]}
     called = operator("suggest_reference")(scene, label_field="labels", count=2)
     assert sorted(called.result["ids"]) == sorted(scene.values("id"))
+    typical = fp.suggest_reference(scene, "labels", by="medoid")
+    called = operator("suggest_reference")(scene, label_field="labels", count=2, by="medoid")
+    assert called.result["scores"] == pytest.approx(list(typical.scores))
+    assert form["by"].default == "separation"
+    assert form["by"].type.values == ["separation", "medoid"]
     (error,) = Form(scene.limit(1), "suggest_reference").errors
     assert "fewer than two photos" in error

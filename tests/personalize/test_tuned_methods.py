@@ -243,10 +243,10 @@ def test_the_loss_at_the_photos_own_size(
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        *((name, {"steps": -1}, "steps -1 .*: give 0") for name in PARAMETERS),
+        *((name, {"steps": -1}, r"steps -1 .*: use \d+, or from 0") for name in PARAMETERS),
         *((name, {"views": 65}, "views 65 .*: give 0 to 64") for name in PARAMETERS),
         ("lora", {"rank": 0}, "rank 0 .*: give 1"),
-        ("lora", {"lr": 0}, "lr 0 .*: give one above 0"),
+        ("lora", {"lr": 0}, "lr 0 .*: use 0.001, or another above 0"),
         ("lora", {"seed": -1}, "seed -1 .*: give a whole number"),
         ("lora", {"resolution": "high"}, "resolution 'high' is not known: use 'low' or 'original'"),
         ("lora", {"presence_threshold": 2}, "presence_threshold 2 .*: give one of 0 to 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from fiftyone_persam.errors import PhotoError
 from fiftyone_persam.sam import frames
-from fiftyone_persam.sam.frames import FrameReader, load_frame, video_info
+from fiftyone_persam.sam.frames import FrameReader, frame_index, load_frame, video_info
 
 from ..films import scene, turn_film, write_film
 
@@ -49,7 +50,7 @@ def test_frames_are_decoded_once(film: Path, monkeypatch: pytest.MonkeyPatch) ->
     decoded, pixels = [], frames._pixels
     monkeypatch.setattr(frames, "_pixels", lambda one: decoded.append(one.pts) or pixels(one))
     opened, begin = [], frames._decoded
-    monkeypatch.setattr(frames, "_decoded", lambda path: opened.append(path) or begin(path))
+    monkeypatch.setattr(frames, "_decoded", lambda *it: opened.append(it) or begin(*it))
     assert levels(film, [1, 3, 6]) == [20, 100, 220]
     assert len(decoded) == 3 and len(opened) == 1  # what nobody wants is not made a picture
     assert levels(film, [3, 1]) == [100, 20]
@@ -152,7 +153,7 @@ def test_backwards_costs_few_beginnings(film: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(frames, "FEWEST_KEPT", 2)
     monkeypatch.setattr(frames, "MOST_KEPT", 2)
     opened, begin = [], frames._decoded
-    monkeypatch.setattr(frames, "_decoded", lambda path: opened.append(path) or begin(path))
+    monkeypatch.setattr(frames, "_decoded", lambda *it: opened.append(it) or begin(*it))
     with closing(FrameReader(film, range(1, 7))) as reader:
         found = []
         for number in range(6, 0, -1):
@@ -160,3 +161,93 @@ def test_backwards_costs_few_beginnings(film: Path, monkeypatch: pytest.MonkeyPa
             assert len(reader._kept) <= 2
         assert found == LEVELS[::-1]
     assert len(opened) == 2  # 6, 5, 4, then 3, 2, 1
+
+
+LENGTH, GOP = 48, 12
+TIMES = sorted(random.Random(0).sample(range(10 * LENGTH), LENGTH))
+SOUGHT: dict[str, dict[str, Any]] = {
+    "b.mp4": {"codec": "libx264", "options": {"bf": "3"}},
+    "vfr.mp4": {"codec": "libx264", "options": {"bf": "3"}, "times": TIMES},
+    "vfr.mkv": {"codec": "libx264", "options": {"bf": "3"}, "times": TIMES},
+    "open.mp4": {"codec": "libx264", "options": {"bf": "3", "x264-params": "open-gop=1"}},
+    "b.avi": {"codec": "libx264", "options": {"bf": "3"}},
+    "camera.ts": {"codec": "libx264", "options": {"bf": "3"}},
+    "disc.mpg": {"codec": "mpeg2video", "options": {"bf": "2"}, "rate": 25},
+    "web.webm": {"codec": "libvpx-vp9"},
+}
+READ_ON: dict[str, dict[str, Any]] = {
+    "raw.h264": {"codec": "libx264", "options": {"bf": "3"}},  # frames without times, no index
+    "one.mp4": {"codec": "libx264", "options": {"x264-params": "scenecut=0:keyint=999"}},
+    "hidden.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16"}},
+}
+
+
+@pytest.mark.parametrize("name", [*SOUGHT, *READ_ON])
+def test_wherever_reading_begins_frames_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Backwards, in the middle, at random: from the keyframe before, where the file has one."""
+    asked = {**SOUGHT, **READ_ON}[name]
+    asked = {**asked, "options": {"g": str(GOP), **asked.get("options", {})}}
+    pictures = [scene([("red", 20 + 2 * n, 60)], n) for n in range(LENGTH)]
+    path = write_film(tmp_path / name, pictures, **asked)
+    decoded, begin = [], frames._decoded
+
+    def counting(*it: Any) -> Any:
+        for one in begin(*it):
+            decoded.append(one.pts)
+            yield one
+
+    monkeypatch.setattr(frames, "_decoded", counting)
+    monkeypatch.setattr(frames, "NEAR", 2)
+    with closing(FrameReader(path)) as reader:
+        expected = [reader.read(n) for n in range(1, LENGTH + 1)]
+    assert len(decoded) == LENGTH == video_info(path).frames
+    orders = {
+        "backwards": list(range(LENGTH, 0, -1)),
+        "middle": [30, 31, 45, 8, 9],
+        "random": random.Random(1).sample(range(1, LENGTH + 1), LENGTH),
+    }
+    most = {"backwards": LENGTH, "middle": 3 * GOP, "random": 0}
+    for order, numbers in orders.items():
+        decoded.clear()
+        with closing(FrameReader(path, numbers)) as reader:
+            assert all(np.array_equal(reader.read(n), expected[n - 1]) for n in numbers), order
+        if name in SOUGHT and most[order]:
+            assert len(decoded) <= most[order], order
+
+
+def test_backwards_no_more_is_kept_than_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few frames at a time, however long the film and the way between two keyframes is."""
+    monkeypatch.setattr(frames, "FEWEST_KEPT", 4)
+    monkeypatch.setattr(frames, "MOST_KEPT", 4)
+    monkeypatch.setattr(frames, "NEAR", 2)
+    decoded, begin = [], frames._decoded
+    monkeypatch.setattr(
+        frames, "_decoded", lambda *it: (decoded.append(1) or one for one in begin(*it))
+    )
+    pictures = [scene([], n) for n in range(LENGTH)]
+    asked = {"bf": "0", "x264-params": f"scenecut=0:keyint={GOP}"}
+    path = write_film(tmp_path / "film.mp4", pictures, codec="libx264", options=asked)
+    index = frame_index(path)
+    assert index is not None and index.keyframes.tolist() == [1, 13, 25, 37]
+    with closing(FrameReader(path, range(1, LENGTH + 1))) as reader:
+        for number in range(LENGTH, 0, -1):
+            reader.read(number)
+            assert len(reader._kept) <= 4
+    assert len(decoded) <= 2 * LENGTH + 12  # 12 + 7 + 2 and so on, of each stretch
+
+
+def test_an_index_that_does_not_hold_is_not_used(
+    film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the packets say and the decoder does not: reading from the start is what counts."""
+    wrong = frames.FrameIndex(np.arange(6) * 7 + 1, np.array([1, 3, 5]))
+    monkeypatch.setattr(frames, "frame_index", lambda path: wrong)
+    monkeypatch.setattr(frames, "NEAR", 0)
+    assert levels(film, [6, 5, 4, 1]) == [220, 180, 140, 20]
+    assert levels(film, [1, 2, 6, 4]) == [20, 60, 220, 140]
+    with pytest.raises(PhotoError, match=r"film.mp4 has no frame 7: 6 frames of it can be read"):
+        levels(film, [5, 7])

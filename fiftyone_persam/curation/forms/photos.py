@@ -7,7 +7,7 @@ from typing import Any
 from ...errors import problem_of
 from ..database import photos_of
 from ..fiftyone_api import is_dynamic_groups, is_patches, root_dataset
-from ..segmentation.plan import check_photos
+from ..segmentation.photos import check_photos
 
 
 def photos_behind(view: Any) -> Any:

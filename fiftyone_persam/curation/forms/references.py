@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.pixels import mask_pixels, targets_of
 from ..labels.references import resolve_references
 from ..labels.shapes import INSTANCES, label_prompt
-from ..runs import queries
 from ..runs.naming import run_names
 from ..runs.record import read_record
-from ..segmentation.plan import check_covered, choose_photos
+from ..segmentation.fitting import check_covered
+from ..segmentation.photos import choose_photos
+from ..segmentation.rejected import MOST, photos_with_rejected
 
 REFERENCE_LABELS = (
     fo.Segmentation,
@@ -88,15 +90,15 @@ def learnt_value(dataset: Any, run: str, field: str) -> int | str | None:
     return values.pop() if len(values) == 1 else None
 
 
-def rejected_count(dataset: Any, sample_id: str, run: str | None = None) -> int:
-    """How many masks reviews have rejected in runs that learnt from a photo, or in one run."""
-    photos, count = photos_of(dataset), 0
-    for name in run_names(dataset) if run is None else [run]:
-        learnt = {one.sample_id for one in read_record(dataset, name).references}
-        if run is not None or sample_id in learnt:
-            decided = queries.decided(dataset, name, "rejected")
-            count += queries.count(photos, queries.done(name), decided)
-    return count
+def rejected_count(dataset: Any, sample_ids: Iterable[str], run: str = "") -> int:
+    """How many rejected masks a run would learn from, at most, that learns from these photos.
+
+    Args:
+        dataset: the photos'.
+        sample_ids: of the references.
+        run: the run that is made again.
+    """
+    return min(MOST, len(photos_with_rejected(dataset, sample_ids, run)))
 
 
 def problem_with(

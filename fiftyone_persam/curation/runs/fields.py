@@ -115,6 +115,7 @@ def declare(dataset: Any, fields: RunFields, targets: Mapping[int, str]) -> None
             schema.name_values(dataset, fields.masks, targets)
         names = [*labels, *(f"{name}{WITHHELD}" for name in labels)]
         schema.colour_fields(dataset, names, targets)
+        schema.show_fields(dataset, [*labels, *([f"{fields.run}{OBJECTS}"] * bool(fields.objects))])
 
 
 def paths_of(dataset: Any, fields: RunFields) -> set[str]:
@@ -160,6 +161,7 @@ def add_missing(dataset: Any, fields: RunFields, names: Iterable[str]) -> None:
         embedded = {} if label is None else {"embedded_doc_type": label}
         missing[name] = new_field(name, kind, description=description, **embedded)
     schema.add_fields(dataset, missing)
+    schema.hide_fields(dataset, [name for name in missing if name.endswith(WITHHELD)])
 
 
 def fields_of(name: str, record: RunRecord) -> RunFields:

@@ -7,6 +7,7 @@ earlier versions have written is brought up to date in one place (`migration`).
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -284,3 +285,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(one) for key, one in value.items()}
     return value
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's results depend on."""
+    names = ("fiftyone-persam", "fiftyone", "torch", "segment-anything", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+            from ... import __version__
+
+            found[name] = __version__ if name == "fiftyone-persam" else "unknown"
+    return found

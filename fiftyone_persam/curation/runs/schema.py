@@ -17,7 +17,7 @@ from ...engine.writing import MASK_VALUE
 from ...errors import PersamError
 from .. import fiftyone_api
 from ..database import make_durable, refresh, with_retries
-from . import colours
+from . import colours, shown
 from .lease import Lease
 
 SCHEMA = "*fields*"  # no run can have this name
@@ -69,7 +69,7 @@ def add_fields(dataset: Any, fields: Mapping[str, Any]) -> None:
 def delete_fields(dataset: Any, names: Iterable[str]) -> None:
     """Delete fields with their values, indexes, mask targets, and what the App knows of them."""
     names = list(names)
-    shown = [_shown(dataset, name) for name in names]
+    paths = [_shown(dataset, name) for name in names]
 
     def delete() -> None:
         if present := [name for name in names if dataset.has_field(name)]:
@@ -83,7 +83,7 @@ def delete_fields(dataset: Any, names: Iterable[str]) -> None:
         schemas = dict(dataset.label_schemas or {})
         if kept := [name for name in schemas if name.partition(".")[0] in names]:
             dataset.set_label_schemas({n: s for n, s in schemas.items() if n not in kept})
-        if colours.remove(dataset, shown):
+        if colours.remove(dataset, paths) | shown.forget(dataset):
             dataset.save()
         if targets := [name for name in names if name in dataset.mask_targets]:
             for name in targets:
@@ -100,7 +100,7 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
         dataset: the dataset.
         renamed: old name -> new name; names that are not there are left out.
     """
-    shown = {_shown(dataset, old): _shown(dataset, new) for old, new in renamed.items()}
+    paths = {_shown(dataset, old): _shown(dataset, new) for old, new in renamed.items()}
 
     def rename() -> None:
         if mapping := {old: new for old, new in renamed.items() if dataset.has_field(old)}:
@@ -113,7 +113,7 @@ def rename_fields(dataset: Any, renamed: Mapping[str, str]) -> None:
             active = [renamed.get(name, name) for name in dataset.active_label_schemas or []]
             dataset.set_label_schemas({renamed.get(n, n): s for n, s in schemas.items()})
             dataset.active_label_schemas = active
-        if colours.rename(dataset, shown):
+        if colours.rename(dataset, paths):
             dataset.save()
         if targets := [name for name in renamed if name in dataset.mask_targets]:
             for name in targets:
@@ -137,6 +137,21 @@ def colour_fields(
     """Give fields that belong together a colour of their own in the App; see `colours`."""
     with schema_lease(dataset):
         if colours.add(dataset, [_shown(dataset, name) for name in names], values):
+            dataset.save()
+
+
+def hide_fields(dataset: Any, names: Iterable[str]) -> None:
+    """Have the App not show fields until somebody ticks them; see `shown`."""
+    paths = [_shown(dataset, name) for name in names]
+    with schema_lease(dataset):
+        if paths and shown.hide(dataset, paths):
+            dataset.save()
+
+
+def show_fields(dataset: Any, names: Iterable[str]) -> None:
+    """Have the App show fields, where a dataset says which; see `shown`."""
+    with schema_lease(dataset):
+        if shown.show(dataset, [_shown(dataset, name) for name in names]):
             dataset.save()
 
 

@@ -19,10 +19,12 @@ from ..runs.loading import Run
 from ..runs.naming import require, run_names
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record
-from .negatives import is_rejected, resolve_negatives
+from .negatives import resolve_negatives
+from .photos import check_photos, choose_photos
 from .phrases import find_phrases, has_phrase
-from .plan import check_photos, choose_cache, choose_photos
 from .recorded import TRIED_AGAIN, recorded_references
+from .rejected import is_rejected
+from .resources import choose_cache
 
 NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
 
@@ -57,7 +59,8 @@ def segment_again(
         keep_references: use the run's earlier references as well.
         negatives: further ones; see `segment`. Those that were given before stay.
         negatives_field: see `segment`.
-        use_rejected: learn from masks that were rejected what the object is not; see `segment`.
+        use_rejected: learn from masks that were rejected what the object is not; see `segment`. If
+            not, they are kept for runs that do.
         cache: see `segment`.
         progress: see `segment`.
 

@@ -37,10 +37,11 @@ from ..runs.record import (
     RunState,
     read_outcome,
     read_record,
+    versions,
     write_record,
 )
 from ..runs.stopping import StopRequests
-from .plan import Plan, versions
+from .plan import Plan
 
 FLUSH_PHOTOS = 64
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ class Mark:
         label: what it is called.
         field: takes the label.
         label_id: that it will have.
+        about: further attributes of the `fo.Detection`.
+        shown: whether the App shows the field before somebody ticks it.
     """
 
     dataset: Any
@@ -41,11 +45,15 @@ class Mark:
     label: str
     field: str
     label_id: str
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shown: bool = True
 
     def write(self) -> None:
-        """Write the label, if it is not there yet."""
-        sample = self.dataset[self.sample_id]
-        mark_mask(sample, self.mask, self.label, self.field, self.label_id)
+        """Write the label, if it is not there yet; one that is there gets the attributes."""
+        sample, new = self.dataset[self.sample_id], not self.dataset.has_field(self.field)
+        mark_mask(sample, self.mask, self.label, self.field, self.label_id, self.about)
+        if new and not self.shown:
+            schema.hide_fields(self.dataset, [self.field])
 
 
 def reference_field(run: str) -> str:
@@ -146,6 +154,7 @@ def mark_mask(
     label: str = "object",
     field: str = FIELD,
     label_id: str | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> str:
     """Mark an object in a photo by a mask, so that `segment` can learn it from there.
 
@@ -159,6 +168,7 @@ def mark_mask(
         field: the field that takes the label; made if it is missing.
         label_id: that the label gets; a label that has it is there already, and stays. A new one if
             None.
+        about: further attributes of the label, such as its ``confidence``.
 
     Returns:
         The label's id.
@@ -179,15 +189,23 @@ def mark_mask(
     detection = masked_detection(mask, label)
     check_markable(dataset, field)
     marked = _marked(sample, field)
+    same = (k for k in marked if (_is_same(k, detection) if label_id is None else k.id == label_id))
+    if (known := next(same, None)) is not None:
+        if _describe(known, about or {}):
+            sample.save()
+        return str(known.id)
     if label_id is not None:
-        if any(known.id == label_id for known in marked):
-            return label_id
         detection.id = label_id
-    else:
-        for known in marked:
-            if _is_same(known, detection):
-                return str(known.id)
+    _describe(detection, about or {})
     return _add(sample, field, marked, detection)
+
+
+def _describe(detection: Any, about: Mapping[str, Any]) -> bool:
+    """Give a `fo.Detection` attributes; whether anything has changed."""
+    new = {k: v for k, v in about.items() if not detection.has_field(k) or detection[k] != v}
+    for name, value in new.items():
+        detection[name] = value
+    return bool(new)
 
 
 def _is_same(known: Any, other: Any) -> bool:

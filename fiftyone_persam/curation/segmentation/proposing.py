@@ -26,7 +26,7 @@ from ..frame_store import check_photos_only
 from ..progress import Progress, StoppedError, reporting
 from ..runs import schema
 from .marking import check_markable
-from .plan import check_photos
+from .photos import check_photos
 
 FLUSH = 16
 """Photos whose proposals are written at once."""

@@ -8,24 +8,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...engine.cache import weights_sha256
 from ...engine.sequences import around_labels, with_earlier_frames
-from ...errors import BadReferenceError, PersamError, RunConflictError
+from ...errors import BadReferenceError
 from .. import checks
-from ..database import selected
 from ..frame_store import FrameStore, home
 from ..labels.objects import object_names
 from ..progress import Progress
 from ..runs import loading, losses, presence, stopping
 from ..runs.fields import DETECTIONS, SEGMENTATION, RunFields
-from ..runs.record import RunRecord, RunState
-from . import phrases
-from . import plan as planning
-from .execution import execute
-from .negatives import check_apart, rejected_masks, resolve_negatives
+from ..runs.record import RunState
+from . import arguments, fitting, phrases
+from .negatives import check_apart, resolve_negatives, takes_negatives
+from .photos import check_photos, choose_tasks
 from .plan import Parameters, Plan
-from .recorded import RESUMED, recorded_references
-from .sequences import labelled_frames
+from .rejected import marks_of_run, rejected_masks
+from .resources import Resources
+from .sequences import labelled_frames, masks_of_frames
 
 if TYPE_CHECKING:
     from ...engine import Backend, EmbeddingCache
@@ -127,8 +125,9 @@ def segment(
             no mug; without names it is none of them.
         negatives_field: the label field of the negatives; ``label_field`` if None.
         use_rejected: take masks as negatives, too, that reviews have rejected of this run, or of
-            another one of the dataset that has learnt from the same label; up to 16, copied into
-            ``x_rejected``. Those that look like a badly cut mask of the object are left out.
+            another one of the dataset that has learnt from the same label, be it deleted by now;
+            up to 16, copied into ``x_rejected``. Those that look like a badly cut mask of the
+            object are left out, and those that a review has accepted since.
         sequence_field: field that names the sequence whose frame a photo is, such as a video's
             name; for datasets of photos.
         order_field: field by which the frames of a sequence are sorted, such as their numbers; by
@@ -165,11 +164,10 @@ def segment(
         RunConflictError: the field belongs to another run, or the run is being written.
         CheckpointError: the model's checkpoint is not there.
     """
-    photos = planning.check_photos(samples)
+    photos = check_photos(samples)
     options = {name: checks.as_plain(value) for name, value in options.items()}
-    batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
     dataset = home(photos)
-    planning.check_options(method, options)
+    arguments.check_options(method, options)
     model = phrases.model_of(method, model)
     worded = phrases.has_phrase(reference)
     if worded and group_by is not None:
@@ -208,30 +206,25 @@ def segment(
         objects=object_names(reference) if isinstance(reference, Mapping) else [],
         use_rejected=checks.as_plain(use_rejected),
     )
-    planning.check_parameters(parameters)
-    checks.check_count("batch_size", batch_size)
-    checks.check_count("num_workers", num_workers)
-    checks.check_switch("compile", compile)
-    checks.check_progress(progress)
-    embeddings = planning.choose_cache(cache)
-    checks.check_backend(backend, embeddings)
+    arguments.check_parameters(parameters)
+    resources = Resources.checked(batch_size, num_workers, compile, cache, backend, progress)
     fields = RunFields(
         *(out_field, label_type, parameters.similarity, parameters.prompts),
         objects=tuple(parameters.objects),
         compare_photos=parameters.compare_photos,
     )
-    exists = planning.check_run(dataset, fields, skip_existing, overwrite)
+    exists = arguments.check_run(dataset, fields, skip_existing, overwrite)
     stopping.withdraw_stop(dataset, out_field)
     if exists and presence_threshold is None:  # what the reviewer has chosen stays
         chosen = presence.chosen_threshold(dataset, out_field)
         parameters = replace(parameters, presence_threshold=chosen)
-    tasks, new_frames, parameters = planning.choose_tasks(photos, parameters)
-    folder, run_id = planning.choose_masks_dir(dataset, out_field, exists, masks_dir)
+    tasks, new_frames, parameters = choose_tasks(photos, parameters)
+    folder, run_id = arguments.choose_masks_dir(dataset, out_field, exists, masks_dir)
     reference, marks = phrases.find_phrases(
-        dataset, reference, method, tasks, model, out_field, device, dtype, embeddings
+        dataset, reference, method, tasks, model, out_field, device, dtype, resources.cache
     )
-    references = planning.choose_references(dataset, reference, parameters, tasks)
-    planning.check_kinds(method, references)
+    references = fitting.choose_references(dataset, reference, parameters, tasks)
+    arguments.check_kinds(method, references)
     others = resolve_negatives(
         dataset,
         negatives,
@@ -242,8 +235,8 @@ def segment(
     )
     check_apart(references, others)
     ids = [task.id for task in tasks]
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = around_labels(tasks, labelled)
+    shown = labelled_frames(tasks, references, parameters.objects)
+    tasks = around_labels(tasks, shown)
     if exists and skip_existing:
         tasks = with_earlier_frames(tasks, set(ids) - losses.kept_ids(dataset, out_field))
         if not tasks and (ended := loading.load(dataset, out_field)).state == RunState.DONE:
@@ -253,14 +246,16 @@ def segment(
     from ...sam import load_sam
 
     sam = load_sam(model, device, dtype_for(dtype, options), features=features)
-    parameters = replace(parameters, features=planning.name_of_features(sam))
+    parameters = replace(parameters, features=fitting.name_of_features(sam))
     started = time.perf_counter()
-    if use_rejected:
+    if use_rejected and takes_negatives(method, options):
         rejected, labels = rejected_masks(dataset, references, out_field, method, options)
         others, marks = [*others, *rejected], [*marks, *labels]
+    elif exists and overwrite:  # they go now, and a later run may want to know
+        marks = [*marks, *marks_of_run(dataset, out_field, ids)]
     followed = all(task.sequence for task in tasks)
-    predictors, parameters = planning.fit(
-        method, sam, parameters, references, embeddings, others, followed
+    predictors, parameters = fitting.fit(
+        method, sam, parameters, references, resources.cache, others, followed
     )
     plan = Plan(
         dataset=dataset,
@@ -280,154 +275,7 @@ def segment(
         marks=marks,
         negatives=others,
         new_frames=new_frames,
-        labelled=labelled,
+        labelled=masks_of_frames(shown, sam),
         fitting=time.perf_counter() - started,
     )
-    return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
-
-
-def resume_run(
-    samples: Any,
-    name: str,
-    *,
-    model: Any = None,
-    batch_size: int | None = None,
-    num_workers: int | None = None,
-    device: Any = "auto",
-    dtype: Any = None,
-    compile: Any = "auto",
-    cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
-    backend: Backend | str | None = None,
-    progress: Progress = None,
-) -> loading.Run:
-    """Go on with a run that was stopped, killed or crashed: only its photos without a mask.
-
-    Photos that failed are tried again. Method, references and all parameters are those of the run.
-
-    Args:
-        samples: the run's dataset, or a view into it.
-        name: the run's name.
-        model: the model, if the run was given one of your own; else the run's.
-        batch_size: see `segment`.
-        num_workers: see `segment`.
-        device: see `segment`.
-        dtype: the run's own if None.
-        compile: see `segment`.
-        cache: see `segment`.
-        backend: see `segment`.
-        progress: see `segment`.
-
-    Raises:
-        PersamError: there is no such run.
-        BadReferenceError: a reference is gone, or its label has changed since.
-        RunConflictError: the run is being written.
-        CheckpointError: the model is not the one that the run began with.
-    """
-    run = loading.load_run(samples, name)
-    dataset, record = home(run.dataset), run.record
-    stopping.withdraw_stop(dataset, name)
-    batch_size, num_workers = checks.as_plain(batch_size), checks.as_plain(num_workers)
-    checks.check_count("batch_size", batch_size)
-    checks.check_count("num_workers", num_workers)
-    checks.check_switch("compile", compile)
-    checks.check_progress(progress)
-    embeddings = planning.choose_cache(cache)
-    checks.check_backend(backend, embeddings)
-    parameters = replace(
-        record.parameters, presence_threshold=presence.presence_threshold(dataset, name)
-    )
-    ids = run.ids()
-    photos = selected(dataset, ids)
-    tasks = planning.choose_tasks(photos, parameters)[0] if ids else []
-    left = {task.id for task in tasks} - losses.kept_ids(dataset, name)
-    if not left and record.state == RunState.DONE:
-        return run
-
-    references = recorded_references(dataset, record.references, RESUMED, unchanged=True)
-    negatives: list[Any] = []
-    if record.negatives:
-        negatives = recorded_references(dataset, record.negatives, RESUMED, unchanged=True)
-    labelled = labelled_frames(tasks, references, parameters.objects)
-    tasks = with_earlier_frames(around_labels(tasks, labelled), left)
-    folder, run_id = planning.choose_masks_dir(dataset, name, True, None)
-    sam = _same_model(record, model, device, dtype)
-    started = time.perf_counter()
-    followed = all(task.sequence for task in tasks)
-    predictors, parameters = planning.fit(
-        record.method, sam, parameters, references, embeddings, negatives, followed
-    )
-    plan = Plan(
-        dataset=dataset,
-        samples=photos,
-        name=name,
-        exists=True,
-        method=record.method,
-        sam=sam,
-        parameters=parameters,
-        references=references,
-        predictors=predictors,
-        tasks=tasks,
-        ids=ids,
-        overwrite=False,
-        masks_dir=folder,
-        run_id=run_id,
-        negatives=negatives,
-        labelled=labelled,
-        fitting=time.perf_counter() - started,
-    )
-    return _carry_out(plan, batch_size, num_workers, compile, embeddings, backend, progress)
-
-
-def _carry_out(
-    plan: Plan,
-    batch_size: int | None,
-    num_workers: int | None,
-    compile: Any,
-    cache: EmbeddingCache | None,
-    backend: Backend | str | None,
-    progress: Progress,
-) -> loading.Run:
-    from ...engine import Job, choose_backend
-    from ...sam.execution import for_job
-
-    job = Job(
-        tasks=plan.tasks,
-        sam=for_job(plan.sam, compile, len(plan.tasks)),
-        predictors=plan.predictors,
-        output=plan.output,
-        batch_size=batch_size,
-        workers=num_workers,
-        cache=cache,
-        labelled=plan.labelled,
-    )
-    return execute(plan, job, choose_backend(backend, cache), progress)
-
-
-def _same_model(record: RunRecord, model: Any, device: Any, dtype: Any) -> Any:
-    from ...sam import list_models, load_sam
-
-    if model is None:
-        if record.model not in [info.name for info in list_models()]:
-            raise PersamError(
-                f"the run was made with a model of your own ({record.model}): "
-                "give it to resume_run(model=...)"
-            )
-        model = record.model
-    source = record.parameters.features
-    if isinstance(model, str) or source is None:
-        sam = load_sam(model, device, record.dtype if dtype is None else dtype, features=source)
-    else:  # the user's own, which may have its features already
-        sam = load_sam(model, device, record.dtype if dtype is None else dtype)
-        if planning.name_of_features(sam) is None:
-            sam = load_sam(sam, features=source)
-    same = sam.checkpoint_sha256 == record.checkpoint_sha256
-    began = record.weights_sha256
-    # Weights that came from no file are known as numbers of the run's own type only.
-    if same and began is not None and str(sam.dtype).removeprefix("torch.") == record.dtype:
-        same = weights_sha256(sam) == began
-    if not same:
-        raise RunConflictError(
-            f"model {sam.name} has other weights than the run began with: start the run again "
-            "with overwrite=True, or under another out_field"
-        )
-    return sam
+    return resources.carry_out(plan)

@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+import numpy as np
 from bson import ObjectId
 from pymongo import UpdateOne
 
@@ -22,7 +23,10 @@ from .. import fiftyone_api
 from ..checks import check_field_known
 from ..database import with_retries
 from ..frame_store import FrameStore, home
-from ..labels.references import AnyReference, PhraseReference
+from ..labels.references import AnyReference, PhraseReference, SampleReference
+
+if TYPE_CHECKING:
+    from ...sam import Promptable
 
 logger = logging.getLogger(__name__)
 
@@ -229,28 +233,56 @@ def in_sequences(
 
 def labelled_frames(
     tasks: Sequence[PhotoTask], references: Sequence[AnyReference], objects: Collection[str]
-) -> dict[str, dict[str, Any]]:
-    """The frames of which a reference says where its object is; see `Job.labelled`.
+) -> dict[str, dict[str, list[SampleReference]]]:
+    """Task id -> object's name -> the references that say where it is in that frame.
 
     Args:
         tasks: frames of sequences, and photos by themselves, which are left out.
-        references: of the run; those that are boxes or points say nothing of pixels.
+        references: of the run.
         objects: names of the run's objects where a frame may have several.
     """
     places = {(t.sequence, t.order): t for t in tasks if t.sequence}
     by_id = {t.id: t for t in tasks if t.sequence}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, list[SampleReference]]] = {}
     for one in references:
-        if isinstance(one, PhraseReference) or one.prompt.mask is None:
+        if isinstance(one, PhraseReference):
             continue
         task = by_id.get(one.sample_id)
         if one.frame is not None:
             task = places.get((one.sample_id, one.frame))
         if task is None or (not objects and task.group != one.group):
             continue
-        name, masks = one.group if objects else "", found.setdefault(task.id, {})
-        masks[name] = masks[name] | one.prompt.mask if name in masks else one.prompt.mask
+        found.setdefault(task.id, {}).setdefault(one.group if objects else "", []).append(one)
     return found
+
+
+def masks_of_frames(
+    frames: Mapping[str, Mapping[str, Sequence[SampleReference]]], sam: Promptable
+) -> dict[str, dict[str, Any]]:
+    """What `labelled_frames` found as masks, see `Job.labelled`.
+
+    Args:
+        frames: the references, by frame and object.
+        sam: draws the mask that a box or points stand for, as where a method learns from them.
+
+    Raises:
+        BadReferenceError: the model finds nothing there.
+    """
+    from ...personalize.learning import drawn_mask
+
+    def mask(one: SampleReference) -> Any:
+        if one.prompt.mask is not None:
+            return one.prompt.mask
+        shown = one.load()
+        return drawn_mask(sam, shown, sam.encode([shown.photo])[0])
+
+    return {
+        frame: {
+            name: np.logical_or.reduce([mask(one) for one in chosen])
+            for name, chosen in named.items()
+        }
+        for frame, named in frames.items()
+    }
 
 
 def _places(rows: Mapping[str, tuple[Any, Any]], order_field: str | None) -> dict[str, int]:

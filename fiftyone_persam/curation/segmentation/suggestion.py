@@ -1,4 +1,4 @@
-"""Suggest a reference: the photo of a dataset that is most like all the others."""
+"""Suggest a reference: the photo of a dataset that, labelled, would serve the others best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..checks import check_field_name
 from ..database import photos_of
 from ..frame_store import check_photos_only
 from ..labels.masks import shown_mask
-from . import plan as planning
+from .resources import choose_cache
 
 logger = logging.getLogger(__name__)
 
@@ -29,27 +29,35 @@ class Suggestion:
 
     Attributes:
         ids: of the samples, the best one first; ``ids[0]`` can be given to `segment`.
-        scores: mean similarity of each to all the others, -1 to 1, in the same order.
+        scores: how well each serves, in the same order; what they mean follows from ``by``.
         filepaths: in the same order.
-        field: whose labels were compared; None if whole photos were.
+        field: whose labels were compared; None if there were none.
+        by: what they are ranked by, "separation" or "medoid".
     """
 
     ids: tuple[str, ...]
     scores: tuple[float, ...]
     filepaths: tuple[str, ...]
     field: str | None
+    by: str
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
 
     def print_report(self, limit: int = 10) -> None:
         """Print the best ``limit`` photos with their scores, and the worst one."""
-        what = "whole photos" if self.field is None else f"labels of {self.field!r}"
-        print(f"{len(self.ids)} photos by how typical they are ({what})")
+        print(f"{len(self.ids)} photos by {self.by} ({self._compared})")
         rows = list(zip(self.scores, self.ids, self.filepaths, strict=True))
         shown = rows[:limit] + (rows[-1:] if len(rows) > limit else [])
         for score, id_, path in shown:
             print(f"  {score:6.3f}  {id_}  {os.path.basename(path)}")
+
+    @property
+    def _compared(self) -> str:
+        """What of the photos was compared."""
+        if self.field is not None:
+            return f"labels of {self.field!r}"
+        return "whole photos" if self.by == "medoid" else "what the photos have in common"
 
 
 def suggest_reference(
@@ -57,27 +65,32 @@ def suggest_reference(
     label_field: str | None = None,
     model: Any = "sam_lite",
     *,
+    by: str = "separation",
     cache: EmbeddingCache | str | os.PathLike[str] | bool | None = None,
 ) -> Suggestion:
-    """Which photo, labelled, would serve the others best as a reference: the medoid.
+    """Which photo, labelled, would serve the others best as a reference.
 
-    Before any label whole photos are compared. With a field, as of an earlier run, what its labels
-    cover is compared, and photos without a label there are left out. So are photos that cannot be
-    read, or whose label is damaged, with a warning that names the first.
+    With a field, as of an earlier run, what its labels cover is compared, and photos without a
+    label there are left out. Before any label it is what the photos have in common, found among the
+    things in them, or the whole photos. Photos that cannot be read, or whose label is damaged, are
+    left out with a warning that names the first.
 
     Args:
         samples: a dataset or view.
-        label_field: whose labels to compare; None for whole photos.
+        label_field: whose labels to compare; None before any label.
         model: a model's name, or a model.
+        by: "separation" for how well each photo tells the object from the rest of all the others;
+            "medoid" for how much its object, or without labels the whole photo, is like all the
+            others. Without labels "separation" needs sam_lite: other models take the medoid.
         cache: where embeddings are looked up and kept, as for `segment`.
 
     Returns:
         The photos, the best first.
 
     Raises:
-        PersamError: fewer than two photos can be compared, or there is no such field.
+        PersamError: fewer than two photos can be compared, or an unknown field or criterion.
     """
-    from ...personalize.suggestion import rank_references
+    from ...personalize.suggestion import criterion_of, rank_references
 
     check_photos_only(samples, "suggesting a reference")
     photos = photos_of(samples)
@@ -87,7 +100,8 @@ def suggest_reference(
             raise PersamError(f"the dataset has no field {label_field!r}: give one with labels")
         photos = photos.exists(label_field)
     sam = load_sam(model)
-    store = planning.choose_cache(cache)
+    by = criterion_of(by, sam, label_field is not None)
+    store = choose_cache(cache)
     if store is None:
         store = MemoryCache(1)  # keeps nothing
     faulty: list[str] = []
@@ -115,11 +129,12 @@ def suggest_reference(
             f"{len(ids)} photos can be compared, and a suggestion needs two or more; of those "
             f"that cannot, the first: {faulty[0]}"
         )
-    scores = rank_references(sam, embeddings, None if label_field is None else masks)
+    scores = rank_references(sam, embeddings, None if label_field is None else masks, by)
     order = [k for k in scores.argsort()[::-1] if scores[k] > -float("inf")]
     return Suggestion(
         tuple(ids[k] for k in order),
         tuple(float(scores[k]) for k in order),
         tuple(paths[k] for k in order),
         label_field,
+        by,
     )

@@ -28,7 +28,9 @@ from ...sam.registry import MODELS
 from ..checks import check_choice
 from ..labels.references import SampleReference, resolve_references
 from ..runs.fields import DETECTIONS, SEGMENTATION
-from ..segmentation.plan import Parameters, check_options, check_parameters, fit
+from ..runs.record import Parameters
+from ..segmentation.arguments import check_options, check_parameters
+from ..segmentation.fitting import fit
 
 logger = logging.getLogger(__name__)
 

@@ -7,24 +7,24 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.utils.data as foud
 
 from ...errors import DatasetLayoutError, PersamError
 from ..archives import extract_folders
 from ..mask_files import check_photo
+from ..whole_importer import WholeImporter
 from .layout import ANNOTATIONS, PHOTOS, SETS, DavisSequence, objects_of, read_davis
 
 OBJECT = "object"
 """Label of the object of DAVIS 2016; those of 2017 are labelled by their numbers."""
 
 
-class DavisImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
+class DavisImporter(WholeImporter):
     """Reads DAVIS 2016 or 2017, see :class:`DavisDataset`.
 
     Every photo and annotation is read before the first sample is added. Samples have the fields
@@ -55,6 +55,9 @@ class DavisImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         PersamError: an option that is not one.
     """
 
+    source = "DAVIS's folder or zip"
+    fields = ("sequence", "frame_number")
+
     def __init__(
         self,
         dataset_dir: str | os.PathLike[str] | None = None,
@@ -69,32 +72,24 @@ class DavisImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         seed: int | None = None,
         max_samples: int | None = None,
     ) -> None:
-        directory = None if dataset_dir is None else os.fspath(dataset_dir)
-        super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
+        super().__init__(dataset_dir, on_error, gt_field, shuffle, seed, max_samples)
         self.year = year
         self.split = split
         self.sequences = sequences
         self.resolution = resolution
-        self.on_error = on_error
-        self.gt_field = gt_field
         self.extract_dir = extract_dir
         self.skipped: list[dict[str, str]] = []
-        self._frames: list[tuple[DavisSequence, int]] = []
-        self._next: Iterator[tuple[DavisSequence, int]] = iter(())
 
-    def setup(self) -> None:
-        """Find and read all photos and annotations: a fault adds nothing to the dataset."""
-        if self.dataset_dir is None:
-            raise PersamError("dataset_dir is missing: pass DAVIS's folder or zip")
-        if self.on_error not in ("raise", "skip"):
-            raise PersamError(f"on_error {self.on_error!r} is not known: give 'raise' or 'skip'")
+    def find(self) -> list[Any]:
+        """Find and read all photos and annotations."""
         root = Path(self.dataset_dir)
         if not root.exists():
             raise DatasetLayoutError(f"{root} does not exist: pass DAVIS's folder or zip")
         if root.is_file():
             root = self._unpacked(root)
         found = read_davis(root, self.year, self.split, self.sequences, self.resolution)
-        self._frames = []
+        frames: list[tuple[DavisSequence, int]] = []
+        self.skipped = []
         if self.shuffle:
             random.Random(self.seed).shuffle(found)
         for sequence in found:
@@ -105,20 +100,16 @@ class DavisImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
                     raise
                 self.skipped.append({"sequence": sequence.name, "reason": str(error)})
                 continue
-            self._frames += [(sequence, number) for number in range(len(sequence.frames))]
-        if not self._frames:
+            frames += [(sequence, number) for number in range(len(sequence.frames))]
+        if not frames:
             raise DatasetLayoutError(
                 f"{root}: no sequence is usable, the first problem is: {self.skipped[0]['reason']}"
             )
-        if self.max_samples is not None:
-            self._frames = self._frames[: self.max_samples]
+        return frames[: self.max_samples]
 
-    def __iter__(self) -> DavisImporter:
-        self._next = iter(self._frames)
-        return self
-
-    def __next__(self) -> fo.Sample:
-        sequence, number = next(self._next)
+    def sample_of(self, item: tuple[DavisSequence, int]) -> fo.Sample:
+        """A frame, with its objects."""
+        sequence, number = item
         path = str(sequence.frames[number])
         sample = fo.Sample(
             filepath=path,
@@ -138,19 +129,6 @@ class DavisImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
                 detections.append(detection)
             sample[self.gt_field] = fo.Detections(detections=detections)
         return sample
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    @property
-    def has_dataset_info(self) -> bool:
-        """What was skipped."""
-        return True
-
-    @property
-    def has_sample_field_schema(self) -> bool:
-        """The fields are known before the first sample is."""
-        return True
 
     def get_sample_field_schema(self) -> dict[str, Any]:
         """Names and types of the fields that samples have beyond FiftyOne's own."""

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.utils.data as foud
 import numpy as np
 
 from ...errors import DatasetLayoutError, PersamError
 from ...options import as_plain
+from ..whole_importer import WholeImporter
 from .benchmarks import read_benchmark
 from .records import Example, OneShotIndex
 from .regions import load_mask
 
 
-class OneShotImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
+class OneShotImporter(WholeImporter):
     """Reads a benchmark from its official layout, see :class:`OneShotDataset`.
 
     A photo becomes one sample, however many classes it has:
@@ -43,6 +43,9 @@ class OneShotImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         PersamError: an option that is not one.
     """
 
+    source = "the benchmark's folder"
+    fields = ("classes", "folds", "parts")
+
     def __init__(
         self,
         dataset_dir: str | os.PathLike[str] | None = None,
@@ -54,16 +57,11 @@ class OneShotImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
         seed: int | None = None,
         max_samples: int | None = None,
     ) -> None:
-        directory = None if dataset_dir is None else os.fspath(dataset_dir)
-        super().__init__(dataset_dir=directory, shuffle=shuffle, seed=seed, max_samples=max_samples)
+        super().__init__(dataset_dir, on_error, gt_field, shuffle, seed, max_samples)
         self.benchmark = benchmark
         folds = as_plain(folds)
         self.folds = [folds] if isinstance(folds, int) else folds
-        self.on_error = on_error
-        self.gt_field = gt_field
         self._index: OneShotIndex | None = None
-        self._photos: list[list[Example]] = []
-        self._next: Iterator[list[Example]] = iter(())
 
     @property
     def index(self) -> OneShotIndex:
@@ -76,10 +74,8 @@ class OneShotImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
             raise PersamError("nothing has been read yet: FiftyOne calls setup() first")
         return self._index
 
-    def setup(self) -> None:
-        """Find all photos and annotations, and decode every mask once: a fault adds nothing."""
-        if self.dataset_dir is None:
-            raise PersamError("dataset_dir is missing: pass the benchmark's folder")
+    def find(self) -> list[Any]:
+        """Find all photos and annotations, and decode every mask once."""
         self._index = read_benchmark(self.benchmark, self.dataset_dir, self.on_error)
         folds = self._index.folds if self.folds is None else self.folds
         wanted = {i for fold in folds for i in self._index.of_fold(fold)}
@@ -88,38 +84,27 @@ class OneShotImporter(foud.GenericSampleDatasetImporter):  # type: ignore[misc]
             for example in examples:
                 if one in wanted and example is not None:
                     photos.setdefault(str(example.photo), []).append(example)
-        self._photos = [kept for found in photos.values() if (kept := self._sound(found))]
-        if not self._photos:
+        sound = [kept for found in photos.values() if (kept := self._sound(found))]
+        if not sound:
             raise DatasetLayoutError(f"{self.dataset_dir}: no photo of {self.benchmark} is usable")
-        self._photos = self._preprocess_list(self._photos)
+        chosen: list[Any] = self._preprocess_list(sound)
+        return chosen
 
-    def __iter__(self) -> OneShotImporter:
-        self._next = iter(self._photos)
-        return self
-
-    def __next__(self) -> fo.Sample:
-        examples = next(self._next)
-        infos = [self.index.classes[example.class_index] for example in examples]
+    def sample_of(self, item: list[Example]) -> fo.Sample:
+        """A photo, with all that is annotated in it."""
+        infos = [self.index.classes[example.class_index] for example in item]
         detections = []
-        for example, info in zip(examples, infos, strict=True):
+        for example, info in zip(item, infos, strict=True):
             detection = fo.Detection.from_mask(_whole_mask(example), label=info.name)
             detection["fold"], detection["part"] = info.fold, info.part
             detections.append(detection)
         return fo.Sample(
-            filepath=str(examples[0].photo),
+            filepath=str(item[0].photo),
             classes=list(dict.fromkeys(info.name for info in infos)),
             folds=sorted({info.fold for info in infos}),
             parts=list(dict.fromkeys(info.part for info in infos if info.part)),
             **{self.gt_field: fo.Detections(detections=detections)},
         )
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    @property
-    def has_dataset_info(self) -> bool:
-        """What was skipped, and which benchmark this is."""
-        return True
 
     @property
     def has_sample_field_schema(self) -> bool:

@@ -99,7 +99,7 @@ def located(
         numbers: by which reference alone each photo is located, from 0.
     """
     sam, device = method.sam, method.sam.device
-    features = torch.stack([e.to_match.to(device).float() for e in embeddings])
+    features = torch.stack([method.prior.features(e).to(device).float() for e in embeddings])
     valid = valid_cells(embeddings, device)
     maps = method.prior.similarity(features, valid, state.targets, state.prior)
     own = maps[torch.arange(len(embeddings)), list(numbers)]

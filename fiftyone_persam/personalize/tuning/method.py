@@ -37,7 +37,13 @@ TunedPasses = Annotated[
 Self = TypeVar("Self", bound="TunedMethod")
 
 Steps = Annotated[
-    int, Option("optimiser steps at most", low=0, high=100_000, advice="give 0 to 100000")
+    int,
+    Option(
+        "optimiser steps at most",
+        low=0,
+        high=100_000,
+        advice="use {default}, or from 0 to 100000",
+    ),
 ]
 LearningRate = Annotated[
     float,
@@ -46,7 +52,7 @@ LearningRate = Annotated[
         low=0,
         high=1,
         above=True,
-        advice="give one above 0 and at most 1",
+        advice="use {default}, or another above 0 and at most 1",
     ),
 ]
 Views = Annotated[

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +13,14 @@ import fiftyone_persam as fp
 
 from .. import jobs
 from ..discs import Make, make_photos, tiny_sam
+from .survivors import persistent
 
 PHOTOS = 6
 
 
 @pytest.fixture
 def photos(dataset: Make, tmp_path: Path) -> fo.Dataset:
-    made = dataset(make_photos(tmp_path, PHOTOS))
-    made.persistent = True  # other processes end without asking
-    return made
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    return persistent(dataset(make_photos(tmp_path, PHOTOS)))
 
 
 def masks_of(photos: fo.Dataset, run: str) -> dict[str, Any]:
@@ -70,12 +54,12 @@ def with_both(photos: fo.Dataset) -> dict[str, Any]:
     return {**plain, **new}
 
 
-def test_a_full_disk(photos: fo.Dataset, disk: Path) -> None:
+def test_a_full_disk(photos: fo.Dataset, small_disk: Path) -> None:
     new = with_both(photos)
     plain = {name: new[name] for name in ("similarity", "prompts", "label_type")}
-    jobs.run_on(photos, masks_dir=disk, batch_size=1, **plain)
+    jobs.run_on(photos, masks_dir=small_disk, batch_size=1, **plain)
     with pytest.raises(fp.PersamError, match="No space left on device"):
-        filler = disk / "filler"
+        filler = small_disk / "filler"
 
         def fill(done: int, total: int) -> None:
             """The disk becomes full when two photos are written."""
@@ -84,7 +68,9 @@ def test_a_full_disk(photos: fo.Dataset, disk: Path) -> None:
                     while True:
                         file.write(bytes(4096))
 
-        jobs.run_on(photos, masks_dir=disk, batch_size=1, overwrite=True, progress=fill, **new)
+        jobs.run_on(
+            photos, masks_dir=small_disk, batch_size=1, overwrite=True, progress=fill, **new
+        )
     assert fp.load_run(photos, "x").state == "failed"
     expect_new(photos, resumed=False)
     filler.unlink()

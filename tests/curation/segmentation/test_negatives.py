@@ -14,7 +14,7 @@ import fiftyone_persam as fp
 from fiftyone_persam import curation
 from fiftyone_persam.curation.labels.masks import shown_mask
 from fiftyone_persam.curation.runs.record import read_record
-from fiftyone_persam.curation.segmentation.negatives import is_badly_cut
+from fiftyone_persam.curation.segmentation.rejected import is_badly_cut
 from tests.curation.scenes import scenes
 
 RUN = "mine"

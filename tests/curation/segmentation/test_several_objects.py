@@ -16,6 +16,7 @@ import fiftyone_persam as fp
 from fiftyone_persam import curation
 from fiftyone_persam.curation.labels.masks import named_masks
 from fiftyone_persam.curation.review.table import review_table
+from fiftyone_persam.engine import DevicesBackend, RayBackend
 from tests.curation.scenes import scenes
 
 OBJECTS = ("cat", "cup")
@@ -96,6 +97,26 @@ def test_each_photo_is_encoded_once(made: fo.Dataset) -> None:
     again = run(made.limit(3), name="counted")
     assert again.timings["photos_encoded"] == 3
     fp.delete_run(made, "counted")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["devices", "ray"])
+def test_other_processes_find_the_same_objects(copy: fo.Dataset, kind: str) -> None:
+    """Each gets all objects, as `SeveralObjects.save` writes them."""
+    backend: Any = DevicesBackend(["cpu", "cpu"])
+    if kind == "ray":
+        pytest.importorskip("ray", reason="needs Ray: pip install fiftyone-persam[ray]")
+        backend = RayBackend(workers=1)
+    there = run(copy, name="there", label_type="both", backend=backend, batch_size=1)
+    here = fp.load_run(copy, RUN)
+    assert (there.config.backend, there.counts, there.errors) == (kind, here.counts, {})
+    assert there.timings["photos_encoded"] == len(copy)
+    for sample in copy:
+        assert present(sample, "there_objects") == present(sample)
+        found, known = masks(sample, "there"), masks(sample)
+        assert found.keys() == known.keys()
+        assert all(fp.iou(found[name], known[name]) > 0.98 for name in known)
+        assert sample["there_presence"] == pytest.approx(sample[f"{RUN}_presence"], abs=1e-3)
 
 
 def test_record_list_and_delete(copy: fo.Dataset) -> None:

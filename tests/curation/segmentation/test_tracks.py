@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import fiftyone_persam as fp
 from fiftyone_persam.curation import objects_in
 from fiftyone_persam.errors import BadReferenceError, PersamError
 from fiftyone_persam.metrics import iou
+from fiftyone_persam.sam import Prompt, load_sam
+from fiftyone_persam.sam.frames import load_frame
 
 from ...films import disc, scene, write_film
 from ..discs import Make, state_of, tiny_sam
@@ -189,3 +192,52 @@ def test_frames_that_are_files(videos: fo.Dataset, tmp_path: Path) -> None:  # n
     assert fp.resume_run(videos, "mine", model=tiny_sam(), progress=False).state == "done"
     again = tracks(videos)["a", 2]
     assert [mask_of(d).tolist() for d in again] == [mask_of(d).tolist() for d in kept]
+
+
+def _box(mask: Any) -> tuple[fo.Label, Prompt]:
+    (rows, columns), (height, width) = mask.nonzero(), mask.shape
+    x0, y0, x1, y1 = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    relative = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
+    label = fo.Detection(label="ball", bounding_box=[float(one) for one in relative])
+    return label, Prompt(None, box=np.array([x0, y0, x1, y1], float))  # type: ignore[arg-type]
+
+
+def _points(mask: Any) -> tuple[fo.Label, Prompt]:
+    middle = [float(axis.mean()) for axis in mask.nonzero()[::-1]]
+    places = np.array([middle, [middle[0] + 8, middle[1]]])
+    label = fo.Keypoint(label="ball", points=(places / mask.shape[::-1]).tolist())
+    return label, Prompt(None, points=places, labels=np.ones(2, np.int64))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [_box, _points])
+@pytest.mark.parametrize("media", ["film", "photos"])
+def test_a_box_or_points_are_followed_as_the_mask_that_the_model_makes_of_them(
+    dataset: Make, tmp_path: Path, kind: Any, media: str
+) -> None:
+    """The sequence begins at the labelled frame, with the very mask, and goes both ways."""
+    sam, pictures = load_sam("sam_lite"), [scene([("red", *one)], n) for n, one in enumerate(RED)]
+    label, prompt = kind(disc(*RED[2]))
+    if media == "film":
+        made = dataset([fo.Sample(str(write_film(tmp_path / "film.mp4", pictures)))])
+        film = made.first()
+        film.frames[3] = fo.Frame(box=label)
+        film.save()
+        photo = load_frame(film.filepath, 3)
+        run = segment(made, (film, 3), label_field="box", model=sam)
+        found = [one for _, one in sorted(tracks(made).items())]
+    else:
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        made = dataset([fo.Sample(str(tmp_path / f"{n}.png"), film="x") for n in range(4)])
+        sample, photo = made.skip(2).first(), pictures[2]
+        sample["box"] = label
+        sample.save()
+        run = segment(made, sample, label_field="box", model=sam, sequence_field="film")
+        found = [sample["mine"].detections for sample in made]
+    (embedding,) = sam.encode([photo])
+    decoded = sam.decode([replace(prompt, embedding=embedding)])[0]
+    expected = sam.upscale(decoded.logits[:1], embedding)[0].numpy() > 0
+    assert run.counts["segmented"] == 4 and [len(one) for one in found] == [1] * 4
+    assert np.array_equal(mask_of(found[2][0]), expected) and found[2][0].confidence == 1
+    assert all(iou(mask_of(one), disc(*at)) > 0.8 for (one,), at in zip(found, RED, strict=True))
+    assert len({one.instance.id for (one,) in found}) == 1
