@@ -75,13 +75,14 @@ def as_given(method: PerSAM) -> PerSAM:
 
 
 def test_a_small_object_is_recognised(fitted: PerSAM, groups: list[list[Photo]]) -> None:
-    small = at_sizes(groups, (0.5, 0.4, 0.3, 0.25))[0][1:10]
+    small = at_sizes(groups, (0.5, 0.45, 0.4, 0.35, 0.3))[0][1:]
     photos = fitted.sam.encode([one.image for one in small])
     found, before = (m.predict_embeddings(photos) for m in (fitted, as_given(fitted)))
     right = [iou(f.candidate, one.mask) > 0.5 for f, one in zip(found, small, strict=True)]
-    presences = np.array([[f.presence for f in row] for row in (before, found)])[:, right]
-    assert presences.shape[1] >= 7, "what the passes have found"
-    assert (presences[1] > 0.9).all() and (presences[0] < 0.7).sum() >= 3
+    assert sum(right) >= 5, "what the passes have found"
+    earlier, now = (np.array([one.presence for one in row])[right] for row in (before, found))
+    assert (now >= earlier).all() and now.mean() > earlier.mean() + 0.1
+    assert (now >= 0.5).sum() > (earlier >= 0.5).sum(), "a mask that was emptied is kept"
     assert not fitted.predict([groups[1][1].image])[0].mask.any(), "a photo without it"
 
 
