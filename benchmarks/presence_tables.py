@@ -15,7 +15,7 @@ from fiftyone_persam.personalize import presence
 from fiftyone_persam.personalize.comparison import among_others
 
 SHIPPED = np.array([*presence.WEIGHTS, presence.BIAS])
-LEANINGS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+LEANINGS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 FOUND = 0.5  # IoU
 THRESHOLDS = (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)
 # A photo that loses its mask is worse than one that keeps a wrong one: the share that the issue
