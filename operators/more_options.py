@@ -6,8 +6,9 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, choose
-from .method_form import option_inputs, option_names, sentence
+from .base import Context, choose, refuse
+from .method_form import chosen_method, chosen_options, option_inputs, option_names, sentence
+from .scope import SEVERAL
 from .video import has_videos
 
 INSTANCES = "max_instances"
@@ -20,7 +21,8 @@ FEATURES = "features"
 
 def instances_input(ctx: Context, inputs: Any) -> None:
     """How many of the object a photo may show, where the method can look for several."""
-    option_inputs(ctx, inputs, [INSTANCES])
+    if ctx.params.get("scope") != SEVERAL:  # those compete: each is one thing in a photo
+        option_inputs(ctx, inputs, [INSTANCES])
 
 
 def more_inputs(ctx: Context, inputs: Any, new: bool) -> None:
@@ -36,7 +38,7 @@ def more_inputs(ctx: Context, inputs: Any, new: bool) -> None:
     rest = [name for name in names if name not in known]
     _header(inputs, "found", "Is it there, how many, which one")
     option_inputs(ctx, inputs, _FOUND)
-    if new and not has_videos(ctx):
+    if new and not has_videos(ctx) and ctx.params.get("scope") != SEVERAL:
         inputs.bool(
             "compare_photos",
             default=False,
@@ -71,6 +73,18 @@ def more_inputs(ctx: Context, inputs: Any, new: bool) -> None:
         )
     _header(inputs, "machine", "How the work is done")
     _machine_inputs(ctx, inputs)
+
+
+def check_options(ctx: Context, inputs: Any) -> None:
+    """Refuse options that cannot be had together, before the run does."""
+    from fiftyone_persam.curation.forms.models import problem_with_options
+    from fiftyone_persam.personalize import METHODS
+
+    method = chosen_method(ctx)
+    if method not in METHODS or ctx.params.get("literal"):  # judged by `segment`
+        return
+    if problem := problem_with_options(method, chosen_options(ctx)):
+        refuse(inputs, problem, name="options_problem")
 
 
 def features_input(ctx: Context, inputs: Any) -> None:

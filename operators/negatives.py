@@ -32,7 +32,30 @@ def negative_inputs(
 
     if scope == SAID or not takes_negatives(chosen_method(ctx), chosen_options(ctx)):
         return
-    if chosen is not None and (others := _others(ctx, chosen)):
+    if chosen is not None:
+        _selected_inputs(ctx, inputs, chosen)
+    ids = [chosen.sample.id] if chosen is not None else _learnt_from(ctx, scope)
+    rejected_inputs(inputs, rejected_count(ctx.dataset, ids, str(ctx.params.get("out_field"))))
+
+
+def again_inputs(ctx: Context, inputs: Any, run: str, chosen: ChosenReference) -> None:
+    """Like `negative_inputs`, for a run that is made again with one more reference."""
+    from fiftyone_persam.curation.forms.references import rejected_count
+    from fiftyone_persam.curation.runs.record import read_record
+    from fiftyone_persam.curation.segmentation.negatives import takes_negatives
+    from fiftyone_persam.personalize import METHODS
+
+    record = read_record(ctx.dataset, run)
+    if record.method not in METHODS:  # `segment_again` says so
+        return
+    if takes_negatives(record.method, record.parameters.options):
+        _selected_inputs(ctx, inputs, chosen)
+        learnt_from = [one.sample_id for one in record.references]
+        rejected_inputs(inputs, rejected_count(ctx.dataset, learnt_from, run))
+
+
+def _selected_inputs(ctx: Context, inputs: Any, chosen: ChosenReference) -> None:
+    if others := _others(ctx, chosen):
         inputs.bool(
             SELECTED,
             default=False,
@@ -40,8 +63,6 @@ def negative_inputs(
             description=f"{counted(len(others), 'label')} beside it, such as of its twin",
             view=types.CheckboxView(),
         )
-    ids = [chosen.sample.id] if chosen is not None else _learnt_from(ctx, scope)
-    rejected_inputs(inputs, rejected_count(ctx.dataset, ids, str(ctx.params.get("out_field"))))
 
 
 def _learnt_from(ctx: Context, scope: str) -> list[str]:

@@ -18,8 +18,9 @@ from .base import (
     refuse,
     show_fields,
 )
+from .given_references import negative_params
 from .more_options import keeps_embeddings
-from .negatives import REJECTED, rejected_inputs
+from .negatives import again_inputs, negative_arguments
 from .outcome import run_facts
 from .reference import chosen_reference, reference_inputs
 from .runs import choose_run
@@ -43,7 +44,6 @@ class SegmentAgain(PersamOperator):
 
     def form(self, ctx: Context, inputs: Any) -> None:
         """The run, the new reference, and what will be done again."""
-        from fiftyone_persam.curation.forms.references import rejected_count
         from fiftyone_persam.curation.review.editing import corrected_fields
         from fiftyone_persam.curation.review.table import review_counts, review_view
         from fiftyone_persam.curation.runs.naming import edit_field
@@ -52,7 +52,11 @@ class SegmentAgain(PersamOperator):
         run = choose_run(ctx, inputs)
         if run is None:
             return
-        if reference_inputs(ctx, inputs, [*corrected_fields(ctx.dataset, run), run]) is None:
+        if problem := _problem_with(ctx, run):
+            refuse(inputs, problem, "Segment the photos of one object alone to add another one.")
+            return
+        chosen = reference_inputs(ctx, inputs, [*corrected_fields(ctx.dataset, run), run])
+        if chosen is None:
             return
         if objects := _objects(ctx, run):
             choose(inputs, OBJECT, objects, "Which object it shows", required=False)
@@ -65,7 +69,7 @@ class SegmentAgain(PersamOperator):
             description="Off: only the new reference says what the object looks like",
             view=types.CheckboxView(),
         )
-        rejected_inputs(inputs, rejected_count(ctx.dataset, learnt_from(ctx, run), run))
+        again_inputs(ctx, inputs, run, chosen)
         samples = photos_to_segment(ctx)
         counts = review_counts(samples, run)
         count = counts.total - counts.accepted
@@ -97,8 +101,11 @@ class SegmentAgain(PersamOperator):
 
         name, chosen, samples = ctx.params["run"], chosen_reference(ctx), photos_to_segment(ctx)
         pair: Any = (chosen.sample, chosen.label_id) if chosen.label_id else chosen.sample
+        others = negative_arguments(ctx, chosen)
         if _objects(ctx, name):
             pair = {ctx.params[OBJECT]: pair}
+            if isinstance(others.get("negatives"), list):
+                others["negatives"] = {ctx.params[OBJECT]: others["negatives"]}
 
         def work() -> dict[str, Any]:
             run = segment_again(
@@ -108,9 +115,9 @@ class SegmentAgain(PersamOperator):
                 label_field=chosen.label_field,
                 mask_value=chosen.mask_value,
                 keep_references=bool(ctx.params.get("keep", True)),
-                use_rejected=bool(ctx.params.get(REJECTED, True)),
                 cache=keeps_embeddings(),
                 progress=progress,
+                **others,
             )
             return {"run": name, "fields": [name], **run_facts(run)}
 
@@ -144,6 +151,8 @@ class SegmentAgain(PersamOperator):
         mask_value: int | None = None,
         keep: bool = True,
         use_rejected: bool = True,
+        negatives: Any = None,
+        negatives_field: str | None = None,
         delegate: bool = False,
     ) -> Any:
         """Segment what is not accepted in ``run`` again, with one more reference.
@@ -165,15 +174,20 @@ class SegmentAgain(PersamOperator):
             mask_value=None if mask_value is None else str(mask_value),
             keep=keep,
             use_rejected=use_rejected,
+            negatives=negative_params(negatives),
+            negatives_field=negatives_field,
             object=shown,
         )
 
 
-def learnt_from(ctx: Context, run: str) -> list[str]:
-    """The photos that a run has learnt from."""
+def _problem_with(ctx: Context, run: str) -> str | None:
+    """Why a run cannot get another reference."""
     from fiftyone_persam.curation.runs.record import read_record
 
-    return [one.sample_id for one in read_record(ctx.dataset, run).references]
+    grouped = any(one.group for one in read_record(ctx.dataset, run).references)
+    if grouped and not _objects(ctx, run):
+        return f"Run {run!r} has one reference per object."
+    return None
 
 
 def _objects(ctx: Context, run: str) -> list[str]:

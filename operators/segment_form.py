@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 
 from .base import Context, choose, counted, notice, refuse
 from .method_form import chosen_method, takes_words
-from .more_options import instances_input, more_inputs
+from .more_options import check_options, instances_input, more_inputs
 from .phrase import PHRASE, chosen_text_model
 from .reference import REFERENCE, ROLE, ChosenReference, group_references
 from .scope import SEVERAL, TOGETHER
@@ -158,6 +158,7 @@ def output_inputs(ctx: Context, inputs: Any, chosen: ChosenReference | None) -> 
     inputs.bool("more", default=False, label="More options", view=types.SwitchView())
     if ctx.params.get("more"):
         more_inputs(ctx, inputs, new=there is None)
+    check_options(ctx, inputs)
 
 
 def _go_on_inputs(ctx: Context, inputs: Any, there: Any) -> None:

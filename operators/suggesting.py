@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import PLUGIN, Context, PersamOperator, choose, counted, notice, refuse
+from .segment_form import model_inputs
 from .streaming import Progress
 from .targets import photos_to_segment
 
@@ -61,6 +62,7 @@ class SuggestReference(PersamOperator):
             default=True,
             label="Go on to 'Segment my object' with the best one",
         )
+        model_inputs(ctx, inputs)
         notice(inputs, "amount", f"{counted(count)} will be encoded and compared.")
 
     def run(self, ctx: Context, progress: Progress) -> dict[str, Any]:
@@ -71,9 +73,12 @@ class SuggestReference(PersamOperator):
         from .more_options import keeps_embeddings
 
         field = ctx.params.get("label_field", WHOLE)
+        if ctx.params.get("download"):
+            fp.load_sam(ctx.params["model"], download=True)
         found = fp.suggest_reference(
             photos_to_segment(ctx),
             label_field=None if field == WHOLE else field,
+            model=ctx.params.get("model") or "sam_lite",
             by=ctx.params.get("by", SEPARATION),
             cache=keeps_embeddings(),
         )
@@ -110,6 +115,7 @@ class SuggestReference(PersamOperator):
         sample_collection: Any,
         label_field: str | None = None,
         count: int = SHOWN,
+        model: str = "sam_lite",
         by: str = "separation",
     ) -> Any:
         """Rank the photos of a dataset or view; see :func:`fiftyone_persam.suggest_reference`."""
@@ -117,6 +123,7 @@ class SuggestReference(PersamOperator):
             sample_collection,
             label_field=WHOLE if label_field is None else label_field,
             count=count,
+            model=model,
             by=by,
             go_on=False,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..personalize.registries import CRITERIA, SEPARATION
 from .common import Options, dataset_of, objects_of, piece_of, samples_of, verdict
 
 STATES = ("todo", "accepted", "rejected", "absent")
@@ -17,6 +18,12 @@ def add_suggest(subparsers: Any) -> argparse.ArgumentParser:
     """`suggest`."""
     parser = _command(subparsers, "suggest", suggest, "which photo to label as the reference")
     parser.add_argument("--label-field", metavar="FIELD", help="compare what is labelled there")
+    parser.add_argument(
+        "--by",
+        default=SEPARATION,
+        choices=tuple(CRITERIA),
+        help="; ".join(f"{name}: {text}" for name, text in CRITERIA.items()),
+    )
     parser.add_argument("--limit", type=int, default=10, help="photos to list")
     parser.add_argument("--model", default="sam_lite", help="see `models list`")
     _add_cache(parser)
@@ -163,6 +170,7 @@ def suggest(options: Options) -> None:
         samples_of(options),
         label_field=options.label_field,
         model=options.model,
+        by=options.by,
         cache=options.cache,
     )
     found.print_report(options.limit)

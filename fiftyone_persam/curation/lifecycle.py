@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import problem_of
 from .database import make_durable, refresh, root
 from .evaluation.compare import comparisons_of, forget_comparisons, rename_comparisons
 from .evaluation.scores import (
@@ -26,6 +28,8 @@ from .runs.loading import Run, load_run
 from .runs.naming import check_free, check_name, leftover_runs, names_of, require, run_names
 from .runs.record import read_record
 from .segmentation.rejected import check_keepable, marks_of_run
+
+logger = logging.getLogger(__name__)
 
 
 def delete_run(samples: Any, name: str) -> None:
@@ -130,7 +134,8 @@ def _results_of(dataset: Any, name: str, fields: list[str]) -> list[Any]:
 def _delete(dataset: Any, details: dict[str, Any]) -> None:
     name, fields = details["name"], details["fields"]
     for mark in marks_of_run(dataset, name):
-        mark.write()
+        if problem := problem_of(mark.write):  # to keep it is no reason to keep the run
+            logger.warning("A rejected mask of run %r is not kept: %s", name, problem)
     make_durable()  # nothing of the run goes before that
     forget_evaluations(dataset, fields)
     forget_comparisons(dataset, name)

@@ -50,6 +50,46 @@ CONTRAST = "contrast"  # names the reference's window of values among what is sa
 logger = logging.getLogger(__name__)
 
 
+def check_together(
+    mode: str = "corrected",
+    location_prior: str | None = None,
+    candidates: str | None = None,
+    max_instances: int = 1,
+    positive_points: int | None = None,
+    **others: Any,
+) -> None:
+    """Raise PersamError if values that are right by themselves cannot be had together.
+
+    Args:
+        mode: as of the methods that decode in passes, and so is the rest.
+        location_prior: another one than the mode's.
+        candidates: another source than the mode's.
+        max_instances: how many to find.
+        positive_points: how many to prompt with.
+        others: options that go with any other.
+    """
+    if location_prior is not None and mode == "reference":
+        raise PersamError(
+            "mode='reference' locates the object as the released code does: use "
+            "mode='corrected' for another location prior"
+        )
+    if candidates not in (None, "repeat") and mode == "reference":
+        raise PersamError(
+            "mode='reference' finds one object, as the released code: use mode='corrected' for "
+            f"candidates={candidates!r}"
+        )
+    if max_instances > 1 and not LOCATION_PRIORS[location_prior or MODES[mode]].suppresses:
+        raise PersamError(
+            f"mode={mode!r} finds one object, as the released code: use mode='corrected' for "
+            "several instances"
+        )
+    if positive_points not in (None, 1) and mode == "reference":
+        raise PersamError(
+            "mode='reference' prompts with one positive point, as the released code: use "
+            "mode='corrected' for several"
+        )
+
+
 class CascadeSettings(Method):
     """The settings and hooks of `CascadeMethod`.
 
@@ -113,27 +153,8 @@ class CascadeSettings(Method):
             "candidates": candidates,
         }
         check_values(self.options(), given)
-        if location_prior is not None and mode == "reference":
-            raise PersamError(
-                "mode='reference' locates the object as the released code does: use "
-                "mode='corrected' for another location prior"
-            )
-        if candidates not in (None, "repeat") and mode == "reference":
-            raise PersamError(
-                "mode='reference' finds one object, as the released code: use mode='corrected' for "
-                f"candidates={candidates!r}"
-            )
+        check_together(mode, location_prior, candidates, max_instances, positive_points)
         self.prior: LocationPrior = LOCATION_PRIORS[location_prior or MODES[mode]]()
-        if max_instances > 1 and not self.prior.suppresses:
-            raise PersamError(
-                f"mode={mode!r} finds one object, as the released code: use mode='corrected' for "
-                "several instances"
-            )
-        if positive_points not in (None, 1) and mode == "reference":
-            raise PersamError(
-                "mode='reference' prompts with one positive point, as the released code: use "
-                "mode='corrected' for several"
-            )
         if presence_threshold is None:
             presence_threshold = self.prior.presence_threshold
         self.sam = load_sam(sam)

@@ -40,9 +40,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
 def test_from_a_suggestion_to_labels(run: Any, photos: fo.Dataset) -> None:
     """Which photo to label, a run, its review, another try that has learnt from it, hand-over."""
     cat, cup, both = photos.values("id")
-    ranked = run("suggest", NAME, "--limit", 2).splitlines()
-    assert "3 photos by how typical they are (whole photos)" in ranked[0]
-    assert ranked[1].split()[1] == fp.suggest_reference(photos).ids[0]
+    ranked = run("suggest", NAME, "--by", "medoid", "--limit", 2).splitlines()
+    assert "3 photos by medoid (whole photos)" in ranked[0]
+    assert ranked[1].split()[1] == fp.suggest_reference(photos, by="medoid").ids[0]
 
     own, twin = (f"{i}:{photos[i].labels.detections[0].id}" for i in (cat, cup))
     given = ("--label-field", "labels", "--method", "persam", "--presence-threshold", 0)

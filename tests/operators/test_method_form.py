@@ -80,3 +80,43 @@ def test_names_of_a_registry_are_a_choice(option: str, registry: Any, photos: fo
         assert shown.type.values == list(registry) and "added" in registry
     finally:
         registry.unregister("added")
+
+
+@pytest.mark.parametrize(
+    ("together", "says"),
+    [
+        ({"option_max_instances": 3}, "finds one object, as the released code"),
+        ({"option_candidates": "proposals"}, "use mode='corrected' for candidates='proposals'"),
+        ({"option_location_prior": "parts"}, "locates the object as the released code does"),
+        ({"option_positive_points": 2}, "prompts with one positive point"),
+    ],
+)
+def test_options_that_cannot_be_had_together(
+    together: dict[str, Any], says: str, photos: fo.Dataset
+) -> None:
+    """Said in the form, before anything runs."""
+    assert form(photos, "persam", more=True, **together).errors == []
+    (error,) = form(photos, "persam", more=True, option_mode="reference", **together).errors
+    assert says in error
+
+
+def test_options_come_in_groups(photos: fo.Dataset) -> None:
+    shown = form(photos, "persam_f", more=True)
+    names = list(shown.inputs.type.properties)
+    headers = [name for name in names if name.endswith("_header")]
+    assert headers == [
+        f"{name}_header" for name in ("found", "placed", "learnt", "decoded", "written", "machine")
+    ]
+    for name, group in (
+        ("option_presence_threshold", "found"),
+        ("compare_photos", "found"),
+        ("option_location_prior", "placed"),
+        ("features", "placed"),
+        ("option_steps", "learnt"),
+        ("option_mode", "decoded"),
+        ("similarity", "written"),
+        ("cache", "machine"),
+    ):
+        before = [one for one in headers if names.index(one) < names.index(name)]
+        assert before[-1] == f"{group}_header", name
+    assert names.index("option_max_instances") < names.index("more") < names.index(headers[0])

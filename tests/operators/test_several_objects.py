@@ -70,9 +70,19 @@ def test_run_again_asks_which_object_is_shown(scene):
     assert form["object"].type.values == ["cat", "cup"] and form.errors == []
     result, _ = form.execute()
     assert result["counts"]["segmented"] == 2
-    called = operator("segment_again")(scene, "m", {"cup": ids[1]}, label_field="labels")
+    called = operator("segment_again")(
+        *(scene, "m", {"cup": ids[1]}), label_field="labels", negatives={"cup": ids[0]}
+    )
+    known = fp.load_run(scene, "m").record.negatives
+    assert [(one.group, one.sample_id) for one in known] == [("cup", ids[0])]
     assert called.result["run"] == "m"
     assert len(fp.load_run(scene, "m").record.references) == 2
+
+
+def test_a_run_of_groups_gets_no_further_reference(scene):
+    fp.segment(scene, scene, "labels", "persam", out_field="each", group_by="shows")
+    (error,) = Form(scene, "segment_again", {"run": "each"}, selected=scene.values("id")).errors
+    assert "Run 'each' has one reference per object. Segment the photos of one object" in error
 
 
 def test_a_call_in_python_names_objects(scene):
@@ -100,6 +110,8 @@ def test_what_it_is_not_and_what_was_rejected(scene):
     assert form["negatives_selected"].default is False
     again = Form(scene, "segment_again", {**params, "run": "first"}, selected=[cat])
     assert "Learn from 1 rejected mask " in again["use_rejected"].view.label
+    again = Form(scene, "segment_again", {**params, "run": "first"}, selected=[cat, cup])
+    assert again["negatives_selected"].default is False
     params |= {"negatives_selected": True, "use_rejected": False}
     Form(scene, SEGMENT, params, selected=[cat, cup]).execute()
     record = fp.load_run(scene, "mine").record
