@@ -27,12 +27,15 @@ class PanelForms:
 
     def learn_from_rejected(self, ctx: Context) -> None:
         """Segment what is not accepted again, from the run's own reference."""
+        from fiftyone_persam.curation.database import photos_of
         from fiftyone_persam.curation.runs.record import read_record
 
         run = ctx.panel.state.run
         first = next(iter(read_record(ctx.dataset, run).references), None)
         params: dict[str, Any] = {"run": run}
-        if first is not None and first.sample_id:
+        shown = [first.sample_id] if first is not None and first.sample_id else []
+        # One in another dataset cannot be chosen in the form.
+        if first is not None and shown and len(photos_of(ctx.dataset).select(shown)):
             given = {
                 "reference": first.sample_id,
                 "label_field": first.label_field,

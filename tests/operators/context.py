@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,11 @@ class PanelTab:
     def buttons(self) -> list[dict[str, Any]]:
         """The views of the buttons that are shown."""
         return [view for view in self._views(self._output) if view.get("name") == "Button"]
+
+    @property
+    def words(self) -> str:
+        """All that is shown, as the App gets it."""
+        return json.dumps(self._output)
 
     @property
     def labels(self) -> list[str]:

@@ -84,6 +84,20 @@ def test_a_button_opens_the_form_for_the_chosen_run(album, tmp_path, label, oper
     assert form["params"]["run"] == RUN
 
 
+def test_what_is_rejected_teaches_the_next_run(album):
+    tab = PanelTab(album)
+    assert "Run again" not in tab.labels
+    tab.click("Reject")
+    assert "1 rejected mask will teach the next run" in tab.words
+    (reference,) = fp.load_run(album, RUN).record.references
+    form = prompted(tab.click("Run again"))
+    assert form["operator_uri"].endswith("/segment_again")
+    assert form["params"]["reference"] == reference.sample_id
+    assert form["params"]["label_field"] == reference.label_field
+    tab.click("Undo")
+    assert "Run again" not in tab.labels
+
+
 def test_the_panel_stays_with_a_renamed_run(album, tmp_path):
     add_run(album, tmp_path, "second")
     tab = PanelTab(album)
