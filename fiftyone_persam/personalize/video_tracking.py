@@ -24,7 +24,8 @@ from . import presence
 from .appearance import Appearance, describe
 from .assembly import ABSENT
 from .prediction import Prediction
-from .session import Answer, competing
+from .session import Answer
+from .several import SeveralObjects
 from .video_views import MARGIN, Mask, Seen, View, box_of, look, propagate, remember, window_around
 
 GIVEN, TRACKED = "given", "tracked"
@@ -206,9 +207,15 @@ class TrackingSession:
             track.mask, track.lost = mask, 0
 
     def _find_in(self, embedding: ImageEmbedding, names: list[str]) -> dict[str, Prediction]:
-        """Objects that nobody knows where they are, each as in any photo."""
-        found = {n: self._tracks[n].method.predict_embeddings([embedding])[0] for n in names}
-        return competing(found)
+        """Objects that nobody knows where they are, each as in any photo.
+
+        The sequence's other objects take part, or one that is gone is found in a part of another.
+        """
+        if not names:
+            return {}
+        everyone = SeveralObjects({n: t.method for n, t in self._tracks.items()}, followed=True)
+        scene = everyone.predict_embeddings([embedding])[0]
+        return {name: scene.objects[name] for name in names}
 
     def _draw(self, track: Track, known: Known | None, view: View, everywhere: bool) -> Drawn:
         sam, size = self.sam, self.sam.mask_size
