@@ -24,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
-from benchmarks.presence import auc
+from benchmarks.presence_tables import auc
 from benchmarks.several_scenes import Several, scenes
 from fiftyone_persam.metrics import PerSegAccumulator
 from fiftyone_persam.personalize import CANDIDATES

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..sam import ImageEmbedding, Promptable
 from ..sam.transfers import send
+from .appearance import Appearance
 from .cascade import Outcome, PriorBatch
 from .prediction import Prediction
-from .presence import Appearance, gather, probability, recognisable
+from .presence import gather, probability, recognisable
 from .prior import valid_cells
 from .threshold import is_absent
 

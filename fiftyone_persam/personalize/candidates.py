@@ -23,9 +23,9 @@ from .prediction import Prediction
 
 if TYPE_CHECKING:
     from ..sam import Promptable
+    from .appearance import Appearance
     from .cascade import PriorBatch
     from .location import ReferenceView
-    from .presence import Appearance
     from .state import FittedState
 
 

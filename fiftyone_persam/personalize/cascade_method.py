@@ -82,6 +82,8 @@ class CascadeMethod(CascadePrediction):
                 state = part_sets.with_sets(state, self.prior, views)
             if others:
                 state = replace(state, more={**state.more, **learner.negative_state(others)})
+            if self.looks_smaller and not self.prior.exact:
+                state = replace(state, more={**state.more, **learner.smaller_state(views, masks)})
             learned = self._source.learn(self.sam, views, masks)
             named = {CANDIDATE + name: tensor for name, tensor in learned.items()}
             state = replace(state, more={**state.more, **named})

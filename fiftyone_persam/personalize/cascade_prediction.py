@@ -12,6 +12,7 @@ from torch import Tensor
 from ..sam import ImageEmbedding
 from ..sam.model import DECODE_BATCH, check_batch_size
 from . import part_sets, prior
+from .appearance import Appearance, together
 from .assembly import assemble
 from .candidates import Scenes
 from .cascade import Outcome, PriorBatch, run_cascade
@@ -19,7 +20,6 @@ from .cascade_settings import CascadeSettings
 from .checks import check_embeddings
 from .location import Guide
 from .prediction import Prediction
-from .presence import Appearance, together
 
 # Differences of cosine that make one reference count e times as much as another.
 _AGREEMENT_SCALE = 0.1

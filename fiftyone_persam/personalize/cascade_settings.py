@@ -119,6 +119,9 @@ class CascadeSettings(Method):
     """
 
     takes_negatives = True
+    looks_smaller = True
+    """Whether fitting encodes each reference once more, at smaller sizes, for presence's sake; who
+    is after masks alone can spare it."""
 
     def __init__(
         self,

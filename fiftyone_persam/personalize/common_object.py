@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..sam import ImageEmbedding, Promptable
-from .presence import mean_cell, without_direction
+from .appearance import mean_cell, without_direction
 from .prior import FOREGROUND_COVERAGE, valid_cells
 from .things import things_in
 

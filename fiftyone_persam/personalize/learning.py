@@ -13,9 +13,11 @@ from torch import Tensor
 from ..errors import BadReferenceError, PersamError
 from ..sam import ImageEmbedding, Prompt, Promptable
 from . import presence, prior
+from .appearance import describe, together
 from .location import LocationPrior, ReferenceView
 from .reference import Reference, perseg_channel
-from .state import NEGATIVE, PRIOR, FittedState
+from .smaller_looks import look_smaller
+from .state import NEGATIVE, PRIOR, SMALLER, FittedState
 
 Mask = npt.NDArray[np.bool_]
 
@@ -71,11 +73,9 @@ class Learner:
             prior.mean_feature(view.embedding.features.to(device), view.foreground)
             for view in views
         ]
-        appearance = presence.together(
+        appearance = together(
             [
-                presence.describe(
-                    view.embedding.to_recognise.to(device), view.foreground, view.valid
-                )
+                describe(view.embedding.to_recognise.to(device), view.foreground, view.valid)
                 for view in views
             ]
         )
@@ -87,8 +87,19 @@ class Learner:
             appearance.places,
             appearance.background,
             appearance.own,
+            fine=appearance.fine,
             more={PRIOR + name: tensor for name, tensor in own.items()},
         )
+
+    def smaller_state(
+        self, views: Sequence[ReferenceView], masks: Sequence[Mask]
+    ) -> dict[str, Tensor]:
+        """What is remembered of references made smaller, by name; nothing without their photos."""
+        found = look_smaller(self.sam, views, masks)
+        if found is None:
+            return {}
+        device = self.sam.device
+        return {SMALLER + name: _on(device, tensor) for name, tensor in found.tensors().items()}
 
     def negative_state(self, negatives: Sequence[Reference]) -> dict[str, Tensor]:
         """What is remembered of negative references, by name."""
@@ -100,8 +111,8 @@ class Learner:
         ]
         state = self.first_state(views)
         return {
-            NEGATIVE + name: state.tensors()[name].to(self.sam.device)
-            for name in ("targets", "parts", "places", "background", "own", *state.more)
+            NEGATIVE + name: _on(self.sam.device, state.tensors()[name])
+            for name in ("targets", "parts", "places", "background", "own", "fine", *state.more)
         }
 
     def mask_of(self, reference: Reference, embedding: ImageEmbedding) -> Mask:
@@ -126,6 +137,11 @@ class Learner:
             target / target.norm().clamp_min(1e-12),
             reference.photo,
         )
+
+
+def _on(device: torch.device, tensor: Tensor) -> Tensor:
+    """A tensor on a device; numbers of float64 stay on the CPU, see `FittedState.to`."""
+    return tensor if tensor.dtype == torch.float64 else tensor.to(device)
 
 
 def drawn_mask(sam: Promptable, reference: Reference, embedding: ImageEmbedding) -> Mask:

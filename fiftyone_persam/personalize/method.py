@@ -31,7 +31,7 @@ class Effort:
     Attributes:
         steps: decoder passes that are differentiated.
         passes: decoder passes that are not.
-        photos: further photos to encode.
+        photos: further photos to encode, beside one that every method may encode for presence.
         seconds: of anything else, on one core.
     """
 

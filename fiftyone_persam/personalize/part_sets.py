@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from . import presence
+from .appearance import PARTS, parts_of
 from .location import LocationPrior, ReferenceView
-from .presence import PARTS, parts_of
 from .state import FittedState
 
 SETS = "sets.parts"

@@ -17,7 +17,7 @@ and measures them on objects and on features of other models that were held out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..sam import ImageEmbedding
+from .appearance import Appearance, each, grown, smoothed
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -32,53 +33,20 @@ KINDS = ("match", "cohesion", "own_found", "own_explained", "elsewhere", "strayi
 """The columns of `Evidence.columns`."""
 # What `python -m benchmarks.presence ALBUM --every-reference --held-out` fits: how much a
 # difference of 1 in each column adds to the log odds, and the log odds where all are 0.
-_WEIGHTS = (25.1, -8.4, 7.6, -18.4, -7.5, -11.4)
-_BIAS = 1.7
+WEIGHTS = (25.1, -8.4, 7.6, -18.4, -7.5, -11.4)
+BIAS = 1.7
 # A mask that is lost is worse than one too many, which a look at it tells: the log odds lean to
-# keeping, for objects that are smaller than in the reference, and references that are cut badly.
-_LEANING = 1.0
-# Where a reference's mask leaves much of the object out, what is around it is explained well by
-# what is inside. That says that the mask is bad, not that the object is hard to tell.
-_MOST_EXPLAINED = 0.35
-# Parts of an object to remember: 64 spread over it tell as much as all.
-PARTS = 64
-BACKGROUND_CELLS = 256
+# keeping. With an object held out, between 0.5 and 2 no mask is lost and four in five are emptied,
+# on the development album and the demo's; the low end is for photos of things that are much alike.
+LEANING = 0.75
+# A reference that was made smaller, to know the object where it is, gives every other thing one
+# more chance: it gives away so much, and more where the mask is not nearly of its object's size
+# (natural logarithm of a ratio of sides).
+_SMALLER, _PER_SIZE, _NEAR_SIZE = 0.75, 5.0, 0.25
 _MIN_GAP = 0.05
 # Log odds beyond which float32 has no probability below 1: nothing is that certain, and a threshold
 # of 1 holds every mask back.
 _SUREST = 15.0
-
-
-@dataclass(frozen=True, eq=False)
-class Appearance:
-    """What the object looks like in R references.
-
-    Attributes:
-        parts: (R, P, D) normalised features of cells spread over the object.
-        places: (R, P, 2) row and column of each, in multiples of the object's side: the root of the
-            cells that it covers.
-        background: (R, D) mean normalised feature of the cells without the object; 0 where there
-            are none.
-        own: (R, 3) what the reference alone says of how well its object can be told: how alike the
-            object's parts are on average (`KINDS` 1), how well they are found in its own background
-            (2), and how well that is explained by them (3). About -1 to 1.
-    """
-
-    parts: Tensor
-    places: Tensor
-    background: Tensor
-    own: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        """By name, to be saved."""
-        named = {"parts": self.parts.half()}
-        return {**named, "places": self.places, "background": self.background, "own": self.own}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Appearance:
-        """What `tensors` gave; there may be others."""
-        named = (tensors[name] for name in ("places", "background", "own"))
-        return cls(tensors["parts"].float(), *named)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +60,7 @@ class Evidence:
         agreement: (B,) IoU of the first pass's mask and the last one's, if there are passes.
         ring: (B, R) how much more the mask's cells are like the object than those around it.
         rival: (B, N, K) as ``columns``, of N negative references, if there are any.
+        handicap: (B, R) log odds that a reference gives away because it was made smaller.
     """
 
     columns: Tensor
@@ -100,46 +69,7 @@ class Evidence:
     agreement: Tensor | None = None
     ring: Tensor | None = None
     rival: Tensor | None = None
-
-
-def describe(features: Tensor, foreground: Tensor, valid: Tensor) -> Appearance:
-    """The appearance of the object in one reference.
-
-    Args:
-        features: (D, h, w) of the reference, its embedding's ``to_recognise``.
-        foreground: (h, w) bool, the object's cells, at least one.
-        valid: (h, w) bool, the photo's cells.
-    """
-    background = mean_cell(features, valid & ~foreground)
-    direction = F.normalize(background, dim=0)
-    chosen = _spread(foreground, PARTS)
-    parts = F.normalize(features.float()[:, chosen[0], chosen[1]], dim=0).T
-    own = without_direction(parts, direction)
-    # Cells beside the object share what the encoder saw of it.
-    away = valid & ~_grown(foreground[None])[0]
-    if away.any():
-        rows, columns = _spread(away, BACKGROUND_CELLS)
-        rest = F.normalize(features.float()[:, rows, columns], dim=0).T
-        across = own @ without_direction(rest, direction).T
-        found = across.amax(dim=1).mean()
-        explained = across.amax(dim=0).mean().clamp_max(_MOST_EXPLAINED)
-    else:  # a photo that is all object says nothing of anything else
-        found = explained = parts.new_zeros(())
-    levels = torch.stack([(own @ own.T).mean(), found, explained])
-    side = foreground.sum().sqrt()
-    places = torch.stack(chosen, dim=1) / side
-    repeat = _evenly(len(parts), PARTS, parts.device)
-    return Appearance(parts[repeat][None], places[repeat][None], background[None], levels[None])
-
-
-def together(appearances: Sequence[Appearance]) -> Appearance:
-    """Several references as one appearance."""
-    return Appearance(
-        torch.cat([one.parts for one in appearances]),
-        torch.cat([one.places for one in appearances]),
-        torch.cat([one.background for one in appearances]),
-        torch.cat([one.own for one in appearances]),
-    )
+    handicap: Tensor | None = None
 
 
 def recognisable(embeddings: Sequence[ImageEmbedding], device: torch.device) -> Tensor:
@@ -168,10 +98,20 @@ def gather(
         negatives: appearance of what the object is not.
     """
     masked = _Masked(features, logits, valid)
-    known = [masked.compare(one) for one in _each(appearance)]
+    smooth: _Masked | None = None
+
+    def compare(one: Appearance) -> tuple[Tensor, Tensor]:
+        nonlocal smooth
+        if not one.fine[0]:
+            return masked.compare(one)
+        if smooth is None:
+            smooth = _Masked(smoothed(features, valid), logits, valid)
+        return smooth.compare(one)
+
+    known = [compare(one) for one in each(appearance)]
     rival = None
     if negatives is not None:
-        rival = torch.stack([masked.compare(one)[0] for one in _each(negatives)], dim=1)
+        rival = torch.stack([compare(one)[0] for one in each(negatives)], dim=1)
     return Evidence(
         torch.stack([columns for columns, _ in known], dim=1),
         masked.covered,
@@ -179,19 +119,28 @@ def gather(
         agreement,
         torch.stack([ring for _, ring in known], dim=1),
         rival,
+        handicap(masked.covered, appearance.sides),
     )
 
 
-def log_odds(columns: Tensor) -> Tensor:
-    """(B, R, K) of `Evidence` -> (B,) of the reference that fits best."""
+def handicap(covered: Tensor, sides: Tensor) -> Tensor:
+    """(B,) cells of masks, (R,) `Appearance.sides` -> (B, R) `Evidence.handicap`."""
+    apart = (covered.clamp_min(0.25).sqrt()[:, None] / sides.clamp_min(0.5)).log().abs()
+    given_away = _SMALLER + _PER_SIZE * (apart - _NEAR_SIZE).clamp_min(0)
+    return torch.where(sides > 0, given_away, torch.zeros_like(given_away))
+
+
+def log_odds(columns: Tensor, handicap: Tensor | None = None) -> Tensor:
+    """(B, R, K) of `Evidence`, and (B, R) if known -> (B,) of the reference that fits best."""
     # Number by number: a tensor of them would have to be sent to the device.
-    terms = [weight * column for weight, column in zip(_WEIGHTS, columns.unbind(-1), strict=True)]
-    return (torch.stack(terms).sum(dim=0) + _BIAS + _LEANING).amax(dim=1)
+    terms = [weight * column for weight, column in zip(WEIGHTS, columns.unbind(-1), strict=True)]
+    odds = torch.stack(terms).sum(dim=0) + BIAS + LEANING
+    return (odds if handicap is None else odds - handicap).amax(dim=1)
 
 
 def probability(evidence: Evidence) -> Tensor:
     """(B,) in [0, 1), how certainly the object is in each photo; 0 for an empty mask."""
-    odds = log_odds(evidence.columns)
+    odds = log_odds(evidence.columns, evidence.handicap)
     certainty = torch.sigmoid(odds.clamp_max(_SUREST))
     if evidence.rival is not None:
         # A tie takes nothing away: another photo of the object itself is as near as its negatives.
@@ -218,27 +167,6 @@ def calibrate(similarity: Tensor, foreground: Tensor, valid: Tensor) -> tuple[fl
     return inside, min(outside, inside - _MIN_GAP)
 
 
-def mean_cell(features: Tensor, cells: Tensor) -> Tensor:
-    """(C, h, w) features, (h, w) bool -> (C,) mean of the normalised features; 0 of no cell."""
-    if not cells.any():
-        return torch.zeros(len(features), device=features.device)
-    return F.normalize(features.float()[:, cells], dim=0).mean(dim=1)
-
-
-def parts_of(features: Tensor, cells: Tensor, count: int) -> Tensor:
-    """(C, h, w) features, (h, w) bool -> (count, C) normalised, of cells spread over the object.
-
-    An object of fewer cells has some of them several times.
-    """
-    parts = F.normalize(features.float()[:, cells], dim=0).T
-    return parts[_evenly(len(parts), count, parts.device)]
-
-
-def without_direction(vectors: Tensor, direction: Tensor) -> Tensor:
-    """(n, C) without their part along a normalised (C,), normalised again."""
-    return F.normalize(vectors - (vectors @ direction)[:, None] * direction, dim=1)
-
-
 class _Masked:
     """B photos and their masks, cell by cell.
 
@@ -252,9 +180,9 @@ class _Masked:
         self.covered = share.flatten(1).sum(dim=1)
         # The mask's cells: those that it covers by half, or as far as it covers any.
         inside = share >= share.flatten(1).amax(dim=1)[:, None, None].clamp(1e-6, 0.5)
-        around = _grown(inside, 2) & valid & (share <= 0)
+        around = grown(inside, 2) & valid & (share <= 0)
         # Cells beside the mask share what the encoder saw of it.
-        away = valid & ~_grown(share > 0)
+        away = valid & ~grown(share > 0)
         self._cells = F.normalize(features.float().flatten(2), dim=1)
         self._inside = inside.flatten(1)
         self._weight = (share * inside).flatten(1)
@@ -309,32 +237,7 @@ class _Masked:
         return out + _mean((steps * self._weight).sum(dim=1), self._weight) / side
 
 
-def _each(appearance: Appearance) -> list[Appearance]:
-    rows = (appearance.parts, appearance.places, appearance.background, appearance.own)
-    return [
-        Appearance(*(row[number : number + 1] for row in rows))
-        for number in range(len(appearance.parts))
-    ]
-
-
 def _mean(sums: Tensor, weights: Tensor) -> Tensor:
     """(B,) or (B, D) weighted sums over the cells, (B, n) weights -> means; 0 of no weight."""
     total = weights.sum(dim=1).clamp_min(1e-6)
     return sums / (total if sums.ndim == 1 else total[:, None])
-
-
-def _grown(cells: Tensor, by: int = 1) -> Tensor:
-    """(B, h, w) bool, with the cells as near as ``by``."""
-    return F.max_pool2d(cells.float(), 2 * by + 1, stride=1, padding=by) > 0
-
-
-def _spread(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(h, w) bool -> rows and columns of up to ``count`` cells, spread evenly."""
-    rows, columns = cells.nonzero(as_tuple=True)
-    chosen = _evenly(len(rows), min(count, len(rows)), cells.device)
-    return rows[chosen], columns[chosen]
-
-
-def _evenly(length: int, count: int, device: torch.device) -> Tensor:
-    """(count,) indices from the first to the last of ``length``."""
-    return torch.linspace(0, length - 1, count, device=device).round().long()

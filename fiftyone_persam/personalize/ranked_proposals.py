@@ -4,9 +4,6 @@ A detector proposes things (MobileSAMv2's idea: Zhang et al., arXiv 2312.09579),
 mask of each, and each mask is judged as presence is: part by part against the reference. Those that
 are likely enough to be the object are the objects; where there is none, it is absent. What the
 location prior has led to takes part as one candidate among them.
-
-An encoder sees a small thing otherwise than a large one, and several in a photo are mostly smaller
-than the one in the reference: the reference is looked at once more at smaller sizes.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PersamError
-from ..sam import ImageEmbedding, Photo, Prompt, Promptable
+from ..sam import ImageEmbedding, Prompt, Promptable
 from . import prior
 from .assembly import ABSENT, prediction_of
 from .candidates import Scenes
@@ -30,23 +26,17 @@ from .instances import MIN_PRESENCE_SHARE, merge
 from .location import ReferenceView
 from .prediction import Prediction
 from .presence import (
-    Appearance,
     Evidence,
-    describe,
     gather,
     log_odds,
     probability,
     recognisable,
-    together,
 )
 from .threshold import is_absent
 
 PROPOSED = 40
 """Things of a photo that are compared with the object."""
 STAGE = "proposal"
-SIZES = (0.6, 0.35)
-"""Of the reference photo, at which it is looked at besides."""
-SMALLEST = 0.1  # longer side of the object, as a share of the photo's, that still tells something
 # A part of the object is as like it as the whole: of those that are, the larger one counts. Also,
 # what the passes have led to has a finer outline than what a box has. Yet where several objects are
 # looked for, it may spread over all of them: it counts if a proposal says that it is one thing.
@@ -79,21 +69,8 @@ class RankedProposals:
         views: Sequence[ReferenceView],
         masks: Sequence[npt.NDArray[np.bool_]],
     ) -> dict[str, Tensor]:
-        """How the object looks where it is smaller, in each reference."""
-        found = []
-        for view, whole in zip(views, masks, strict=True):
-            for size in SIZES:
-                smaller = None if view.photo is None else _shrunk(view.photo, whole, size)
-                if smaller is None:
-                    continue
-                photo, mask = smaller
-                embedding = sam.encode([photo])[0]
-                cells = prior.aligned_foreground(sam, mask, embedding)
-                valid = prior.valid_cells([embedding], sam.device)[0]
-                found.append(describe(embedding.to_recognise.to(sam.device), cells, valid))
-        if not found:
-            return {}
-        return together(found).tensors()
+        """Nothing more than every method does."""
+        return {}
 
     def find(self, scenes: Scenes) -> list[Prediction]:
         """See `CandidateSource.find`."""
@@ -116,7 +93,10 @@ def _find(scenes: Scenes, row: int) -> Prediction:
     shares = F.adaptive_avg_pool2d((logits > 0).float()[None], (rows, columns))[0]
     shares = shares * scenes.valid[row]
     areas = shares.sum((1, 2))
-    worth = log_odds(evidence.columns) / _PER_MATCH + _PER_LOG_AREA * areas.clamp_min(1).log()
+    worth = (
+        log_odds(evidence.columns, evidence.handicap) / _PER_MATCH
+        + _PER_LOG_AREA * areas.clamp_min(1).log()
+    )
     shared = torch.minimum(shares[1:], shares[:1]).sum((1, 2))
     overlaps = shared / (areas[1:] + areas[0] - shared).clamp_min(1e-6)
     one_thing = scenes.limit == 1 or bool((overlaps >= _ONE_THING).any())
@@ -152,16 +132,13 @@ def _apart(objects: Sequence[Prediction]) -> list[Prediction]:
 
 def _judge(scenes: Scenes, row: int, logits: Tensor) -> Evidence:
     """Of (n, hm, wm) masks in one photo."""
-    state, learned, count = scenes.state, scenes.learned, len(logits)
-    known = [state.appearance]
-    if learned:
-        known.append(Appearance.from_tensors(learned))
+    count = len(logits)
     told_by = recognisable([scenes.batch.embeddings[row]], scenes.sam.device)
     return gather(
         told_by.expand(count, -1, -1, -1),
         logits,
         scenes.valid[row][None].expand(count, -1, -1),
-        together(known),
+        scenes.state.appearance,
         negatives=scenes.negatives,
     )
 
@@ -215,26 +192,3 @@ def _as_logits(sam: Promptable, mask: npt.NDArray[np.bool_], embedding: ImageEmb
     square = F.pad(inside, (0, sam.image_size - width, 0, sam.image_size - height))
     share = F.adaptive_avg_pool2d(square, (sam.mask_size, sam.mask_size))[0, 0]
     return (share - 0.5).to(sam.device)
-
-
-def _shrunk(
-    photo: Photo, mask: npt.NDArray[np.bool_], size: float
-) -> tuple[Photo, npt.NDArray[np.bool_]] | None:
-    """A photo at a share of its size, in the middle of its mean colour, and its mask.
-
-    None where too little would be left of the object.
-    """
-    height, width = mask.shape
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    if longest * size < SMALLEST * max(height, width):
-        return None
-    h, w = max(1, round(height * size)), max(1, round(width * size))
-    y, x = (height - h) // 2, (width - w) // 2
-    canvas = np.empty_like(photo)
-    canvas[:] = photo.reshape(-1, 3).mean(0).round().astype(np.uint8)
-    canvas[y : y + h, x : x + w] = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
-    small = np.zeros_like(mask)
-    share = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-    small[y : y + h, x : x + w] = share > 0.5
-    return (canvas, small) if small.any() else None

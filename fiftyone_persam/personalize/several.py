@@ -23,11 +23,11 @@ from torch import Tensor
 from ..errors import CheckpointError, PersamError
 from ..sam import Contrast, ImageEmbedding, PhotoSource, Promptable
 from ..sam.model import DECODE_BATCH, check_batch_size
+from .appearance import Appearance, together
 from .cascade_method import CascadeMethod
 from .checks import check_embeddings, several_photos
 from .method import Method
 from .prediction import Prediction
-from .presence import Appearance, together
 from .registries import METHODS
 from .state import check_header, read_state, write_state
 from .threshold import is_absent

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, PersamError
-from .presence import Appearance
+from .appearance import Appearance, together
 
 if TYPE_CHECKING:
     from ..sam import Promptable
@@ -25,6 +25,8 @@ FORMAT = "fiftyone-persam-state"
 VERSION = 3
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
+SMALLER = "smaller."
+"""Begins the names of what is remembered of references made smaller; see `smaller_looks`."""
 NEGATIVE = "negative."
 """Begins the names of what is remembered of negative references."""
 
@@ -43,6 +45,7 @@ class FittedState:
         own: (R, 3) how well the object can be told at all; see `Appearance`.
         weights: (3,) of the mask scales; None for PerSAM.
         losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
+        fine: (R,) whether features are smoothed; see `Appearance`. None in earlier versions.
         more: whatever else a method or its location prior has to remember, by name.
     """
 
@@ -55,6 +58,7 @@ class FittedState:
     own: Tensor
     weights: Tensor | None = None
     losses: Tensor | None = None
+    fine: Tensor | None = None
     more: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -82,7 +86,9 @@ class FittedState:
             and state.places.shape == (*state.parts.shape[:2], 2)
             and state.background.shape == state.parts.shape[::2]
             and state.own.shape == (count, 3)
+            and (state.fine is None or state.fine.shape == (count,))
             and (state.weights is None or state.weights.shape == (3,))
+            and state._smaller_sound()
             and all(torch.isfinite(tensor).all() for tensor in tensors.values())
         )
         if not sound:
@@ -109,8 +115,13 @@ class FittedState:
 
     @property
     def appearance(self) -> Appearance:
-        """What presence is judged by."""
-        return Appearance(self.parts.float(), self.places, self.background, self.own)
+        """What presence is judged by: the references as given, then made smaller, if they were."""
+        given = {one: getattr(self, one) for one in ("parts", "places", "background", "own")}
+        if self.fine is not None:
+            given["fine"] = self.fine
+        smaller = self._named(SMALLER)
+        known = [Appearance.from_tensors(one) for one in (given, smaller) if one]
+        return together(known)
 
     @property
     def negative_targets(self) -> Tensor | None:
@@ -122,20 +133,33 @@ class FittedState:
         """What presence is judged against."""
         if self.negative_targets is None:
             return None
-        start = len(NEGATIVE)
-        named = {n[start:]: t for n, t in self.more.items() if n.startswith(NEGATIVE)}
-        return Appearance.from_tensors(named)
+        return Appearance.from_tensors(self._named(NEGATIVE))
 
     @property
     def negative_prior(self) -> dict[str, Tensor]:
         """What the location prior remembers of what the object is not."""
-        start = NEGATIVE + PRIOR
-        return {n.removeprefix(start): t for n, t in self.more.items() if n.startswith(start)}
+        return self._named(NEGATIVE + PRIOR)
 
     @property
     def prior(self) -> dict[str, Tensor]:
         """What the location prior remembers."""
-        return {n.removeprefix(PRIOR): t for n, t in self.more.items() if n.startswith(PRIOR)}
+        return self._named(PRIOR)
+
+    def _smaller_sound(self) -> bool:
+        """Whether what is remembered of smaller references is whole, if there is any."""
+        found = self._named(SMALLER)
+        if not found:
+            return True
+        given = {
+            name: getattr(self, name).shape[1:] for name in ("parts", "places", "background", "own")
+        }
+        given["sides"] = given["fine"] = torch.Size()
+        count = {len(tensor) for tensor in found.values()}
+        return len(count) == 1 and given == {name: one.shape[1:] for name, one in found.items()}
+
+    def _named(self, start: str) -> dict[str, Tensor]:
+        """What else is remembered under names that begin so, by the rest of the name."""
+        return {n.removeprefix(start): t for n, t in self.more.items() if n.startswith(start)}
 
 
 def write_state(

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import prior
+from .appearance import PARTS, mean_cell, parts_of
 from .location import AlignedPrior, ReferenceView
-from .presence import PARTS, mean_cell, parts_of
 
 DIRECTIONS = "directions"
 _NEAREST_PARTS = 5

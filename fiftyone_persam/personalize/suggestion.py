@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from ..errors import PersamError
 from ..sam import ImageEmbedding, Promptable
+from .appearance import mean_cell, without_direction
 from .common_object import common_object
 from .location import ReferenceView
-from .presence import mean_cell, without_direction
 from .prior import aligned_foreground, mean_feature, valid_cells
 from .registries import CRITERIA, MEDOID, SEPARATION
 from .stronger_priors import BackgroundRemovedPrior

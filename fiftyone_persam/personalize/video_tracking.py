@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..sam import ImageEmbedding, Photo, Promptable
 from . import presence
+from .appearance import Appearance, describe
 from .assembly import ABSENT
 from .prediction import Prediction
 from .session import Answer, competing
@@ -53,7 +54,7 @@ class Known:
     """
 
     seen: Seen
-    appearance: presence.Appearance
+    appearance: Appearance
 
 
 @dataclass(eq=False)
@@ -272,12 +273,12 @@ class TrackingSession:
         return float(presence.probability(evidence)[0])
 
 
-def _appearance(view: View, seen: Seen) -> presence.Appearance:
+def _appearance(view: View, seen: Seen) -> Appearance:
     """What the object looks like in a view of it."""
     foreground = torch.zeros_like(view.valid)
     inside = seen.covered >= min(0.5, float(seen.covered.max()))
     foreground[view.valid] = inside
-    return presence.describe(view.embedding.to_recognise, foreground, view.valid)
+    return describe(view.embedding.to_recognise, foreground, view.valid)
 
 
 def _compete(logits: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Mask]:

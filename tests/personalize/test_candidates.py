@@ -105,7 +105,7 @@ def test_a_small_object_in_the_reference(cats: list[Photo]) -> None:
     fitted = PerSAM(load_sam("sam_lite"), candidates="proposals").fit(
         Reference(cats[0].image, mask=mask)
     )
-    assert not any(name.startswith("candidates.") for name in fitted.state.more)
+    assert not any(name.startswith("smaller.") for name in fitted.state.more)
     assert fitted.predict([cats[1].image])[0].mask.shape == cats[1].mask.shape
 
 

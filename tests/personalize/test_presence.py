@@ -12,14 +12,13 @@ from torch.nn import functional as F
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.datasets.mask_files import read_mask
 from fiftyone_persam.personalize import PerSAM, PerSAMF, Reference
+from fiftyone_persam.personalize.appearance import PARTS, describe, together
 from fiftyone_persam.personalize.presence import (
     DEFAULT_THRESHOLD,
-    PARTS,
     calibrate,
-    describe,
     gather,
+    handicap,
     probability,
-    together,
 )
 from fiftyone_persam.sam import PromptableSam, load_sam
 
@@ -135,6 +134,31 @@ def test_a_reference_cut_badly_still_finds_its_object() -> None:
     known = describe(scene(1), half, VALID)
     found = gather(scene(1, background=1)[None], logits(half), VALID[None], known)
     assert float(probability(found)) > 0.5
+
+
+def test_features_that_change_from_cell_to_cell_are_smoothed() -> None:
+    """What a fine model says of single cells is mostly noise: means of 3 x 3 tell objects apart."""
+    generator = torch.Generator().manual_seed(7)
+    rough = [
+        scene(seed, background=background)
+        + 2 * torch.randn(CHANNELS, SIDE, SIDE, generator=generator)
+        for seed, background in ((1, 0), (1, 1), (2, 1))
+    ]
+    assert describe(rough[0], CELLS, VALID).fine.tolist() == [1]
+    assert describe(scene(1), CELLS, VALID).fine.tolist() == [0]
+    same, other = ask(rough[1], rough[0]), ask(rough[2], rough[0])
+    assert same > 0.5 and same > 4 * other
+    known = together([describe(scene(1), CELLS, VALID), describe(rough[0], CELLS, VALID)])
+    both = gather(rough[1][None], logits(CELLS), VALID[None], known).columns
+    assert float(both[0, 1, 0]) > float(both[0, 0, 0]), "each reference as it is described"
+
+
+def test_a_look_at_another_size_gives_something_away() -> None:
+    covered = torch.tensor([16.0, 16.0, 64.0, 4.0])
+    found = handicap(covered, torch.tensor([0.0, 4.0]))
+    assert found[:, 0].tolist() == [0, 0, 0, 0], "a reference as given never does"
+    assert 0 < float(found[0, 1]) == float(found[1, 1]) < float(found[2, 1])
+    assert float(found[2, 1]) == pytest.approx(float(found[3, 1])), "twice and half the side"
 
 
 def test_photos_of_a_batch_do_not_see_one_another() -> None:

@@ -189,6 +189,7 @@ class _Fits:
             return None
         references = [Reference(self._canvas, mask=views.mask(one)) for one in supports]
         method = copy.copy(self._prototype)
+        method.looks_smaller = False  # there is no photo in it, only its embedding
         method.fit(references, [views.embedding(one) for one in supports])
         with self._lock:
             self.fitted += 1
