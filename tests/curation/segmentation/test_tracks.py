@@ -13,6 +13,7 @@ from PIL import Image
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import objects_in, segment_again
+from fiftyone_persam.curation.labels.references import resolve_references
 from fiftyone_persam.errors import BadReferenceError, PersamError
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.sam import Prompt, load_sam
@@ -295,3 +296,18 @@ def test_videos_of_a_group(dataset: Make, two: fo.Dataset) -> None:
     films = dataset(grouped.select_group_slices(media_type="video").clone())
     run = segment(films, objects_in((films.first(), 1)), model=tiny_sam(), presence_threshold=0)
     assert run.counts["segmented"] == 4
+
+
+def test_a_label_that_a_view_of_frames_shows(two: fo.Dataset) -> None:
+    """One that is left of two, or that a patch was cut out for: as with photos."""
+    frames = two.to_frames(sample_frames="dynamic")
+    red, blue = two.first().frames[1].ground_truth.detections
+    ways = [
+        (frames.filter_labels("ground_truth", fo.ViewField("label") == "blue"), blue),
+        (frames.to_patches("ground_truth").first(), red),
+        (frames.to_patches("ground_truth").match({"ground_truth.label": "blue"}), blue),
+    ]
+    for way, label in ways:
+        (found,) = resolve_references(two, way, "frames.ground_truth")
+        assert (found.sample_id, found.frame, found.label_id) == (two.first().id, 1, label.id)
+        assert found.name == label.label and found.prompt.mask is not None
