@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,15 @@ def _iou(a: Array, b: Array) -> float:
 
 
 def measure(
-    album: list[list[Photo]], model: str = "sam_lite", only: str = ""
+    album: list[list[Photo]], model: str = "sam_lite", only: Sequence[str] = ()
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Yield (format, mIoU, difference from 8 bits, the worst object's difference)."""
+    """Yield (format, mIoU, difference from 8 bits, the worst object's difference).
+
+    Args:
+        album: the photos of each object, the reference first.
+        model: which segments.
+        only: formats in whose names one of these is; all if empty.
+    """
     sam = load_sam(model)
     plain: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +123,7 @@ def measure(
             plain[kind] = _segmented(sam, album, make, Path(folder))
             yield f"{kind}, 8 bits", float(np.mean(list(plain[kind].values()))), 0.0, 0.0
         for name, (kind, convert) in FORMATS.items():
-            if only not in name:
+            if only and not any(one in name for one in only):
                 continue
             rng = np.random.default_rng(0)
             found = _segmented(sam, album, lambda p: convert(p, rng), Path(folder))  # noqa: B023
@@ -134,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     album = list(read_album(options.album, options.objects))
     print(f"{'format':38} {'mIoU':>7} {'change':>8} {'worst':>8}")
-    for name, miou, change, worst in measure(album, options.model, options.only):
+    for name, miou, change, worst in measure(album, options.model, [options.only]):
         print(f"{name:38} {100 * miou:7.2f} {100 * change:+8.2f} {100 * worst:+8.2f}", flush=True)
     return 0
 

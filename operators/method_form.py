@@ -11,7 +11,7 @@ from .base import Context, choose, refuse
 from .phrase import can_say
 from .scope import GROUPED, SAID
 
-_SPELT_OUT = {"lr": "learning rate", "max_instances": "instances in one photo, at most"}
+_SPELT_OUT = {"lr": "learning rate", "max_instances": "instances in one photo"}
 FIRST, MANY = 2, 4  # methods that a form shows first, and how many are too many at once
 OPTION = "option_"
 """Begins the names of the inputs that are options of the method."""
@@ -118,7 +118,10 @@ def option_names(ctx: Context) -> list[str]:
 def _option_input(inputs: Any, option: Any) -> None:
     name = OPTION + option.name
     label = sentence(_SPELT_OUT.get(option.name, option.name.replace("_", " ")))
-    about = {"label": label, "description": sentence(option.help), "default": option.default}
+    text = sentence(option.help)
+    if option.optional and option.default is None and "left out" not in text:
+        text += "; the method's own way if left out"
+    about = {"label": label, "description": text, "default": option.default}
     if option.names:
         choose(
             inputs,
@@ -126,7 +129,7 @@ def _option_input(inputs: Any, option: Any) -> None:
             list(option.names),
             label,
             default=option.default,
-            description=sentence(option.help),
+            description=text,
             required=not option.optional,
         )
     elif option.kind is bool and option.optional:
@@ -135,7 +138,7 @@ def _option_input(inputs: Any, option: Any) -> None:
             name,
             {"on": "On", "off": "Off"},
             label,
-            description=sentence(option.help),
+            description=text,
             required=False,
         )
     elif option.kind is bool:

@@ -132,9 +132,8 @@ def preview(ctx: Context, run: str, sample_id: str, cut_out: bool = True) -> str
         sample_id: the photo
         cut_out: whether the object is beside it, cut out
     """
-    from fiftyone_persam.curation.forms.thumbnails import mask_thumbnail
+    from fiftyone_persam.curation.forms.thumbnails import run_thumbnail
     from fiftyone_persam.curation.review.editing import corrected_fields, latest_field
-    from fiftyone_persam.curation.runs.colours import colour_of
     from fiftyone_persam.errors import PersamError
 
     sample = ctx.dataset[sample_id]
@@ -142,8 +141,7 @@ def preview(ctx: Context, run: str, sample_id: str, cut_out: bool = True) -> str
     if not sample.has_field(field) or sample[field] is None:
         return None
     try:
-        colour = colour_of(ctx.dataset, run)
-        return mask_thumbnail(sample, field, SIDE, colour, cut_out)
+        return run_thumbnail(ctx.dataset, run, sample, field, SIDE, cut_out)
     except PersamError:
         return None
 

@@ -69,14 +69,14 @@ def together_inputs(ctx: Context, inputs: Any) -> bool:
     names = [Path(sample.filepath).name for sample, _ in found]
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     photos = len({sample.id for sample, _ in found})
-    notice(
-        inputs,
-        "together",
-        f"{len(found)} labels in {counted(photos)} show one object, all used together: {listed}.",
-    )
     row = inputs.grid("shown_together", gap=1, columns=3, orientation="horizontal")
     for number, (sample, label_id) in enumerate(found[:SHOWN], start=1):
         uri = reference_thumbnail(sample, field, label_id, None)
         view = types.ImageView(alt=f"Reference {number}", height="100px")
         row.str(f"reference_{number}", default=uri, label=names[number - 1], view=view)
+    notice(
+        inputs,
+        "together",
+        f"{len(found)} labels in {counted(photos)} show one object, all used together: {listed}.",
+    )
     return True

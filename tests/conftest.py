@@ -55,6 +55,23 @@ if (_port := mongod.start(_HOME / "database")) is not None:
     os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(_port)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out of the coverage that it would slow down and that add little to it.
+
+    Tracing takes half as long again where the time goes into FiftyOne. Of each table its first case
+    is traced; tests of the App, of bad calls and slow ones are not.
+    """
+    if not config.pluginmanager.hasplugin("pytest_cov"):
+        return
+    traced: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        marks = {mark.name for mark in item.iter_markers()}
+        if test in traced or marks & {"app", "slow"} or "bad_calls" in item.path.parts:
+            item.add_marker(pytest.mark.no_cover)
+        traced.add(test)
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The development data beside the checkout; tests that need it skip without it."""

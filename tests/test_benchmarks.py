@@ -20,6 +20,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
 from benchmarks.scale import BARS
+from fiftyone_persam.datasets import build_album
 from tests.datasets.davis import write_davis
 
 TINY = ["--model", "tiny", "--device", "cpu"]
@@ -257,9 +258,10 @@ def test_the_scale_table_has_every_action(
     assert "| seconds | 12 photos | goal |" in capsys.readouterr().out
 
 
-def test_proposals_are_measured(album: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_proposals_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without training photos beside it, the album's own objects are what is to be found."""
     module = importlib.import_module("benchmarks.proposals")
+    album = build_album(tmp_path / "album", objects=("cat",), photos=2)
     given = [str(album), "--proposers", "discovery", "--limit", "1", "--photos", "nowhere"]
     assert module.main(given) == 0
     shown = capsys.readouterr().out.splitlines()

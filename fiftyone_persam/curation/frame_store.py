@@ -105,6 +105,10 @@ class FrameStore:
         """Some frames, by id."""
         return self._and({"_id": {"$in": [ObjectId(str(i)) for i in ids]}})
 
+    def of_films(self, ids: Iterable[Any]) -> FrameStore:
+        """The frames of some videos, by their samples' ids."""
+        return self._and({"_sample_id": {"$in": [ObjectId(str(i)) for i in ids]}})
+
     def exists(self, path: str) -> FrameStore:
         """The frames that have a value in a field."""
         return self._and({path: {"$nin": [None]}})

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .job import PhotoTask, Predictor
 
 
-BACKWARDS = "<"
-"""Ends the name of a sequence whose frames come from the last to the first."""
+BACKWARDS = "\0<"
+"""Ends the name of a sequence whose frames come from the last to the first; no other name does."""
 
 
 def units(tasks: Iterable[PhotoTask]) -> list[list[PhotoTask]]:

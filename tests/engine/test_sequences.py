@@ -26,6 +26,7 @@ from fiftyone_persam.engine import (
 )
 from fiftyone_persam.engine.devices import DevicesBackend
 from fiftyone_persam.engine.sequences import (
+    BACKWARDS,
     around_labels,
     arranged,
     track_name,
@@ -370,7 +371,16 @@ def test_from_where_sequences_are_followed(labelled: str, left: str, shown: list
         assert track_name(task) == "s"
         text = f"({task.id})" if task.again else task.id
         found[task.sequence] = found.get(task.sequence, "") + text
-    assert [f"{name} {text}" for name, text in found.items()] == shown
+    assert [f"{name.replace(BACKWARDS, '<')} {text}" for name, text in found.items()] == shown
+
+
+def test_a_sequence_may_be_called_like_another_one_backwards() -> None:
+    tasks = [*named("ab"), *(replace(t, id=t.id.upper(), sequence="s<") for t in named("ab"))]
+    followed = arranged(around_labels(tasks, "b"))
+    assert [(task.id, track_name(task)) for task in followed] == [
+        *(("b", "s"), ("b", "s"), ("a", "s"), ("A", "s<"), ("B", "s<"))
+    ]
+    assert len({task.sequence for task in followed}) == 3
 
 
 def test_a_session_begins_where_a_frame_is_labelled(job: Job) -> None:

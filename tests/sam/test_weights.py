@@ -19,7 +19,9 @@ import fiftyone_persam as fp
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.datasets.layout import AlbumPhoto, scan_album
 from fiftyone_persam.datasets.mask_files import read_mask
+from fiftyone_persam.engine.cache import MemoryCache, encode_files
 from fiftyone_persam.metrics import PerSegAccumulator
+from fiftyone_persam.sam import PromptableSam
 from fiftyone_persam.sam.registry import BUNDLED_PATH
 
 CARD = BUNDLED_PATH.with_name("README.md")
@@ -95,19 +97,34 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[AlbumPhot
     return grouped
 
 
+@pytest.fixture(scope="module")
+def lite() -> PromptableSam:
+    return fp.load_sam("sam_lite", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> MemoryCache:
+    """Both methods' embeddings: the photos are encoded once."""
+    return MemoryCache()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "method"), [("persam", fp.PerSAM), ("persam_f", fp.PerSAMF)], ids=LOWEST_MIOU
 )
 def test_it_finds_the_objects_of_the_demo_album(
-    name: str, method: Method, photos: dict[str, list[AlbumPhoto]]
+    name: str,
+    method: Method,
+    photos: dict[str, list[AlbumPhoto]],
+    lite: PromptableSam,
+    embeddings: MemoryCache,
 ) -> None:
-    sam = fp.load_sam("sam_lite", device="cpu")
     scores = PerSegAccumulator()
     for group, (reference, *targets) in photos.items():
         assert reference.role == "reference"
-        fitted = method(sam).fit(fp.Reference(reference.photo, mask=truth(reference)))
-        predictions = fitted.predict([target.photo for target in targets])
+        known, *others = encode_files(lite, [str(one.photo) for one in photos[group]], embeddings)
+        shown = fp.Reference(reference.photo, mask=truth(reference))
+        predictions = method(lite).fit(shown, [known]).predict_embeddings(others)
         for target, prediction in zip(targets, predictions, strict=True):
             scores.update(group, prediction.mask, truth(target))
     assert scores.compute().miou >= LOWEST_MIOU[name]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,24 @@ class Frame:
         id: of its sample, or of the video's frame.
         truth: its label.
         predicted: its label, or None.
-        size: height and width.
         where: how messages call it.
+        read_size: gives height and width; raises PhotoError where the photo cannot be read.
     """
 
     id: str
     truth: Any
     predicted: Any
-    size: tuple[int, int]
     where: str
+    read_size: Callable[[], tuple[int, int]]
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width.
+
+        Raises:
+            PhotoError: the photo, or the video, cannot be read.
+        """
+        return self.read_size()
 
 
 def sequences_of(samples: Any, config: Any) -> Iterator[tuple[str, list[Frame]]]:
@@ -66,8 +76,8 @@ def _frame_of(sample: Any, config: Any) -> Frame:
         sample.id,
         sample[config.gt_field],
         sample[config.pred_field],
-        read_shown_size(sample.filepath),
         f"the mask of {Path(sample.filepath).name}",
+        partial(read_shown_size, sample.filepath),
     )
 
 
@@ -79,16 +89,18 @@ def _of_films(
     named: dict[str, int] = {}
     for sample in view.iter_samples():
         found: list[Frame] = []
-        size: tuple[int, int] | None = None
+        size = cache(partial(_shown_size, sample.filepath))
         for number, frame in sorted(sample.frames.items(), key=lambda item: int(item[0])):
             if frame.id not in chosen:
                 continue
-            if size is None:
-                info = video_info(sample.filepath)
-                size = (info.height, info.width)
             where = f"the mask of frame {number} of {Path(sample.filepath).name}"
-            found.append(Frame(frame.id, frame[gt_field], frame[pred_field], size, where))
+            found.append(Frame(frame.id, frame[gt_field], frame[pred_field], where, size))
         if found:
             name = Path(sample.filepath).stem
             named[name] = named.get(name, 0) + 1
             yield name if named[name] == 1 else f"{name} ({named[name]})", found
+
+
+def _shown_size(film: str) -> tuple[int, int]:
+    info = video_info(film)
+    return info.height, info.width

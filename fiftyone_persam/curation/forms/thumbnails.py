@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -16,12 +16,14 @@ from PIL import Image, ImageDraw
 from ...errors import PersamError
 from ...sam.photos import load_photo
 from ..fiftyone_api import dataset_id, dataset_name
-from ..labels.masks import shown_mask
+from ..labels.masks import named_masks, shown_mask
 from ..labels.shapes import LabelPrompt, label_prompt
 from ..labels.sizes import read_shown_size
 from ..labels.video_frames import LabelledFrame, pixels_of
-from ..runs.colours import COLOURS, colour_of, rgb
+from ..runs.colours import COLOURS, colour_of, object_colours, rgb
+from ..runs.fields import OBJECTS
 from ..runs.record import ReferenceRecord, read_record
+from ..runs.several import values_of
 
 COLOUR = rgb(COLOURS[0]) or (0, 0, 0)
 
@@ -88,6 +90,33 @@ def mask_thumbnail(
     return thumbnail(load_photo(sample.filepath), shown_mask(sample, field), side, tint, cut_out)
 
 
+def run_thumbnail(
+    dataset: Any, run: str, sample: Any, field: str, side: int = 220, cut_out: bool = True
+) -> str:
+    """What a run shows in a photo, in its colour; of several objects each in its own.
+
+    Args:
+        dataset: the run's dataset
+        run: its name
+        sample: a photo of it
+        field: the run's, or one of masks corrected by hand
+        side: length of the photo's longer side in the picture, in pixels
+        cut_out: whether the objects are beside it, cut out
+
+    Raises:
+        PersamError: the field holds no masks
+        PhotoError: the photo or its mask cannot be read
+    """
+    objects = read_record(dataset, run).parameters.objects
+    if not objects:
+        return mask_thumbnail(sample, field, side, colour_of(dataset, run), cut_out)
+    photo = load_photo(sample.filepath)
+    each = named_masks(sample[field], photo.shape[:2], values_of(objects))
+    colours = object_colours(dataset, run, objects)
+    layers = [(mask, rgb(colours.get(name)) or COLOUR) for name, mask in each.items()]
+    return thumbnail(photo, shown_mask(sample, field), side, cut_out=cut_out, layers=layers)
+
+
 def run_reference_thumbnail(
     dataset: Any, run: str, sample: Any = None, side: int = 220, cut_out: bool = True
 ) -> str | None:
@@ -96,7 +125,8 @@ def run_reference_thumbnail(
     Args:
         dataset: the run's dataset
         run: its name
-        sample: a photo of it, where each object has references of its own; default: the first one
+        sample: a photo of it, where each object has references of its own: that of its object is
+            shown, or of several in it that which is the least sure; default: the first one
         side: length of the photo's longer side in the picture, in pixels
         cut_out: whether the object is beside it, cut out
 
@@ -107,7 +137,13 @@ def run_reference_thumbnail(
     field, known = record.parameters.group_by, list(record.references)
     if sample is not None and field and sample.has_field(field):
         known = [one for one in known if one.group == str(sample[field])] or known
+    objects, colour = record.parameters.objects, colour_of(dataset, run)
+    if objects and sample is not None and sample.has_field(f"{run}{OBJECTS}"):
+        there = sample[f"{run}{OBJECTS}"]
+        found = sorted(there.classifications if there else (), key=lambda one: one.confidence or 0)
+        known = [one for one in known if found and one.group == found[0].label] or known
     for one in [one for one in known if one.sample_id][:1]:
+        colour = object_colours(dataset, run, objects).get(one.group, colour)
         for home in _homes(dataset, one):
             with contextlib.suppress(KeyError, PersamError):
                 photo = home[one.sample_id]
@@ -115,7 +151,7 @@ def run_reference_thumbnail(
                     photo = LabelledFrame(photo, one.frame)
                 prompt, _ = label_prompt(photo, one.label_field, one.label_id, one.mask_value)
                 pixels = pixels_of(photo)
-                tint = rgb(colour_of(dataset, run)) or COLOUR
+                tint = rgb(colour) or COLOUR
                 return thumbnail(pixels, _drawn(prompt, pixels.shape[:2]), side, tint, cut_out)
     return None
 
@@ -139,19 +175,24 @@ def thumbnail(
     side: int,
     colour: tuple[int, int, int] = COLOUR,
     cut_out: bool = True,
+    layers: Sequence[tuple[npt.NDArray[np.bool_], tuple[int, int, int]]] = (),
 ) -> str:
     """(H, W, 3) photo and (H, W) mask, drawn as :func:`reference_thumbnail` says.
 
-    Without ``cut_out`` there is the photo alone, with its mask over it.
+    Without ``cut_out`` there is the photo alone, with its mask over it. ``layers`` are masks with a
+    colour each, to be drawn in place of ``mask`` in one colour.
     """
     whole = Image.fromarray(photo)
     scale = side / max(whole.size)
     size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
     small = whole.resize(size)
-    inside = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size)
-    tinted = Image.composite(Image.new("RGB", size, colour), small, inside.point(_half))
+    tinted = small
+    for part, tint in layers or [(mask, colour)]:
+        inside = Image.fromarray(np.where(part, 255, 0).astype(np.uint8)).resize(size)
+        tinted = Image.composite(Image.new("RGB", size, tint), tinted, inside.point(_half))
     canvas = tinted
     if cut_out:
+        inside = Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).resize(size)
         alone = Image.composite(small, Image.new("RGB", size, (24, 24, 24)), inside)
         canvas = Image.new("RGB", (2 * size[0] + 8, size[1]), (38, 38, 38))
         canvas.paste(tinted, (0, 0))

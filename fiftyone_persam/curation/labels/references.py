@@ -17,11 +17,12 @@ from ...sam.frames import load_frame
 from ..database import is_grouped_by_field, with_all_fields, within_limits
 from ..fiftyone_api import dataset_id, dataset_of_sample, photo_of_patch
 from .pixels import plain_value, targets_of
-from .shapes import LabelPrompt, label_prompt
+from .shapes import LabelPrompt, label_prompt, only_label
 from .video_frames import (
     LabelledFrame,
     frame_choice,
     frame_field,
+    frame_of_patch,
     frame_of_view,
     is_frame_choice,
 )
@@ -310,7 +311,11 @@ def _resolve(
     mask_value: int | str | None,
 ) -> SampleReference:
     if isinstance(sample, fo.core.video.FrameView):
+        label_id = label_id or only_label(sample, frame_field(label_field))
         sample = frame_of_view(sample)
+    elif isinstance(sample, _PATCHES) and (frame := frame_of_patch(sample)) is not None:
+        _, label_id = _out_of_patch(sample, label_id, frame_field(label_field))
+        sample = frame
     if isinstance(sample, LabelledFrame):
         label_field = frame_field(label_field)
     elif sample.media_type == fo.core.media.VIDEO:

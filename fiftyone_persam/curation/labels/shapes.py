@@ -121,6 +121,14 @@ def label_prompt(
         raise BadReferenceError(str(error)) from None
 
 
+def only_label(sample: Any, field: Any) -> str | None:
+    """The id of the one label of a list that a sample shows; None if that is none or several."""
+    label = sample[field] if isinstance(field, str) and sample.has_field(field) else None
+    attribute = INSTANCES.get(type(label))
+    shown = [] if attribute is None else list(getattr(label, attribute))
+    return str(shown[0].id) if len(shown) == 1 else None
+
+
 def label_mask(
     sample: Any,
     label: Any,

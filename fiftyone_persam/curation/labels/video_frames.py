@@ -125,6 +125,16 @@ def frame_of_view(frame: Any) -> LabelledFrame:
     return LabelledFrame(photo_of_patch(frame), int(frame.frame_number))
 
 
+def frame_of_patch(patch: Any) -> LabelledFrame | None:
+    """The frame of a video that a patch was cut out of; None for a patch of a photo."""
+    if not patch.has_field("frame_number"):
+        return None
+    sample = photo_of_patch(patch)
+    if sample.media_type != fo.core.media.VIDEO:
+        return None
+    return LabelledFrame(sample, int(patch["frame_number"]))
+
+
 def frame_field(name: Any) -> Any:
     """A frame field as frames call it: FiftyOne puts "frames." before it elsewhere."""
     return name.removeprefix(PREFIX) if isinstance(name, str) else name

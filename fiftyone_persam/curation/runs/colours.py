@@ -25,6 +25,17 @@ def colour_of(dataset: Any, run: str) -> str:
     return COLOURS[0] if rgb(colour) is None else str(colour)
 
 
+def object_colours(dataset: Any, run: str, objects: Sequence[str]) -> dict[str, str]:
+    """Object -> colour of its value in a run's masks, as "#rrggbb"."""
+    entry = next((e for e in _entries(dataset) if e.get("path") == run), {})
+    known = {e.get("intTarget"): e.get("color") for e in entry.get("maskTargetsColors") or []}
+    own = COLOURS[0] if len(objects) < 2 else None
+    return {
+        name: str(known.get(value) or own or COLOURS[(value - 1) % len(COLOURS)])
+        for value, name in enumerate(objects, start=1)
+    }
+
+
 def rgb(colour: Any) -> tuple[int, int, int] | None:
     """(red, green, blue) of "#rrggbb", 0 to 255 each; None for anything else."""
     if not isinstance(colour, str) or len(colour) != 7 or not colour.startswith("#"):

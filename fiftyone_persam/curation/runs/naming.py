@@ -11,6 +11,9 @@ from .journal import settle
 from .leftovers import find_leftovers
 from .record import TOOL
 
+OF_SAMPLES = ("filepath", "tags", "metadata", "sample_id", "support")
+"""Fields that FiftyOne's views of frames make beside those of the frames."""
+
 
 def run_names(dataset: Any) -> list[str]:
     """Names of this package's runs on a dataset."""
@@ -56,6 +59,11 @@ def check_free(dataset: Any, fields: RunFields) -> None:
     for field in names_of(fields):
         if owner := owners.get(field):
             raise RunConflictError(f"field {field!r} belongs to run {owner!r}: choose another name")
+        if getattr(dataset, "holds_frames", False) and field in OF_SAMPLES:
+            raise PersamError(
+                f"frames cannot have a field {field!r}, because FiftyOne's views of frames make "
+                "one: choose another name"
+            )
         if dataset.has_field(field):
             left = find_leftovers(dataset, owners)
             for run in (fields.run, *left):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...errors import PersamError
 from ..checks import as_plain, check_progress, check_switches
 from ..database import root, selected
+from ..frame_store import FrameStore
 from ..labels.objects import object_names, resolve_objects
 from ..labels.references import resolve_references
 from ..review.decisions import set_review
@@ -130,7 +131,7 @@ def segment_again(
         references = {n: [one for one in references if one.group == n] for n in objects}
 
     own = label_field in (run, *corrected_fields(dataset, run))
-    good = {one.sample_id for one in new} if own else set()
+    good = _shown_in(dataset, new) if own else set()
     redo = [i for i in review_table(samples, run).of_state(*NOT_ACCEPTED) if i not in good]
     if not redo:
         raise PersamError(f"every photo of run {run!r} is accepted: there is nothing to try again")
@@ -185,7 +186,17 @@ def segment_again(
 
 def _label_of(reference: Any) -> tuple[Any, ...]:
     one = reference
-    return one.sample_id, one.label_id, one.label_field, one.group
+    return one.sample_id, one.frame, one.label_id, one.label_field, one.group
+
+
+def _shown_in(dataset: Any, references: Iterable[Any]) -> set[str]:
+    """The ids of the photos that references are of; of the frames, where they are of videos."""
+    if not isinstance(dataset, FrameStore):
+        return {one.sample_id for one in references}
+    frames = {(one.sample_id, one.frame) for one in references}
+    of_films = dataset.of_films({sample_id for sample_id, _ in frames})
+    rows = zip(*of_films.values(["id", "sample_id", "frame_number"]), strict=True)
+    return {i for i, sample_id, number in rows if (sample_id, number) in frames}
 
 
 def _finish(dataset: Any, details: dict[str, Any]) -> None:
@@ -195,7 +206,7 @@ def _finish(dataset: Any, details: dict[str, Any]) -> None:
     """
     run, good = details["run"], set(details["good"])
     if run in run_names(dataset):
-        learnt = {one.sample_id for one in read_record(dataset, run).references}
+        learnt = _shown_in(dataset, read_record(dataset, run).references)
         if good <= learnt:
             set_review(dataset, run, ACCEPTED, good)
 

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fiftyone as fo
 import numpy as np
 
 from ...errors import BadReferenceError, PersamError
 from ...personalize.registries import METHODS, method_info
+from ...sam.frames import video_info
 from ..labels.objects import object_names
 from ..labels.references import SampleReference, resolve_references
 from ..labels.shapes import LabelPrompt
@@ -78,7 +80,8 @@ def check_apart(references: Sequence[Any], negatives: Sequence[SampleReference])
     """Raise BadReferenceError if a negative is what a reference of the same object shows."""
     for negative in negatives:
         for one in references:
-            same = one.sample_id == negative.sample_id and negative.group in ("", one.group)
+            same = (one.sample_id, one.frame) == (negative.sample_id, negative.frame)
+            same = same and negative.group in ("", one.group)
             if same and overlaps(one.prompt, negative.prompt, negative.filepath):
                 raise BadReferenceError(
                     f"the negative in {Path(negative.filepath).name} lies on the reference itself: "
@@ -87,14 +90,22 @@ def check_apart(references: Sequence[Any], negatives: Sequence[SampleReference])
 
 
 def overlaps(one: LabelPrompt, other: LabelPrompt, filepath: str) -> bool:
-    """Whether two labels of one photo mark the same thing."""
-    size = read_shown_size(filepath)
+    """Whether two labels of one photo, or of one frame of a video, mark the same thing."""
+    drawn = [prompt.mask for prompt in (one, other) if prompt.mask is not None]
+    size = drawn[0].shape if drawn else _size(filepath)
     a, b = _area(one, size), _area(other, size)
     smaller = min(int(a.sum()), int(b.sum()))
     return bool(smaller and (a & b).sum() > _OVERLAP * smaller)
 
 
-def _area(prompt: LabelPrompt, size: tuple[int, int]) -> Any:
+def _size(filepath: str) -> tuple[int, int]:
+    if fo.core.media.get_media_type(filepath) == fo.core.media.VIDEO:
+        info = video_info(filepath)
+        return info.height, info.width
+    return read_shown_size(filepath)
+
+
+def _area(prompt: LabelPrompt, size: tuple[int, ...]) -> Any:
     if prompt.mask is not None:
         return prompt.mask
     area = np.zeros(size, np.bool_)

@@ -36,13 +36,18 @@ def check_photos(samples: Any) -> Any:
             f"dataset {dataset.name!r} is grouped: choose its photos with "
             "select_group_slices(media_type='image')"
         )
+    if samples.media_type == fo.core.media.VIDEO:
+        raise PersamError(
+            f"dataset {dataset.name!r} is grouped, and its videos cannot be segmented there: make "
+            "a dataset of them with select_group_slices(media_type='video').clone()"
+        )
     photos = photos_of(samples)
     if not database.count(photos):
         raise PersamError("there is no photo to segment: the dataset or view is empty")
     if photos.media_type != "image":
         raise PersamError(
-            f"dataset {dataset.name!r} holds media of type {photos.media_type!r}: "
-            "only photos and videos can be segmented"
+            f"these samples of dataset {dataset.name!r} hold media of type {photos.media_type!r}, "
+            "and photos or videos are segmented: give a view of those, one kind at a time"
         )
     return photos
 

@@ -220,7 +220,7 @@ def in_sequences(
     rows = {i: (of, at) for i, of, at in zip(*photos.values(names), strict=True)}
     for task in tasks:
         for name, value in zip(names[1:], rows[task.id], strict=True):
-            if value is None:
+            if value is None or value == "" or value != value:  # NaN is not before or after
                 raise PersamError(
                     f"{Path(task.path).name} has no value in {name!r}: set it, or leave the photo "
                     "out"

@@ -11,7 +11,7 @@ import fiftyone_persam as fp
 from fiftyone_persam.datasets import DavisDataset
 from fiftyone_persam.metrics import jf_scores
 from tests.datasets.davis import moving, write_davis
-from tests.films import write_film
+from tests.films import moving_discs, write_film
 
 from ..discs import Make
 
@@ -138,6 +138,26 @@ def test_a_sequence_that_cannot_be_scored_is_left_out(sequences: fo.Dataset) -> 
     assert "b has 2 frames with ground truth" in results.skipped["b"]
     with pytest.raises(fp.PersamError, match="2 frames with ground truth"):
         fp.evaluate(sequences, "pred", on_error="raise", **options)
+
+
+def test_a_sequence_with_a_photo_that_is_gone_is_left_out(sequences: fo.Dataset) -> None:
+    Path(sequences.match({"sequence": "b"}).skip(2).first().filepath).unlink()
+    results = fp.evaluate(sequences, "pred", method="davis", sequence_field="sequence")
+    assert [sequence for sequence, _, _ in results.rows] == ["a", "a"]
+    assert "does not exist: check its path" in results.skipped["b"]
+
+
+def test_a_film_that_is_gone_is_left_out(dataset: Make, tmp_path: Path) -> None:
+    films = dataset([moving_discs(tmp_path / f"{name}.mp4", 3) for name in "ab"])
+    for sample in films:
+        first = sample.frames[1].ground_truth
+        for number in (1, 2, 3):
+            sample.frames[number] = fo.Frame(ground_truth=first.copy(), pred=first.copy())
+        sample.save()
+    Path(films.last().filepath).unlink()
+    results = fp.evaluate(films, "frames.pred", "frames.ground_truth", method="davis")
+    assert {sequence for sequence, _, _ in results.rows} == {"a"}
+    assert "b.mp4 does not exist: check its path" in results.skipped["b"]
 
 
 REFUSED = [

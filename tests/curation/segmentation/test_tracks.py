@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation import objects_in
+from fiftyone_persam.curation import objects_in, segment_again
+from fiftyone_persam.curation.labels.references import resolve_references
 from fiftyone_persam.errors import BadReferenceError, PersamError
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.sam import Prompt, load_sam
@@ -100,7 +101,8 @@ def shots(dataset: Make, tmp_path: Path) -> fo.Dataset:
             place = (30 + 20 * number, 60)
             path = tmp_path / f"{name}_{number}.png"
             Image.fromarray(scene([("red", *place)], seed + number)).save(path)
-            sample = fo.Sample(str(path), film=name, number=number, word="same")
+            sample = fo.Sample(str(path), film=name, number=number, word="same", blank="")
+            sample["unknown"] = float("nan")
             if (name, number) == ("x", 2):
                 mask = disc(*place).astype(np.uint8) * 255
                 sample["ground_truth"] = fo.Segmentation(mask=mask)
@@ -144,6 +146,8 @@ def test_photos_may_be_frames(shots: fo.Dataset, order: str | None) -> None:
         ({"sequence_field": "film", "order_field": 7}, "no field 7: order_field takes"),
         ({"sequence_field": "film", "order_field": "word"}, "3 photos of sequence 'x' have 'same'"),
         ({"sequence_field": "empty"}, r"x_3\.png has no value in 'empty': set it"),
+        ({"sequence_field": "blank"}, r"x_3\.png has no value in 'blank': set it"),
+        ({"sequence_field": "film", "order_field": "unknown"}, r"x_3\.png has no value in 'unkn"),
         ({"sequence_field": "ground_truth"}, "'ground_truth' is a EmbeddedDocumentField, which"),
         ({"order_field": "number"}, "order_field 'number' sorts .*: give sequence_field too"),
     ],
@@ -151,10 +155,10 @@ def test_photos_may_be_frames(shots: fo.Dataset, order: str | None) -> None:
 def test_sequences_that_cannot_be_made(
     shots: fo.Dataset, fields: dict[str, Any], says: str
 ) -> None:
-    before = state_of(shots)
+    before = repr(state_of(shots))  # of a NaN, too
     with pytest.raises(PersamError, match=says) as raised:
         segment(shots, of(shots), **fields)
-    assert "\n" not in str(raised.value) and state_of(shots) == before
+    assert "\n" not in str(raised.value) and repr(state_of(shots)) == before
 
 
 def test_a_view_of_frames(videos: fo.Dataset) -> None:  # noqa: F811
@@ -241,3 +245,69 @@ def test_a_box_or_points_are_followed_as_the_mask_that_the_model_makes_of_them(
     assert np.array_equal(mask_of(found[2][0]), expected) and found[2][0].confidence == 1
     assert all(iou(mask_of(one), disc(*at)) > 0.8 for (one,), at in zip(found, RED, strict=True))
     assert len({one.instance.id for (one,) in found}) == 1
+
+
+def test_negatives_may_be_in_the_reference_s_film(two: fo.Dataset) -> None:
+    """Another label of its frame, or another frame; only the reference itself is refused."""
+    film = two.first()
+    red, blue = film.frames[1].ground_truth.detections
+    film.frames[4] = fo.Frame(ground_truth=fo.Detections(detections=[red.copy()]))
+    film.save()
+    settings = {"model": tiny_sam(), "presence_threshold": 0}
+    for name, other in (("label", (film, 1, blue.id)), ("frame", (film, 4))):
+        run = segment(two, (film, 1, red.id), out_field=name, negatives=other, **settings)
+        assert run.counts["segmented"] == 4 and len(run.record.negatives) == 1
+    with pytest.raises(BadReferenceError, match=r"in film\.mp4 lies on the reference itself"):
+        segment(two, (film, 1, red.id), negatives=(film, 1, red.id), **settings)
+
+
+def test_a_frame_whose_mask_another_try_learns_from_is_accepted(two: fo.Dataset) -> None:
+    """Of a video it is the frame's result, not the sample's."""
+    film = two.first()
+    red = film.frames[1].ground_truth.detections[0]
+    segment(two, (film, 1, red.id), model="sam_lite", presence_threshold=0)
+    two.reload()
+    own = two.first().frames[2]["mine"].detections[0]
+    run = segment_again(two, "mine", (film, 2, own.id), label_field="mine", progress=False)
+    assert [one.frame for one in run.record.references] == [1, 2]
+    states = [frame["mine_review"] for _, frame in sorted(two.first().frames.items())]
+    assert states == [None, "accepted", None, None]
+    kept = two.first().frames[2]["mine"].detections[0]
+    assert kept.id == own.id and np.array_equal(kept.mask, own.mask)
+
+
+@pytest.mark.parametrize("name", ["filepath", "tags", "metadata"])
+def test_a_name_that_views_of_frames_need(two: fo.Dataset, name: str) -> None:
+    with pytest.raises(PersamError, match=f"frames cannot have a field '{name}'"):
+        segment(two, objects_in((two.first(), 1)), out_field=name, model=tiny_sam())
+    assert not two.has_frame_field(name) and two.list_runs() == []
+
+
+def test_videos_of_a_group(dataset: Make, two: fo.Dataset) -> None:
+    """The line says what to do, and that works."""
+    group, film = fo.Group(), fo.Sample(two.first().filepath)
+    film["group"] = group.element("film")
+    film.frames[1] = fo.Frame(ground_truth=two.first().frames[1].ground_truth.copy())
+    grouped = dataset()
+    grouped.add_group_field("group", default="film")
+    grouped.add_samples([film])
+    with pytest.raises(PersamError, match=r"is grouped, and its videos cannot be .*\.clone\(\)"):
+        segment(grouped.select_group_slices(media_type="video"), film)
+    films = dataset(grouped.select_group_slices(media_type="video").clone())
+    run = segment(films, objects_in((films.first(), 1)), model=tiny_sam(), presence_threshold=0)
+    assert run.counts["segmented"] == 4
+
+
+def test_a_label_that_a_view_of_frames_shows(two: fo.Dataset) -> None:
+    """One that is left of two, or that a patch was cut out for: as with photos."""
+    frames = two.to_frames(sample_frames="dynamic")
+    red, blue = two.first().frames[1].ground_truth.detections
+    ways = [
+        (frames.filter_labels("ground_truth", fo.ViewField("label") == "blue"), blue),
+        (frames.to_patches("ground_truth").first(), red),
+        (frames.to_patches("ground_truth").match({"ground_truth.label": "blue"}), blue),
+    ]
+    for way, label in ways:
+        (found,) = resolve_references(two, way, "frames.ground_truth")
+        assert (found.sample_id, found.frame, found.label_id) == (two.first().id, 1, label.id)
+        assert found.name == label.label and found.prompt.mask is not None
