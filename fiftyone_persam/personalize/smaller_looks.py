@@ -45,13 +45,14 @@ def look_smaller(
         Up to two rows for each; None where no reference has a photo in which enough is left of the
         object.
     """
-    pictures, sizes = [], []
+    pictures: list[Photo] = []
+    sizes: list[list[tuple[Mask, Mask]]] = []
     for view, mask in zip(views, masks, strict=True):
         made = None if view.photo is None else side_by_side(view.photo, mask)
         if made is not None and made[1] and len(pictures) < MOST:
             pictures.append(made[0])
             sizes.append(made[1])
-    found = []
+    found: list[Appearance] = []
     for embedding, smaller in zip(sam.encode(pictures) if pictures else (), sizes, strict=True):
         features = embedding.to_recognise.to(sam.device)
         found += described(sam, embedding, features, smaller)
