@@ -18,6 +18,8 @@ models, and what presence costs.
 the object by that, with the leaning and the handicap of smaller looks that ship: with all models'
 features, and with those of the other models alone.
 
+``--box`` gives the references as boxes, of which the model makes masks, good and bad ones.
+
 ``--sizes`` puts the album's objects, smaller than in their references, into its photos of something
 else, and asks those. ``--cutouts`` makes an album of objects that no constant was fitted on, from a
 folder of cut-outs and one of photos to put them into; see `benchmarks.composed`. Both print how
@@ -35,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 import fiftyone_persam as fp
@@ -55,6 +58,7 @@ from fiftyone_persam.datasets.album_scenes import SCENES
 from fiftyone_persam.personalize import presence, prior
 from fiftyone_persam.personalize.appearance import Appearance, describe, together
 from fiftyone_persam.personalize.assembly import assemble
+from fiftyone_persam.personalize.learning import drawn_mask
 from fiftyone_persam.personalize.smaller_looks import described, side_by_side
 
 
@@ -79,12 +83,13 @@ class Asking:
         }
         self.seconds = {"encoding": [encoding], "method": [], "presence": []}
 
-    def ask(self, every: bool, others: int | None = None) -> list[Answer]:
+    def ask(self, every: bool, others: int | None = None, box: bool = False) -> list[Answer]:
         """Ask the photos for every object.
 
         Args:
             every: each photo is the reference in turn, and not only each object's first.
             others: photos without the object that are asked for it, drawn at random; all if None.
+            box: references are the masks' boxes, of which the model makes masks.
         """
         numbers = {id(photo): number for number, photo in enumerate(self.photos)}
         references = [photo for group in self.objects for photo in (group if every else group[:1])]
@@ -93,10 +98,12 @@ class Asking:
         answers = []
         for reference in references:
             own = numbers[id(reference)]
-            method = fp.PerSAM(self.sam, presence_threshold=0).fit(
-                fp.Reference(reference.image, mask=reference.mask), [self.embeddings[own]]
+            label = fp.Reference(
+                reference.image,
+                **({"box": _box(reference.mask)} if box else {"mask": reference.mask}),
             )
-            known = self._known(own)
+            method = fp.PerSAM(self.sam, presence_threshold=0).fit(label, [self.embeddings[own]])
+            known = self._known(own, drawn_mask(self.sam, label, self.embeddings[own]))
             asked = [
                 photo
                 for photo in self.photos
@@ -113,12 +120,12 @@ class Asking:
                 answers.append(self._answer(method, own, known, numbers[id(photo)]))
         return answers
 
-    def _known(self, number: int) -> dict[str, Appearance]:
+    def _known(self, number: int, mask: npt.NDArray[np.bool_]) -> dict[str, Appearance]:
         """What the object looks like, as given and smaller, in each model's features."""
         photo, embedding = self.photos[number], self.embeddings[number]
-        cells = prior.aligned_foreground(self.sam, photo.mask, embedding)
+        cells = prior.aligned_foreground(self.sam, mask, embedding)
         valid = prior.valid_cells([embedding], self.sam.device)[0]
-        picture, smaller = side_by_side(photo.image, photo.mask)
+        picture, smaller = side_by_side(photo.image, mask)
         beside = replace(photo, image=picture)
         seen = self.sam.encode([picture])[0]
         known = {}
@@ -168,6 +175,12 @@ class Asking:
         )
 
 
+def _box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 around a mask, x1 and y1 inclusive."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
 def _also(photo: Photo) -> frozenset[str]:
     """Objects in a photo beside its own."""
     return photo.also if isinstance(photo, composed.Composed) else frozenset()
@@ -195,6 +208,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--others", type=int, help="photos without each object, drawn at random")
     parser.add_argument("--sizes", action="store_true", help="the objects smaller than they are")
     parser.add_argument("--every-reference", action="store_true")
+    parser.add_argument("--box", action="store_true", help="references are boxes, not masks")
     parser.add_argument("--held-out", action="store_true")
     arguments = parser.parse_args(given)
     sources = (arguments.album is not None, arguments.demo, arguments.cutouts is not None)
@@ -209,7 +223,7 @@ def main(given: list[str] | None = None) -> None:
         if arguments.sizes:
             objects = composed.at_sizes(objects)
     asking = Asking(sam, objects)
-    answers = asking.ask(arguments.every_reference, arguments.others)
+    answers = asking.ask(arguments.every_reference, arguments.others, arguments.box)
     report(answers)
     report_sizes(answers)
     report_evidence(answers)

@@ -23,6 +23,9 @@ from .location import ReferenceView
 SIZES = (0.6, 0.35)
 """Of the reference photo, at which it is looked at besides; together at most 1."""
 SMALLEST = 0.1  # longer side of the object, as a share of the photo's, that still tells something
+MOST = 2
+"""References that are looked at so: each look is compared with every photo, and more references
+mostly show more sizes by themselves."""
 _INSIDE = 0.9  # of a cell in the smaller photo, to be one of its cells
 
 Mask = npt.NDArray[np.bool_]
@@ -35,19 +38,21 @@ def look_smaller(
 
     Args:
         sam: the model.
-        views: R references; one without its photo is left out.
+        views: references; one without its photo is left out, and so are all after the first `MOST`.
         masks: (H, W) of each.
 
     Returns:
-        Up to 2 R rows; None where no reference has a photo in which enough is left of the object.
+        Up to two rows for each; None where no reference has a photo in which enough is left of the
+        object.
     """
-    pictures, sizes = [], []
+    pictures: list[Photo] = []
+    sizes: list[list[tuple[Mask, Mask]]] = []
     for view, mask in zip(views, masks, strict=True):
         made = None if view.photo is None else side_by_side(view.photo, mask)
-        if made is not None and made[1]:
+        if made is not None and made[1] and len(pictures) < MOST:
             pictures.append(made[0])
             sizes.append(made[1])
-    found = []
+    found: list[Appearance] = []
     for embedding, smaller in zip(sam.encode(pictures) if pictures else (), sizes, strict=True):
         features = embedding.to_recognise.to(sam.device)
         found += described(sam, embedding, features, smaller)

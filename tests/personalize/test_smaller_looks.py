@@ -16,7 +16,7 @@ from fiftyone_persam.errors import CheckpointError
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.personalize import PerSAM, PerSAMF, Reference
 from fiftyone_persam.personalize.learning import Learner
-from fiftyone_persam.personalize.smaller_looks import SIZES, look_smaller, side_by_side
+from fiftyone_persam.personalize.smaller_looks import MOST, SIZES, look_smaller, side_by_side
 from fiftyone_persam.personalize.state import SMALLER, FittedState
 from fiftyone_persam.sam import PromptableSam, load_sam
 
@@ -125,9 +125,17 @@ def test_where_no_photo_is_at_hand_they_are_known_as_given(
     learner = Learner(lite, fitted.prior, fitted.target_feature)
     views, masks = learner.look([reference_of(photo)], lite.encode([photo.image]))
     assert look_smaller(lite, [replace(views[0], photo=None)], masks) is None
-    both = look_smaller(lite, [views[0], replace(views[0], photo=None)], masks * 2)
+    both = look_smaller(lite, [replace(views[0], photo=None), views[0]], masks * 2)
     assert both is not None and len(both.parts) == len(SIZES)
     assert torch.isfinite(both.parts).all()
+
+
+def test_of_many_references_the_first_are_looked_at(
+    lite: PromptableSam, groups: list[list[Photo]]
+) -> None:
+    many = PerSAM(lite).fit([reference_of(photo) for photo in groups[0]])
+    assert len(groups[0]) > MOST
+    assert len(many.state.appearance.parts) == len(groups[0]) + MOST * len(SIZES)
 
 
 def test_the_released_mode_looks_once(lite: PromptableSam, groups: list[list[Photo]]) -> None:
