@@ -21,11 +21,10 @@ from torch.nn import functional as F
 
 from ..sam import ImageEmbedding, Photo, Promptable
 from . import presence
-from .appearance import Appearance, describe
+from .appearance import Appearance, describe, together
 from .assembly import ABSENT
 from .prediction import Prediction
-from .session import Answer
-from .several import SeveralObjects
+from .session import Answer, competing
 from .video_views import MARGIN, Mask, Seen, View, box_of, look, propagate, remember, window_around
 
 GIVEN, TRACKED = "given", "tracked"
@@ -209,13 +208,26 @@ class TrackingSession:
     def _find_in(self, embedding: ImageEmbedding, names: list[str]) -> dict[str, Prediction]:
         """Objects that nobody knows where they are, each as in any photo.
 
-        The sequence's other objects take part, or one that is gone is found in a part of another.
+        They are told from the sequence's other objects, or one that is gone is found in a part of
+        another.
         """
         if not names:
             return {}
-        everyone = SeveralObjects({n: t.method for n, t in self._tracks.items()}, followed=True)
-        scene = everyone.predict_embeddings([embedding])[0]
-        return {name: scene.objects[name] for name in names}
+        methods = {name: track.method for name, track in self._tracks.items()}
+        located = {name: one.similarities([embedding]) for name, one in methods.items()}
+        found = {}
+        for name in names:
+            features, similarity, valid, best = located[name]
+            others = [other for other in methods if other != name]
+            rivals = None
+            if others:
+                rival = torch.stack([located[other][1] for other in others]).amax(dim=0)
+                similarity = similarity - (rival - similarity).clamp_min(0)
+                rivals = together([methods[other].state.appearance for other in others])
+            found[name] = methods[name].predict_located(
+                [embedding], features, similarity, valid, best, rivals
+            )[0][0]
+        return competing(found)
 
     def _draw(self, track: Track, known: Known | None, view: View, everywhere: bool) -> Drawn:
         sam, size = self.sam, self.sam.mask_size
