@@ -1,7 +1,7 @@
 """Location priors: where the object may be, as a similarity map, points and an attention bias.
 
 "aligned" and "released" are the paper's one (eq. 5 to 8): the former knows the padding, the latter
-computes what the published code does. `stronger_priors` has others, one of them the default. Yet
+computes what the published code does. `stronger_priors` has others, `hypercolumns` the default. Yet
 another one is a class like these, registered in `LOCATION_PRIORS`; methods that decode in passes
 take it by ``location_prior="..."``.
 """
