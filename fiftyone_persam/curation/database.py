@@ -42,6 +42,9 @@ def photos_of(samples: Any) -> Any:
     looking at them, all photos of all groups. Fields that a view leaves out are there: a view says
     which photos are meant, not what is known of them.
 
+    Photos that are in several of the views that `concat` has joined count once; what is asked
+    of such a view besides, FiftyOne asks of its first part alone.
+
     Of videos, and of a view of their frames, these are the frames that have a document: a
     `FrameStore`.
 
@@ -57,6 +60,9 @@ def photos_of(samples: Any) -> Any:
     else:
         check_shows_photos(samples)
         photos = within_limits(with_all_fields(samples))
+        if photos.media_type == "image" and _is_joined(photos):
+            once = list(dict.fromkeys(photos.values("id")))
+            photos = fiftyone_api.root_dataset(photos).select(once, ordered=True)
         if is_grouped_by_field(photos):
             photos = photos.flatten()
             if photos.media_type == "group" and photos.group_media_types is None:
@@ -212,6 +218,10 @@ def photo_ids(collection: Any) -> list[str]:
         return list(dict.fromkeys(collection.values("sample_id")))
     found: list[str] = photos_of(collection).values("id")
     return found
+
+
+def _is_joined(view: Any) -> bool:
+    return any(isinstance(stage, fo.Concat) for stage in fiftyone_api.stages_of(view))
 
 
 def with_retries(action: Callable[[], T]) -> T:

@@ -36,7 +36,7 @@ KINDS = ("match", "cohesion", "own_found", "own_explained", "elsewhere", "strayi
 WEIGHTS = (25.1, -8.4, 7.6, -18.4, -7.5, -11.4)
 BIAS = 1.7
 # A mask that is lost is worse than one too many, which a look at it tells: the log odds lean to
-# keeping. With an object held out no mask is lost between 0.25 and 3 on the development album, and
+# keeping. With an object held out no mask is lost between 0.5 and 3 on the development album, and
 # four in five wrong ones are emptied up to 2, there, and up to 1.5 on the demo's; among things that
 # are much alike, and with other models' features, up to 0.5.
 LEANING = 0.5

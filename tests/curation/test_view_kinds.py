@@ -72,6 +72,7 @@ KINDS: dict[str, tuple[Callable[[Home], Any], set[str]]] = {
     "limit": (lambda h: h.photos.sort_by("name").limit(3), {"blue_0", "blue_1", "red_0"}),
     "match": (lambda h: h.photos.match(F("colour") == "red"), RED),
     "saved": (lambda h: h.dataset.load_saved_view("kept"), RED),
+    "twice": (lambda h: h.photos.concat(h.photos), ALL),
     "select_fields": (lambda h: h.photos.select_fields("colour"), ALL),
     "exclude_fields": (
         lambda h: h.dataset.exclude_fields(["x", "y", "x_score", "x_review", "ground_truth"]),
