@@ -61,7 +61,7 @@ Make = Callable[..., fo.Dataset]
 def tell_presences_apart(photos: Any, run: str) -> None:
     """Give a run's photos presences of 0.9, 0.8, and 0.1 to the last one.
 
-    Those of the tiny model are all about 3e-8: what is between them is decided by rounding.
+    Those of the tiny model are nearly equal: what is between them is decided by rounding.
     """
     known = [0.9] + [0.8] * (len(photos) - 2) + [0.1]
     photos.set_values(f"{run}_presence", known)

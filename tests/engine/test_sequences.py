@@ -141,9 +141,15 @@ def test_a_photo_that_spoils_its_batch_does_not_disturb_a_session(job: Job) -> N
     assert scores == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
+class FramewisePerSAM(PerSAM):
+    """A real method that knows nothing of sequences: the default session serves it."""
+
+    sequence_session = None  # not the one of PerSAM, which follows the object
+
+
 def test_a_real_method_is_the_same_over_frames_as_over_photos(tmp_path: Path) -> None:
     """The default session wraps any method; cached embeddings serve it, too."""
-    made = make_job(tmp_path, 3, cache=MemoryCache())
+    made = make_job(tmp_path, 3, FramewisePerSAM, cache=MemoryCache())
     plain = {r.id: r for r in collect(made)}
     made.tasks = [replace(t, sequence="film", order=n) for n, t in enumerate(made.tasks)]
     for result in collect(made):

@@ -26,12 +26,13 @@ def persistent(dataset: fo.Dataset) -> fo.Dataset:
     return dataset
 
 
-def masks_of(dataset: fo.Dataset) -> dict[str, np.ndarray]:
-    """What was found in each photo, by file name: the object is absent from some."""
+def masks_of(dataset: fo.Dataset, run: str = "x") -> dict[str, np.ndarray]:
+    """What was found in each photo, by file name: the object may be absent from some."""
+    aside = f"{run}_withheld"
     found = {}
     for sample in dataset:
-        withheld = sample["x_withheld"] if dataset.has_field("x_withheld") else None
-        found[sample.filename] = (withheld or sample["x"]).get_mask() > 0
+        withheld = sample[aside] if dataset.has_field(aside) else None
+        found[sample.filename] = (withheld or sample[run]).get_mask() > 0
     return found
 
 

@@ -16,6 +16,7 @@ from .. import jobs
 from ..discs import Make, make_photos, tiny_sam
 from .survivors import (
     expect_whole,
+    masks_of,
     persistent,
     referenced_files,
 )
@@ -54,7 +55,7 @@ def test_files_that_cannot_grow(photos: fo.Dataset, tmp_path: Path) -> None:
     """The same without the right to mount: the process may write no file above some bytes."""
     whole = jobs.run_on(photos, out_field="whole")
     sizes = sorted(path.stat().st_size for path in whole.masks_dir.glob("*.png"))
-    expected = {s.filename: s["whole_withheld"] or s["whole"] for s in photos}
+    expected = masks_of(photos, "whole")
     report = tmp_path / "error.json"
     job = jobs.start(jobs.limited_job, photos.name, str(report), sizes[-1] - 1)
     assert jobs.finish(job) == 0
@@ -65,4 +66,4 @@ def test_files_that_cannot_grow(photos: fo.Dataset, tmp_path: Path) -> None:
     assert run.state == "failed" and run.counts["failed"] == 0
     assert not list(run.masks_dir.glob(".*.part"))
     fp.resume_run(photos, "x", model=tiny_sam(), batch_size=3)
-    expect_whole(photos, {name: label.get_mask() > 0 for name, label in expected.items()})
+    expect_whole(photos, expected)
