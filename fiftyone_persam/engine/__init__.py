@@ -27,6 +27,7 @@ _HOME = {
     "choose_backend": "choice",
     "default_cache_dir": "disk_cache",
     "encode_files": "cache",
+    "encode_pictures": "cache",
 }
 
 __all__ = [
@@ -48,10 +49,11 @@ __all__ = [
     "choose_backend",
     "default_cache_dir",
     "encode_files",
+    "encode_pictures",
 ]
 
 if TYPE_CHECKING:
-    from .cache import EmbeddingCache, MemoryCache, encode_files
+    from .cache import EmbeddingCache, MemoryCache, encode_files, encode_pictures
     from .choice import BACKENDS, available_backends, backend_name, choose_backend
     from .devices import DevicesBackend
     from .disk_cache import DiskCache, default_cache_dir

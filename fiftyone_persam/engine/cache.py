@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -17,7 +18,7 @@ from ..options import as_plain
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..sam import Contrast, ImageEmbedding, PhotoSource, Promptable
+    from ..sam import Contrast, ImageEmbedding, Photo, PhotoSource, Promptable
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,18 @@ def embedding_key(
         status = os.stat(path)
     except OSError:
         return None
-    # Not the model's name: another one with the same encoder has the same embeddings.
-    model = f"{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
     file = f"{os.path.realpath(path)}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
     window = "" if contrast is None else f"|{contrast.low!r}|{contrast.high!r}"
     which = "" if frame is None else f"|frame {frame}"
     by_device = "|raw" if raw else ""
-    return f"{__version__}|{PREPROCESSING}|{model}|{file}{window}{which}{by_device}"
+    return f"{_encoding(sam)}|{file}{window}{which}{by_device}"
+
+
+def _encoding(sam: Promptable) -> str:
+    """Begins the keys of what one encoder makes."""
+    # Not the model's name: another one with the same encoder has the same embeddings.
+    model = f"{sam.encoder_identity}|{sam.image_size}|{sam.grid_size}|{sam.dtype}"
+    return f"{__version__}|{PREPROCESSING}|{model}"
 
 
 def look_up(cache: EmbeddingCache | None, key: str | None) -> ImageEmbedding | None:
@@ -146,6 +152,22 @@ def encode_files(
             embedding = sam.encode([path], contrast=contrast)[0]
             if key is not None:
                 keep(cache, key, embedding)
+        found.append(embedding)
+    return found
+
+
+def encode_pictures(
+    sam: Promptable, cache: EmbeddingCache, pictures: Sequence[Photo]
+) -> list[ImageEmbedding]:
+    """Embeddings of (H, W, 3) uint8 pictures that are in no file, as `encode_files` has them."""
+    found = []
+    for picture in pictures:
+        content = hashlib.sha256(picture.tobytes()).hexdigest()
+        key = f"{_encoding(sam)}|{picture.shape}|{content}"
+        embedding = look_up(cache, key)
+        if embedding is None:
+            embedding = sam.encode([picture])[0]
+            keep(cache, key, embedding)
         found.append(embedding)
     return found
 

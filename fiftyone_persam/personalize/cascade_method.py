@@ -83,7 +83,10 @@ class CascadeMethod(CascadePrediction):
             if others:
                 state = replace(state, more={**state.more, **learner.negative_state(others)})
             if self.looks_smaller and not self.prior.exact:
-                state = replace(state, more={**state.more, **learner.smaller_state(views, masks)})
+                state = replace(
+                    state,
+                    more={**state.more, **learner.smaller_state(views, masks, self.encode_looks)},
+                )
             learned = self._source.learn(self.sam, views, masks)
             named = {CANDIDATE + name: tensor for name, tensor in learned.items()}
             state = replace(state, more={**state.more, **named})

@@ -39,6 +39,7 @@ from .location import LocationPrior, ReferenceView
 from .method import Effort, Method
 from .registries import LOCATION_PRIORS, source_of
 from .session import SequenceSession
+from .smaller_looks import Encode
 from .state import FittedState
 
 MODES = {"corrected": "hypercolumns", "reference": "released"}
@@ -122,6 +123,8 @@ class CascadeSettings(Method):
     looks_smaller = True
     """Whether fitting encodes each reference once more, at smaller sizes, for presence's sake; who
     is after masks alone can spare it."""
+    encode_looks: Encode | None = None
+    """Encodes these, such as one that remembers them; the model itself if None."""
 
     def __init__(
         self,

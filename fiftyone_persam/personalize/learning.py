@@ -16,7 +16,7 @@ from . import presence, prior
 from .appearance import describe, together
 from .location import LocationPrior, ReferenceView
 from .reference import Reference, perseg_channel
-from .smaller_looks import look_smaller
+from .smaller_looks import Encode, look_smaller
 from .state import NEGATIVE, PRIOR, SMALLER, FittedState
 
 Mask = npt.NDArray[np.bool_]
@@ -92,10 +92,19 @@ class Learner:
         )
 
     def smaller_state(
-        self, views: Sequence[ReferenceView], masks: Sequence[Mask]
+        self,
+        views: Sequence[ReferenceView],
+        masks: Sequence[Mask],
+        encode: Encode | None = None,
     ) -> dict[str, Tensor]:
-        """What is remembered of references made smaller, by name; nothing without their photos."""
-        found = look_smaller(self.sam, views, masks)
+        """What is remembered of references made smaller, by name; nothing without their photos.
+
+        Nor with a model that tells objects by what it decodes: its encoder is slow, and over photos
+        that are encoded already another reference would cost many times what decoding does.
+        """
+        if not getattr(self.sam, "descriptor_dim", 0):
+            return {}
+        found = look_smaller(self.sam, views, masks, encode)
         if found is None:
             return {}
         device = self.sam.device

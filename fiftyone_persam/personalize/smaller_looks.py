@@ -7,7 +7,7 @@ fits into one picture beside itself, so one more picture is encoded for both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -29,10 +29,14 @@ mostly show more sizes by themselves."""
 _INSIDE = 0.9  # of a cell in the smaller photo, to be one of its cells
 
 Mask = npt.NDArray[np.bool_]
+Encode = Callable[[Sequence[Photo]], Sequence[ImageEmbedding]]
 
 
 def look_smaller(
-    sam: Promptable, views: Sequence[ReferenceView], masks: Sequence[Mask]
+    sam: Promptable,
+    views: Sequence[ReferenceView],
+    masks: Sequence[Mask],
+    encode: Encode | None = None,
 ) -> Appearance | None:
     """How the object looks where it is smaller, in each reference and at each size.
 
@@ -40,6 +44,7 @@ def look_smaller(
         sam: the model.
         views: references; one without its photo is left out, and so are all after the first `MOST`.
         masks: (H, W) of each.
+        encode: encodes pictures, such as one that remembers them; the model's own if None.
 
     Returns:
         Up to two rows for each; None where no reference has a photo in which enough is left of the
@@ -53,7 +58,8 @@ def look_smaller(
             pictures.append(made[0])
             sizes.append(made[1])
     found: list[Appearance] = []
-    for embedding, smaller in zip(sam.encode(pictures) if pictures else (), sizes, strict=True):
+    embeddings = (encode or sam.encode)(pictures) if pictures else ()
+    for embedding, smaller in zip(embeddings, sizes, strict=True):
         features = embedding.to_recognise.to(sam.device)
         found += described(sam, embedding, features, smaller)
     return together(found) if found else None

@@ -3,11 +3,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fiftyone_persam.engine.cache import MemoryCache, embedding_key, encode_files
+from fiftyone_persam.engine.cache import (
+    MemoryCache,
+    embedding_key,
+    encode_files,
+    encode_pictures,
+)
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam
 from fiftyone_persam.sam.lite import build_sam_lite
 
@@ -103,6 +109,18 @@ class Broken:
 
     def put(self, key: str, embedding: ImageEmbedding) -> None:
         raise OSError("disk on fire")
+
+
+def test_pictures_are_encoded_once(sam: PromptableSam) -> None:
+    """What is in no file is known by its pixels."""
+    cache = MemoryCache()
+    one = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    first, second = encode_pictures(sam, cache, [one, one.copy()])
+    assert first.original_size == (40, 60) and len(cache) == 1
+    assert torch.equal(first.features, second.features)
+    (turned,) = encode_pictures(sam, cache, [one.reshape(60, 40, 3)])  # the same bytes
+    assert turned.original_size == (60, 40) and len(cache) == 2
+    assert torch.equal(turned.features, sam.encode([one.reshape(60, 40, 3)])[0].features)
 
 
 def test_a_broken_cache_is_no_more_than_slow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -91,7 +92,7 @@ def fit(
     One for all objects where a photo may have several; of ``followed`` ones all photos are frames
     of sequences.
     """
-    from ...engine import encode_files
+    from ...engine import encode_files, encode_pictures
     from ...personalize import TextReference
     from ...personalize.several import SeveralObjects
 
@@ -117,7 +118,10 @@ def fit(
         predictor = build(sam, **options)
         others = [one.load(contrast) for one in negatives if one.group in ("", group)]
         known = {"negatives": others} if others else {}
+        if cache is not None:
+            predictor.encode_looks = partial(encode_pictures, sam, cache)
         fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
+        predictor.encode_looks = None  # a predictor is sent to other processes, a cache is not
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:
