@@ -1,4 +1,4 @@
-"""What commands share: the photos that are meant, references as text, the exit status."""
+"""What commands share: the photos that are meant, references as text, the cache, the exit status."""
 
 from __future__ import annotations
 
@@ -50,6 +50,17 @@ def objects_of(given: Sequence[str], option: str = "--object") -> dict[str, list
             raise PersamError(f"{option} {one!r} has no name: give NAME=ID, such as mug={one}")
         found.setdefault(name, []).append(piece_of(piece))
     return found
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """--cache, alone or with a folder."""
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="keep encoded photos, so that another run over them needs no encoding",
+    )
 
 
 def verdict(run: Any) -> int:

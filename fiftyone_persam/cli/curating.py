@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..personalize.registries import CRITERIA, SEPARATION
-from .common import Options, dataset_of, objects_of, piece_of, samples_of, verdict
+from .common import Options, add_cache, dataset_of, objects_of, piece_of, samples_of, verdict
 
 STATES = ("todo", "accepted", "rejected", "absent")
 
@@ -26,7 +26,7 @@ def add_suggest(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=int, default=10, help="photos to list")
     parser.add_argument("--model", default="sam_lite", help="see `models list`")
-    _add_cache(parser)
+    add_cache(parser)
     return parser
 
 
@@ -47,7 +47,7 @@ def add_again(subparsers: Any) -> argparse.ArgumentParser:
         "--only-new", action="store_true", help="learn from the new reference alone"
     )
     add_negatives(parser)
-    _add_cache(parser)
+    add_cache(parser)
     return parser
 
 
@@ -147,16 +147,6 @@ def _command(
         parser.add_argument("run", help="a run's name")
     parser.set_defaults(command=command)
     return parser
-
-
-def _add_cache(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cache",
-        nargs="?",
-        const=True,
-        metavar="DIR",
-        help="keep encoded photos, so that another run over them needs no encoding",
-    )
 
 
 # What they do -----------------------------------------------------------------------------------

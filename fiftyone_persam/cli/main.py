@@ -18,6 +18,7 @@ from ..engine.choice import BACKENDS
 from ..errors import PersamError, RunStoppedError
 from ..personalize.registries import METHODS
 from . import commands, curating
+from .common import add_cache
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -324,13 +325,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         choices=tuple(BACKENDS),
         help="this process, all CUDA devices of this machine, or a Ray cluster (RAY_ADDRESS)",
     )
-    parser.add_argument(
-        "--cache",
-        nargs="?",
-        const=True,
-        metavar="DIR",
-        help="keep encoded photos, so that another run over them needs no encoding",
-    )
+    add_cache(parser)
 
 
 def _add_view(parser: argparse.ArgumentParser) -> None:

@@ -64,6 +64,12 @@ def paint(number: int, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return np.where(mask[..., None], (220, 40, 30), noise).astype(np.uint8), mask
 
 
+class FramewisePerSAM(PerSAM):
+    """A real method that knows nothing of sequences: the default session serves it."""
+
+    sequence_session = None  # not the one of PerSAM, which follows the object
+
+
 def make_job(folder: Path, photos: int, method: type[PerSAM] = PerSAM, **changes: Any) -> Job:
     """A job over new photos in ``folder``; every mask is a file."""
     tasks = []

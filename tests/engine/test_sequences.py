@@ -34,11 +34,11 @@ from fiftyone_persam.engine.sequences import (
 )
 from fiftyone_persam.engine.sharding import DEATHS_OF_A_PHOTO, Shards
 from fiftyone_persam.errors import PersamError, PhotoError
-from fiftyone_persam.personalize import PerSAM, Prediction
+from fiftyone_persam.personalize import Prediction
 from fiftyone_persam.sam import ImageEmbedding
 from fiftyone_persam.sam.frames import load_frame
 
-from .fitted import make_job
+from .fitted import FramewisePerSAM, make_job
 from .predictions import prediction
 
 Array = np.ndarray[Any, Any]
@@ -141,12 +141,6 @@ def test_a_photo_that_spoils_its_batch_does_not_disturb_a_session(job: Job) -> N
     assert scores == [1, 1, 2, 2, 3, 3, 4, 4]
 
 
-class FramewisePerSAM(PerSAM):
-    """A real method that knows nothing of sequences: the default session serves it."""
-
-    sequence_session = None  # not the one of PerSAM, which follows the object
-
-
 def test_a_real_method_is_the_same_over_frames_as_over_photos(tmp_path: Path) -> None:
     """The default session wraps any method; cached embeddings serve it, too."""
     made = make_job(tmp_path, 3, FramewisePerSAM, cache=MemoryCache())
@@ -157,10 +151,8 @@ def test_a_real_method_is_the_same_over_frames_as_over_photos(tmp_path: Path) ->
     assert made.timings.photos_encoded == 3
 
 
-class CountingPerSAM(PerSAM):
+class CountingPerSAM(FramewisePerSAM):
     """A real method whose session counts; workers load it by name."""
-
-    sequence_session = None  # not the one of PerSAM, which follows the object
 
     def session(self) -> Any:
         return _Session(None)

@@ -118,10 +118,12 @@ def fit(
         predictor = build(sam, **options)
         others = [one.load(contrast) for one in negatives if one.group in ("", group)]
         known = {"negatives": others} if others else {}
-        if cache is not None:
+        looks = cache is not None and hasattr(predictor, "encode_looks")
+        if looks:
             predictor.encode_looks = partial(encode_pictures, sam, cache)
         fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
-        predictor.encode_looks = None  # a predictor is sent to other processes, a cache is not
+        if looks:  # a predictor is sent to other processes, a cache is not
+            predictor.encode_looks = None
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:
