@@ -1,4 +1,4 @@
-"""What commands share: the photos that are meant, references as text, the cache, the exit status."""
+"""What commands share: photos that are meant, references as text, the cache, the exit status."""
 
 from __future__ import annotations
 

@@ -118,8 +118,8 @@ def fit(
         predictor = build(sam, **options)
         others = [one.load(contrast) for one in negatives if one.group in ("", group)]
         known = {"negatives": others} if others else {}
-        looks = cache is not None and hasattr(predictor, "encode_looks")
-        if looks:
+        looks = hasattr(predictor, "encode_looks")
+        if looks and cache is not None:
             predictor.encode_looks = partial(encode_pictures, sam, cache)
         fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
         if looks:  # a predictor is sent to other processes, a cache is not
