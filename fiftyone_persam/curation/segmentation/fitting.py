@@ -15,7 +15,8 @@ from ...errors import BadReferenceError
 from ...personalize.registries import METHODS
 from ..database import photos_of
 from ..labels.objects import resolve_objects
-from ..labels.references import AnyReference, PhraseReference, resolve_references
+from ..labels.references import AnyReference, PhraseReference
+from ..labels.resolving import resolve_references
 from ..runs.record import Parameters
 from .plan import OBJECT
 
