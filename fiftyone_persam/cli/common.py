@@ -52,6 +52,11 @@ def objects_of(given: Sequence[str], option: str = "--object") -> dict[str, list
     return found
 
 
+def value_of(given: str | None) -> int | str | None:
+    """A mask's value: a number, or a colour or the name of a class as it is."""
+    return int(given) if given is not None and given.isdigit() else given
+
+
 def add_cache(parser: argparse.ArgumentParser) -> None:
     """--cache, alone or with a folder."""
     parser.add_argument(

@@ -6,7 +6,16 @@ import argparse
 from typing import Any
 
 from ..personalize.registries import CRITERIA, SEPARATION
-from .common import Options, add_cache, dataset_of, objects_of, piece_of, samples_of, verdict
+from .common import (
+    Options,
+    add_cache,
+    dataset_of,
+    objects_of,
+    piece_of,
+    samples_of,
+    value_of,
+    verdict,
+)
 
 STATES = ("todo", "accepted", "rejected", "absent")
 
@@ -32,9 +41,13 @@ def add_suggest(subparsers: Any) -> argparse.ArgumentParser:
 
 def add_again(subparsers: Any) -> argparse.ArgumentParser:
     """`again`."""
-    text = "segment again what is not accepted in a run, with one more reference"
+    text = "segment again what is not accepted in a run, with one more reference or with its own"
     parser = _command(subparsers, "again", again, text, run=True)
-    parser.add_argument("--reference", metavar="ID", help="id of a sample, or ID:LABEL")
+    parser.add_argument(
+        "--reference",
+        metavar="ID",
+        help="id of a sample, or ID:LABEL; if left out, what was rejected teaches the run alone",
+    )
     parser.add_argument(
         "--object",
         action="append",
@@ -61,6 +74,9 @@ def add_negatives(parser: argparse.ArgumentParser) -> None:
         "NAME=ID says which one; repeatable",
     )
     parser.add_argument("--negatives-field", metavar="FIELD", help="the negatives' labels")
+    parser.add_argument(
+        "--negatives-mask-value", metavar="VALUE", help="which value or class of their masks"
+    )
     parser.add_argument(
         "--ignore-rejected",
         action="store_true",
@@ -171,18 +187,23 @@ def again(options: Options) -> int:
     from .. import curation
     from ..errors import PersamError
 
-    if (options.reference is None) == (options.object is None):
-        raise PersamError("give the new reference: --reference ID, or --object NAME=ID")
-    value = options.mask_value
+    if options.reference is not None and options.object is not None:
+        raise PersamError("two kinds of reference: give --reference ID, or --object NAME=ID")
+    reference: Any = None
+    if options.object is not None:
+        reference = objects_of(options.object)
+    elif options.reference is not None:
+        reference = piece_of(options.reference)
     run = curation.segment_again(
         samples_of(options),
         options.run,
-        piece_of(options.reference) if options.object is None else objects_of(options.object),
+        reference,
         label_field=options.label_field,
-        mask_value=int(value) if value is not None and value.isdigit() else value,
+        mask_value=value_of(options.mask_value),
         keep_references=not options.only_new,
         negatives=negatives_of(options),
         negatives_field=options.negatives_field,
+        negatives_mask_value=value_of(options.negatives_mask_value),
         use_rejected=not options.ignore_rejected,
         cache=options.cache,
     )

@@ -1,11 +1,11 @@
-"""One more reference, and another try at the photos of a run that are not accepted."""
+"""Another try at the photos of a run that are not accepted, with one more reference or without."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ...errors import PersamError
+from ...errors import BadReferenceError, PersamError
 from ..checks import as_plain, check_progress, check_switches
 from ..database import root, selected
 from ..frame_store import FrameStore
@@ -33,17 +33,18 @@ NOT_ACCEPTED = (TODO, REJECTED, ABSENT, FAILED)
 def segment_again(
     samples: Any,
     run: str,
-    reference: Any,
+    reference: Any = None,
     label_field: str = "ground_truth",
     mask_value: int | str | None = None,
     keep_references: bool = True,
     negatives: Any = None,
     negatives_field: str | None = None,
+    negatives_mask_value: int | str | None = None,
     use_rejected: bool = True,
     cache: Any = None,
     progress: bool | Callable[[int, int], None] | None = None,
 ) -> Run:
-    """Segment what is not accepted in a run again, with one more reference.
+    """Segment what is not accepted in a run again, with one more reference, or with what it has.
 
     The run's method, model and settings stay, with the presence threshold that the reviewer has
     chosen. Accepted photos keep their masks; all others get new ones, count as not looked at, and
@@ -54,12 +55,14 @@ def segment_again(
         samples: the run's dataset, or a view of the photos to try again.
         run: the run's name.
         reference: see `segment`; a mask of this run, too, or a phrase. Of a run of several objects
-            a mapping of some of their names.
+            a mapping of some of their names. None: the run's own, so that only what was rejected,
+            and ``negatives``, teach it something new.
         label_field: where the reference's label is.
         mask_value: which value of a segmentation mask.
         keep_references: use the run's earlier references as well.
         negatives: further ones; see `segment`. Those that were given before stay.
         negatives_field: see `segment`.
+        negatives_mask_value: see `segment`.
         use_rejected: learn from masks that were rejected what the object is not; see `segment`. If
             not, they are kept for runs that do.
         cache: see `segment`.
@@ -77,7 +80,11 @@ def segment_again(
     require(dataset, run)
     record = read_record(dataset, run)
     objects = record.parameters.objects
-    if objects and not isinstance(reference, Mapping):
+    if reference is None and as_plain(keep_references) is False:
+        raise BadReferenceError(
+            "no reference is left: give a reference, or keep_references=True for the run's own"
+        )
+    if objects and reference is not None and not isinstance(reference, Mapping):
         raise PersamError(
             f"run {run!r} is of several objects: give "
             f"reference={{{objects[0]!r}: ...}}, to say which one is shown"
@@ -112,7 +119,9 @@ def segment_again(
     if has_phrase(reference):
         tasks = choose_photos(check_photos(samples), None)
         reference, marks = find_phrases(dataset, reference, record.method, tasks, record.model, run)
-    if objects:
+    if reference is None:
+        new: list[Any] = []
+    elif objects:
         new = resolve_objects(dataset, reference, label_field, mask_value)
     else:
         new = resolve_references(dataset, reference, label_field, None, mask_value)
@@ -143,6 +152,7 @@ def segment_again(
         record.method,
         parameters.options,
         objects,
+        as_plain(negatives_mask_value),
     )
     given = [one for one in record.negatives if not is_rejected(one)]
     if given:

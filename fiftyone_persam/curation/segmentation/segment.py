@@ -48,6 +48,7 @@ def segment(
     compare_photos: bool = False,
     negatives: Any = None,
     negatives_field: str | None = None,
+    negatives_mask_value: int | str | None = None,
     use_rejected: bool = True,
     sequence_field: str | None = None,
     order_field: str | None = None,
@@ -124,6 +125,8 @@ def segment(
             Places that look more like these lose. Of several objects ``{"mug": ...}`` says what is
             no mug; without names it is none of them.
         negatives_field: the label field of the negatives; ``label_field`` if None.
+        negatives_mask_value: which value or class of the negatives' segmentation masks, where they
+            have several; ``mask_value`` is of the references alone.
         use_rejected: take masks as negatives, too, that reviews have rejected of this run, or of
             another one of the dataset that has learnt from the same label, be it deleted by now;
             up to 16, copied into ``x_rejected``. Those that look like a badly cut mask of the
@@ -232,6 +235,7 @@ def segment(
         method,
         options,
         parameters.objects,
+        checks.as_plain(negatives_mask_value),
     )
     check_apart(references, others)
     ids = [task.id for task in tasks]
