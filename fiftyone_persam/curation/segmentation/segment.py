@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -172,16 +171,8 @@ def segment(
     dataset = home(photos)
     arguments.check_options(method, options)
     model = phrases.model_of(method, model)
-    worded = phrases.has_phrase(reference)
-    if worded and group_by is not None:
-        raise BadReferenceError(
-            "a phrase names one object: leave group_by out, or give a labelled photo per object"
-        )
-    if isinstance(reference, Mapping) and group_by is not None:
-        raise BadReferenceError(
-            "a reference that names objects looks for all of them in every photo: leave group_by "
-            "out"
-        )
+    if group_by is not None:
+        _check_groups(reference)
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
@@ -251,16 +242,11 @@ def segment(
 
     sam = load_sam(model, device, dtype_for(dtype, options), features=features)
     parameters = replace(parameters, features=fitting.name_of_features(sam))
-    started = time.perf_counter()
     if use_rejected and takes_negatives(method, options):
         rejected, labels = rejected_masks(dataset, references, out_field, method, options)
         others, marks = [*others, *rejected], [*marks, *labels]
     elif exists and overwrite:  # they go now, and a later run may want to know
         marks = [*marks, *marks_of_run(dataset, out_field, ids)]
-    followed = all(task.sequence for task in tasks)
-    predictors, parameters = fitting.fit(
-        method, sam, parameters, references, resources.cache, others, followed
-    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -270,7 +256,6 @@ def segment(
         sam=sam,
         parameters=parameters,
         references=references,
-        predictors=predictors,
         tasks=tasks,
         ids=ids,
         overwrite=overwrite and exists,
@@ -280,6 +265,18 @@ def segment(
         negatives=others,
         new_frames=new_frames,
         labelled=masks_of_frames(shown, sam),
-        fitting=time.perf_counter() - started,
     )
     return resources.carry_out(plan)
+
+
+def _check_groups(reference: Any) -> None:
+    """Raise BadReferenceError for one that leaves nothing to ``group_by``."""
+    if phrases.has_phrase(reference):
+        raise BadReferenceError(
+            "a phrase names one object: leave group_by out, or give a labelled photo per object"
+        )
+    if isinstance(reference, Mapping):
+        raise BadReferenceError(
+            "a reference that names objects looks for all of them in every photo: leave group_by "
+            "out"
+        )
