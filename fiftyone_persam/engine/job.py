@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -195,6 +197,19 @@ class Timings:
     photos_encoded: int = 0
     compiling: float = 0.0
 
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add what is done inside to a stage, also where it ends with an exception."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spend(stage, time.perf_counter() - start)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Add to a stage."""
+        setattr(self, stage, getattr(self, stage) + seconds)
+
     def add(self, other: Timings) -> None:
         """Add a worker's."""
         for name, value in vars(other).items():
@@ -247,7 +262,7 @@ class Backend(Protocol):
     it needs. ``in_process = True`` says that it works in this process, with the job's own objects.
     """
 
-    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+    def run(self, job: Job) -> Generator[list[PhotoResult], None, None]:
         """Yield the results of every task that is not `again` exactly once, a few at a time.
 
         There may be none in between, so that whoever listens can close it.
