@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from segment_anything.utils.amg import calculate_stability_score
 from torch import Tensor
 
 from ..errors import BadReferenceError, PersamError
-from ..sam import Decoded, ImageEmbedding, Prompt, Promptable
+from ..sam import ImageEmbedding, Prompt, Promptable
 from . import presence, prior
 from .appearance import describe, together
 from .location import LocationPrior, ReferenceView
@@ -175,10 +174,10 @@ def drawn_mask(sam: Promptable, reference: Reference, embedding: ImageEmbedding)
         return reference.mask
     prompt = Prompt(embedding, reference.points, reference.labels, reference.box)
     decoded = sam.decode([prompt])[0]
-    # One point may mean a part or the whole: the best scale decides. A box or several points
+    # One point may mean a part or the whole: the surest scale decides. A box or several points
     # leave no such doubt, and have the single-mask token.
     lone = reference.points is not None and len(reference.points) == 1
-    token = 1 + int(sureness(decoded)[1:].argmax()) if lone else 0
+    token = 1 + int(decoded.sureness[1:].argmax()) if lone else 0
     mask: Mask = sam.upscale(decoded.logits[token][None], embedding)[0].cpu().numpy() > 0
     if not mask.any():
         raise BadReferenceError(
@@ -186,15 +185,3 @@ def drawn_mask(sam: Promptable, reference: Reference, embedding: ImageEmbedding)
             f"{'box' if reference.box is not None else 'points'}: give a mask instead"
         )
     return mask
-
-
-def sureness(decoded: Decoded) -> Tensor:
-    """(M,) how good each mask of one prompt is: predicted IoU times stability, 0 to 1.
-
-    The predicted IoU alone takes a part for the whole, or the whole for what is around it, where
-    it rates both alike; such a mask's outline is vague, and the stability says so. It is the IoU of
-    the mask with a threshold raised and lowered by 1, as in Segment Anything's mask generator.
-    `benchmarks.reference_kinds` measures what it gains.
-    """
-    stability = calculate_stability_score(decoded.logits, 0.0, 1.0)
-    return decoded.scores * stability.nan_to_num(0.0)  # NaN of a mask that is empty at both

@@ -101,3 +101,17 @@ class Decoded:
 
     logits: Tensor
     scores: Tensor
+
+    @property
+    def sureness(self) -> Tensor:
+        """(M,) how good each mask is: its predicted IoU times its stability.
+
+        The predicted IoU alone often rates a part and the whole, or the whole and what is around
+        it, alike; the one that the prompt does not stand for has a vague outline, and the stability
+        tells: the IoU of the mask with a threshold raised by 1 and lowered by 1, as in Segment
+        Anything's mask generator. `benchmarks.reference_kinds` measures it.
+        """
+        from segment_anything.utils.amg import calculate_stability_score
+
+        stability = calculate_stability_score(self.logits, 0.0, 1.0)
+        return self.scores * stability.nan_to_num(0.0)  # NaN of a mask that is empty at both

@@ -31,7 +31,8 @@ def at_place(
         box: x0, y0, x1, y1 in pixels of the photo, instead of or beside the point.
 
     Returns:
-        Up to three proposals, the smallest first; scales that agree are one.
+        Up to three proposals, the smallest first, with `Decoded.sureness` as score; scales that
+        agree are one.
 
     Raises:
         PersamError: neither was given, or one of them is not inside the photo.
@@ -46,9 +47,9 @@ def at_place(
     points = None if point is None else np.array([point])
     decoded = sam.decode([Prompt(embedding, points=points, box=box)])[0]
     found: list[Proposal] = []
-    order = torch.argsort(-decoded.scores[1:]).tolist()
-    for index in order:
-        score = float(decoded.scores[1 + index].clamp(0, 1))
+    sureness = decoded.sureness[1:].clamp(0, 1)
+    for index in torch.argsort(-sureness).tolist():
+        score = float(sureness[index])
         one = proposal_of(embedding, decoded.logits[1 + index], score)
         if one is None or one.area < SMALLEST:
             continue

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from benchmarks.reference_kinds import point
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.datasets.mask_files import read_mask
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.personalize import Reference
-from fiftyone_persam.personalize.learning import drawn_mask, sureness
-from fiftyone_persam.sam import Decoded, load_sam
+from fiftyone_persam.personalize.learning import drawn_mask
+from fiftyone_persam.sam import load_sam
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +33,3 @@ def test_a_point_gets_the_mask_that_is_sure_of_its_outline(
     reference = Reference(album / "Images" / "flower" / f"{number}.jpg", points=point(mask))
     drawn = drawn_mask(sam, reference, sam.encode([reference.photo])[0])
     assert iou(drawn, mask) > at_least
-
-
-def test_sureness_is_predicted_iou_times_the_outlines_stability() -> None:
-    """The mask at +1 over the mask at -1; a mask that is empty at both is worth nothing."""
-    ramp = torch.linspace(-4, 4, 32).expand(32, 32)
-    logits = torch.stack([ramp, 8 * ramp, torch.full((32, 32), -9.0)])
-    scores = torch.tensor([0.9, 0.9, 1.0])
-    expected = [
-        score * (one > 1).sum() / max((one > -1).sum(), 1)
-        for score, one in zip(scores.tolist(), logits.numpy(), strict=True)
-    ]
-    found = sureness(Decoded(logits, scores))
-    assert found.tolist() == pytest.approx(expected)
-    assert found[1] > found[0] > found[2] == 0

@@ -14,6 +14,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from torch import Tensor, nn
 
 from fiftyone_persam.sam.decoding import decode_batch
+from fiftyone_persam.sam.embedding import Decoded
 from fiftyone_persam.sam.lite import build_sam_lite
 
 Array = npt.NDArray[np.floating[Any]]
@@ -300,3 +301,17 @@ def test_points_without_labels_are_refused(sam: Sam) -> None:
     del prompts["labels"]
     with pytest.raises(ValueError, match="points were given without labels"):
         decode_batch(sam, **prompts)
+
+
+def test_sureness_is_predicted_iou_times_the_outlines_stability() -> None:
+    """The mask at +1 over the mask at -1; a mask that is empty at both is worth nothing."""
+    ramp = torch.linspace(-4, 4, 32).expand(32, 32)
+    logits = torch.stack([ramp, 8 * ramp, torch.full((32, 32), -9.0)])
+    scores = torch.tensor([0.9, 0.9, 1.0])
+    expected = [
+        score * (one > 1).sum() / max((one > -1).sum(), 1)
+        for score, one in zip(scores.tolist(), logits.numpy(), strict=True)
+    ]
+    found = Decoded(logits, scores).sureness
+    assert found.tolist() == pytest.approx(expected)
+    assert found[1] > found[0] > found[2] == 0
