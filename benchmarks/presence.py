@@ -52,7 +52,7 @@ from benchmarks.presence_tables import (
     report_sizes,
     report_time,
 )
-from benchmarks.recognition import OWN, Space, spaces
+from benchmarks.recognition import DECODER, OWN, Space, spaces
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.datasets.album_scenes import SCENES
 from fiftyone_persam.personalize import presence, prior
@@ -131,8 +131,10 @@ class Asking:
         known = {}
         for name, maps in self.features.items():
             looks = [describe(maps[number], cells, valid)]
-            features = self.spaces[name](beside, seen)
-            looks += described(self.sam, seen, features, smaller)
+            # A model that tells objects by what it decodes looks at no smaller references.
+            if name != DECODER:
+                features = self.spaces[name](beside, seen)
+                looks += described(self.sam, seen, features, smaller)
             known[name] = together(looks)
         return known
 

@@ -122,7 +122,7 @@ def test_extreme_references(cells: torch.Tensor) -> None:
     cells[4, 4] = True
     known = describe(scene(1), cells, VALID)
     assert known.parts.shape == (1, PARTS, CHANNELS)
-    assert torch.isfinite(known.parts).all() and torch.isfinite(known.own).all()
+    assert torch.isfinite(known.parts).all() and torch.isfinite(known.rest).all()
     found = gather(scene(1)[None], logits(cells), VALID[None], known)
     assert float(probability(found)) > 0.9
 
