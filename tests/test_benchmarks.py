@@ -248,6 +248,23 @@ def test_rows_of_the_ablation_are_nested() -> None:
     assert not released.guided_attention and not released.negative_prior
 
 
+def test_what_persam_f_could_keep_is_compared(
+    album: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PerSAM-F with what it keeps by default is a row, and so is PerSAM."""
+    from benchmarks import ablation
+
+    sam = fp.load_sam("sam_lite")
+    parts = ("semantic_prompt", "guided_attention", "negative_prior", "post_refinement")
+    default = fp.PerSAMF(sam)
+    row = ablation.kept(sam, "semantic_prompt")
+    assert [getattr(row, part) for part in parts] == [getattr(default, part) for part in parts]
+    assert ablation.main([str(album), "--persam-f", "--objects", "cat"]) == 0
+    last = pairs(capsys.readouterr().out.strip().splitlines()[-1])
+    assert list(last) == list(ablation.KEPT)
+    assert last["as_released"] != last["mean_feature"] and len(set(last.values())) > 3
+
+
 def test_the_scale_table_has_every_action(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
