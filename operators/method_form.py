@@ -51,7 +51,7 @@ def method_inputs(ctx: Context, inputs: Any) -> None:
 
 def check_kind(ctx: Context, inputs: Any, chosen: Any) -> None:
     """Refuse a label that the chosen method cannot start from, such as points."""
-    from fiftyone_persam.curation.labels.references import resolve_references
+    from fiftyone_persam.curation.labels.resolving import resolve_references
     from fiftyone_persam.curation.segmentation.arguments import check_kinds
     from fiftyone_persam.errors import problem_of
     from fiftyone_persam.personalize import METHODS, method_info

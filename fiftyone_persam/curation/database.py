@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import fiftyone as fo
 from bson import ObjectId
@@ -33,6 +33,7 @@ CHUNK = 10_000
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def photos_of(samples: Any) -> Any:
@@ -224,8 +225,8 @@ def _is_joined(view: Any) -> bool:
     return any(isinstance(stage, fo.Concat) for stage in fiftyone_api.stages_of(view))
 
 
-def with_retries(action: Callable[[], T]) -> T:
-    """Do something in the database; where that went away, wait for it to come back.
+def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call something that uses the database; where that went away, wait for it to come back.
 
     Raises:
         PersamError: it stayed away.
@@ -235,7 +236,7 @@ def with_retries(action: Callable[[], T]) -> T:
     while True:
         started = time.monotonic()
         try:
-            return action()
+            return action(*args, **kwargs)
         except ConnectionFailure as error:
             now = time.monotonic()
             if away is None or now - started > PATIENCE:  # it was there all that time
@@ -288,7 +289,7 @@ def refresh(dataset: Any) -> None:
     A full reload makes views unusable that somebody has already looked through, so it is kept for
     when another process has changed the fields.
     """
-    with_retries(lambda: _refresh(dataset))
+    with_retries(_refresh, dataset)
 
 
 def _refresh(dataset: Any) -> None:
@@ -304,7 +305,7 @@ def refresh_if_changed(dataset: Any) -> None:
     """Like `refresh`, at the cost of one small query where nothing has changed."""
     fields_list = fiftyone_api.fields_list(dataset)
     names = (f"{fields_list}.name", "runs", "evaluations")
-    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, names))
+    stored = with_retries(fiftyone_api.stored_document, dataset, names)
     fields = {field["name"] for field in stored.get(fields_list) or []}
     same = {name for name in fields if not name.startswith("_")} == set(dataset.get_field_schema())
     for kind in ("runs", "evaluations"):
@@ -349,7 +350,7 @@ def set_samples(dataset: Any, ids: Sequence[str], values: Mapping[str, Any]) -> 
         chunk = ids[start : start + CHUNK]
         chosen = {"_id": {"$in": [ObjectId(i) for i in chunk]}}
         change = UpdateMany(chosen, {"$set": changed})
-        with_retries(lambda c=change, i=chunk: fiftyone_api.bulk_write(dataset, [c], ids=i))  # type: ignore[misc]
+        with_retries(fiftyone_api.bulk_write, dataset, [change], ids=chunk)
 
 
 def clear_samples(dataset: Any, ids: Sequence[str], names: Sequence[str]) -> None:
@@ -360,7 +361,7 @@ def clear_samples(dataset: Any, ids: Sequence[str], names: Sequence[str]) -> Non
         values = {**dict.fromkeys(present), "last_modified_at": datetime.now(timezone.utc)}
         chosen = {"_id": {"$in": [ObjectId(i) for i in chunk]}}
         change = UpdateMany(chosen, {"$set": values})
-        with_retries(lambda c=change, i=chunk: fiftyone_api.bulk_write(dataset, [c], ids=i))  # type: ignore[misc]
+        with_retries(fiftyone_api.bulk_write, dataset, [change], ids=chunk)
 
 
 def make_durable() -> None:
@@ -370,4 +371,4 @@ def make_durable() -> None:
     """
     entry = {"store_name": "fiftyone-persam", "key": "durable", "dataset_id": None}
     store = fiftyone_api.store_collection().with_options(write_concern=JOURNALED)
-    with_retries(lambda: store.update_one(entry, {"$inc": {"value": 1}}, upsert=True))
+    with_retries(store.update_one, entry, {"$inc": {"value": 1}}, upsert=True)

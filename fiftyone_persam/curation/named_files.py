@@ -18,15 +18,15 @@ __all__ = ["files_below", "named_below", "named_files", "remove_unnamed"]
 def named_files(paths: Iterable[str | os.PathLike[str]]) -> set[Path]:
     """Those of ``paths`` that some dataset of this database names; they need not exist."""
     asked = list(paths)
-    return with_retries(lambda: found.named_files(asked))
+    return with_retries(found.named_files, asked)
 
 
 def named_below(folder: str | os.PathLike[str]) -> set[Path]:
     """The files and links in a folder, at any depth, that some dataset of this database names."""
-    return with_retries(lambda: found.named_below(folder))
+    return with_retries(found.named_below, folder)
 
 
 def remove_unnamed(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Remove those files that no dataset of this database names; those that are left."""
     asked = list(paths)
-    return with_retries(lambda: found.remove_unnamed(asked))
+    return with_retries(found.remove_unnamed, asked)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import PersamError
+from ..sam.boxes import tight_box
 
 Picture = NDArray[np.float32]
 
@@ -178,9 +179,8 @@ def _cutout(name: str) -> Picture:
     wide = cv2.copyMakeBorder(mask.astype(np.float32), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     soft = _blurred(wide, 1.0)[pad:-pad, pad:-pad]
     alpha = np.clip((soft - 0.45) * 2.4, 0, 1)
-    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    window = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    layer = np.dstack([picture * alpha[..., None], alpha])[window]
+    x0, y0, x1, y1 = tight_box(mask) or (0, 0, 0, 0)
+    layer = np.dstack([picture * alpha[..., None], alpha])[y0:y1, x0:x1]
     return np.ascontiguousarray(layer, dtype=np.float32)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import PersamError
+from ..sam.boxes import tight_box
 
 Photo = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -110,10 +111,11 @@ def prepare_photo(
             f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels does not fit a photo of "
             f"{photo.shape[1]} x {photo.shape[0]}"
         )
-    if not mask.any():
-        raise PersamError("the object is absent: its mask is empty")
     body = _without_spots(mask.astype(np.uint8))
-    crop = _crop_of(bounds(body), mask.shape, options)
+    around = tight_box(body)
+    if around is None:
+        raise PersamError("the object is absent: its mask is empty")
+    crop = _crop_of(around, mask.shape, options)
     image = _cut(photo, crop, cv2.BORDER_REPLICATE)
     inside = _cut(mask.astype(np.uint8), crop, cv2.BORDER_CONSTANT)
     body = _cut(body, crop, cv2.BORDER_CONSTANT)
@@ -125,15 +127,9 @@ def prepare_photo(
     return ConceptPhoto(
         image=_with_background(image, inside, weight, options.background),
         mask=weight,
-        box=bounds(body),
+        box=tight_box(body) or (0, 0, 0, 0),
         crop=crop,
     )
-
-
-def bounds(mask: NDArray[np.generic]) -> Box:
-    """x0, y0, x1, y1 around what is not 0 in a (H, W) mask; x1 and y1 are exclusive."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 # ----------------------------------------------------------------------------------------------

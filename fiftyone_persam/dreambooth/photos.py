@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..datasets.concept_photo import bounds
 from ..datasets.concept_reader import read_concept
 from ..errors import PersamError
+from ..sam.boxes import tight_box
 from ..sam.photos import load_photo
 
 PHOTO_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -101,9 +101,8 @@ def _square(image: Pixels, mask: Pixels | None, side: int) -> tuple[Pixels, Pixe
             how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             mask = np.asarray(cv2.resize(mask, size, interpolation=how), dtype=np.uint8)
     width, height = size
-    x0, y0, x1, y1 = (0, 0, width, height)
-    if mask is not None and mask.any():
-        x0, y0, x1, y1 = bounds(mask)
+    around = None if mask is None else tight_box(mask)
+    x0, y0, x1, y1 = around or (0, 0, width, height)
     left = min(max(0, (x0 + x1 - side) // 2), width - side)
     top = min(max(0, (y0 + y1 - side) // 2), height - side)
     window = (slice(top, top + side), slice(left, left + side))

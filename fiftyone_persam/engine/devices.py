@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
@@ -64,7 +64,7 @@ class DevicesBackend:
             raise PersamError(f"devices {devices!r} is not a list of devices: give ['cuda:0', ...]")
         self.devices = [str(resolve_device(device)) for device in devices]
 
-    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+    def run(self, job: Job) -> Generator[list[PhotoResult], None, None]:
         """See `Backend.run`; raises PersamError if processes die again and again."""
         if not job.tasks:
             return

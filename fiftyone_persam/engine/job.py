@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -247,7 +247,7 @@ class Backend(Protocol):
     it needs. ``in_process = True`` says that it works in this process, with the job's own objects.
     """
 
-    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+    def run(self, job: Job) -> Generator[list[PhotoResult], None, None]:
         """Yield the results of every task that is not `again` exactly once, a few at a time.
 
         There may be none in between, so that whoever listens can close it.

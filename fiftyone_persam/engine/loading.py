@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ def load_ahead(
     workers: int,
     ahead: int,
     pool: ThreadPoolExecutor | None = None,
-) -> Iterator[tuple[Item, Loaded | Exception]]:
+) -> Generator[tuple[Item, Loaded | Exception], None, None]:
     """Apply ``load`` to ``items`` in threads, in order.
 
     Args:

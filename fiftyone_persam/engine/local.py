@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ class LocalBackend:
         """It always is."""
         return True
 
-    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+    def run(self, job: Job) -> Generator[list[PhotoResult], None, None]:
         """See `Backend.run`."""
         job = replace(job, tasks=arranged(job.tasks))
         sessions = Sessions(job.predictors, job.tasks, job.labelled)
@@ -83,7 +83,7 @@ class LocalBackend:
         def compute(batch: Batch) -> Batch:
             return _compute(job, batch, keepers, limit, sessions)
 
-        with closing(photos), keepers, writers:  # type: ignore[type-var]
+        with closing(photos), keepers, writers:
             batches = _batches(photos, limit, job.timings)
             computed: Iterator[Batch] = map(compute, batches)
             if can_run(job):
@@ -113,7 +113,7 @@ def _run_side_by_side(
     )
     keepers: WriteBehind[None] = WriteBehind(1, pending=2 * cores)
     timings = job.timings
-    with closing(photos), keepers, writers:  # type: ignore[type-var]
+    with closing(photos), keepers, writers:
         while True:
             with _measure(timings, "waiting_for_photos"):
                 entry = next(photos, None)

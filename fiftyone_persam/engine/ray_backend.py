@@ -11,7 +11,7 @@ import pickle
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class RayBackend:
         self.gpus_per_worker = gpus_per_worker
         self.cpus_per_worker = cpus_per_worker
 
-    def run(self, job: Job) -> Iterator[list[PhotoResult]]:
+    def run(self, job: Job) -> Generator[list[PhotoResult], None, None]:
         """See `Backend.run`.
 
         Raises:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import PersamError
 from ..personalize.threshold import is_absent
+from ..sam.boxes import tight_box
 from .job import (
     AUTO,
     FILE,
@@ -49,16 +50,6 @@ def file_name(photo_id: str, kind: str = "", tag: str = "") -> str:
     if not _ID.fullmatch(photo_id):
         raise PersamError(f"photo id {photo_id!r} cannot name a file: use letters and digits")
     return ".".join(part for part in (photo_id, tag, kind, "png") if part)
-
-
-def tight_box(mask: BoolMask) -> tuple[int, int, int, int] | None:
-    """x0, y0, x1, y1 around a (H, W) mask, x1 and y1 exclusive; None if it is empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not rows.size:
-        return None
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
-    return int(columns[0]), top, int(columns[-1]) + 1, bottom
 
 
 def store_mask(

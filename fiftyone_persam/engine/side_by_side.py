@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def photos_side_by_side(sam: Promptable) -> int:
 
 def segment_side_by_side(
     job: Job, count: int, load: Callable[[Job, PhotoTask], Any]
-) -> Iterator[tuple[PhotoTask, Done | Exception]]:
+) -> Generator[tuple[PhotoTask, Done | Exception], None, None]:
     """Segment the photos of a job, ``count`` at a time; one that fails comes as its exception.
 
     Args:
@@ -89,7 +89,7 @@ def segment_side_by_side(
         )
 
     pool = single_core_threads(count)
-    with closing(load_ahead(job.tasks, segment, count, count + 2, pool)) as photos:  # type: ignore[type-var]
+    with closing(load_ahead(job.tasks, segment, count, count + 2, pool)) as photos:
         yield from photos
 
 

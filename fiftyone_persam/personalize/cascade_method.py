@@ -25,6 +25,7 @@ from .learning import Learner
 from .location import AlignedPrior
 from .prediction import Prediction
 from .reference import Reference
+from .smaller_looks import Encode
 from .state import FittedState
 
 # What a subclass must not change to be asked in steps, which pass these by.
@@ -47,6 +48,7 @@ class CascadeMethod(CascadePrediction):
         reference: Reference | Sequence[Reference],
         embeddings: Sequence[ImageEmbedding] | None = None,
         negatives: Reference | Sequence[Reference] = (),
+        encode: Encode | None = None,
     ) -> Self:
         """Learn the object from one reference or several.
 
@@ -55,6 +57,8 @@ class CascadeMethod(CascadePrediction):
             embeddings: the references' photos encoded by the same model, if they are at hand.
             negatives: what the object is not, such as its twin or a mask that was rejected: places
                 that look more like these lose, and so do photos that match these better.
+            encode: encodes the references at smaller sizes, where the method ``looks_smaller``,
+                such as one that remembers what it has encoded; the model's own if None.
 
         Raises:
             BadReferenceError: no reference, one of another kind, or one that holds no object.
@@ -85,7 +89,7 @@ class CascadeMethod(CascadePrediction):
             if self.looks_smaller and not self.prior.exact:
                 state = replace(
                     state,
-                    more={**state.more, **learner.smaller_state(views, masks, self.encode_looks)},
+                    more={**state.more, **learner.smaller_state(views, masks, encode)},
                 )
             learned = self._source.learn(self.sam, views, masks)
             named = {CANDIDATE + name: tensor for name, tensor in learned.items()}

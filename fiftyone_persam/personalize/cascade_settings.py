@@ -39,7 +39,6 @@ from .location import LocationPrior, ReferenceView
 from .method import Effort, Method
 from .registries import LOCATION_PRIORS, source_of
 from .session import SequenceSession
-from .smaller_looks import Encode
 from .state import FittedState
 
 MODES = {"corrected": "hypercolumns", "reference": "released"}
@@ -121,10 +120,8 @@ class CascadeSettings(Method):
 
     takes_negatives = True
     looks_smaller = True
-    """Whether fitting encodes each reference once more, at smaller sizes, for presence's sake; who
-    is after masks alone can spare it."""
-    encode_looks: Encode | None = None
-    """Encodes these, such as one that remembers them; the model itself if None."""
+    """Whether `fit` encodes each reference once more, at smaller sizes, for presence's sake; who is
+    after masks alone can spare it."""
 
     def __init__(
         self,

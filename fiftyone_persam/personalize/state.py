@@ -222,24 +222,6 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     return tensors, header
 
 
-def save_state(path: str | os.PathLike[str], state: FittedState, settings: dict[str, Any]) -> Path:
-    """`write_state` of a `FittedState`."""
-    return write_state(path, state.tensors(), settings)
-
-
-def load_state(path: str | os.PathLike[str]) -> tuple[FittedState, dict[str, Any]]:
-    """Read what `save_state` wrote.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or something else.
-    """
-    tensors, header = read_state(path)
-    try:
-        return FittedState.from_tensors(tensors), header
-    except CheckpointError as error:
-        raise CheckpointError(f"fitted state {_with_suffix(path)} {error}") from None
-
-
 def check_header(path: str | os.PathLike[str], header: dict[str, Any], sam: Promptable) -> None:
     """Raise CheckpointError unless a state was fitted on this model."""
     here = (sam.embed_dim, sam.grid_size, sam.image_size)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import PersamError
 from ..registry import Registry
+from .boxes import tight_box
 from .photos import Photo, PhotoSource, load_photo
 from .promptable import Promptable
 
@@ -67,12 +68,12 @@ class Proposal:
             offset: x, y of the mask's first pixel in the photo.
             size: (H, W) of the photo; the mask's own if None.
         """
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not len(rows):
+        tight = tight_box(mask)
+        if tight is None:
             return None
-        x0, x1, y0, y1 = (int(v) for v in (columns[0], columns[-1], rows[0], rows[-1]))
-        box = np.array([x0, y0, x1, y1], np.int64) + np.array([*offset, *offset], np.int64)
-        crop = np.ascontiguousarray(mask[y0 : y1 + 1, x0 : x1 + 1])
+        x0, y0, x1, y1 = tight
+        box = np.array([x0, y0, x1 - 1, y1 - 1], np.int64) + np.array([*offset, *offset], np.int64)
+        crop = np.ascontiguousarray(mask[y0:y1, x0:x1])
         shape = mask.shape if size is None else size
         return cls(crop, float(score), box, (int(shape[0]), int(shape[1])))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import PersamError
+from .boxes import tight_box
 from .discovery import discover, load_head
 from .embedding import Decoded, ImageEmbedding, Prompt
 from .lite import EMBED_DIM
@@ -128,15 +129,14 @@ def proposal_of(embedding: ImageEmbedding, logits: Tensor, score: float) -> Prop
     height, width = embedding.original_size
     full = F.interpolate(logits[None, None], (size, size), mode="bilinear", align_corners=False)
     full = full[..., : embedding.input_size[0], : embedding.input_size[1]]
-    inside = (full[0, 0] > 0).cpu().numpy()
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not len(rows):
+    inside = tight_box((full[0, 0] > 0).cpu().numpy())
+    if inside is None:
         return None
     scale_x, scale_y = embedding.scale
-    x0 = max(0, int((columns[0] - 1) / scale_x) - 1)
-    y0 = max(0, int((rows[0] - 1) / scale_y) - 1)
-    x1 = min(width, int((columns[-1] + 2) / scale_x) + 2)
-    y1 = min(height, int((rows[-1] + 2) / scale_y) + 2)
+    x0 = max(0, int((inside[0] - 1) / scale_x) - 1)
+    y0 = max(0, int((inside[1] - 1) / scale_y) - 1)
+    x1 = min(width, int((inside[2] + 1) / scale_x) + 2)
+    y1 = min(height, int((inside[3] + 1) / scale_y) + 2)
     y = (torch.arange(y0, y1, device=full.device) + 0.5) / height * 2 - 1
     x = (torch.arange(x0, x1, device=full.device) + 0.5) / width * 2 - 1
     grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[None]

@@ -7,8 +7,8 @@ import pytest
 from scipy import ndimage
 
 from fiftyone_persam.datasets import PhotoOptions, prepare_photo
-from fiftyone_persam.datasets.concept_photo import bounds
 from fiftyone_persam.errors import PersamError
+from fiftyone_persam.sam.boxes import tight_box
 
 
 def photo_of(height: int, width: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_crop(mask, crop, padding, expected) -> None:
     assert np.array_equal(made.image, photo[rows][:, columns])
     inside = np.pad(block((40, 80), *mask), 40)[y0 + 40 : y1 + 40, x0 + 40 : x1 + 40]
     assert np.array_equal(made.mask, np.where(inside, 255, 0))
-    assert made.box == bounds(inside)
+    assert made.box == tight_box(inside)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fiftyone_persam.engine.job import OutputSettings
-from fiftyone_persam.engine.rendering import file_name, render, tight_box
+from fiftyone_persam.engine.rendering import file_name, render
 from fiftyone_persam.errors import PersamError
 
 from .predictions import prediction
@@ -98,10 +98,3 @@ def test_an_empty_mask_has_no_instance(settings: OutputSettings) -> None:
 def test_no_name_leaves_the_folder(name: str) -> None:
     with pytest.raises(PersamError, match="cannot name a file"):
         file_name(name)
-
-
-def test_tight_box() -> None:
-    mask = np.zeros((6, 9), np.bool_)
-    assert tight_box(mask) is None
-    mask[5, 8] = True
-    assert tight_box(mask) == (8, 5, 9, 6)

@@ -16,7 +16,7 @@ from fiftyone_persam.errors import BadReferenceError, CheckpointError, PersamErr
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.personalize import PerSAM, PerSAMF, Prediction, Reference
 from fiftyone_persam.personalize.prior import valid_cells
-from fiftyone_persam.personalize.state import load_state
+from fiftyone_persam.personalize.state import read_state
 from fiftyone_persam.sam import ImageEmbedding, PromptableSam, load_sam
 
 Array = np.ndarray[Any, Any]
@@ -276,14 +276,14 @@ def test_states_are_not_mixed_up(tmp_path: Path, sam: PromptableSam, reference: 
         (lambda header, tensors: tensors.update(targets=torch.zeros(1, 64)), "fit again"),
         (lambda header, tensors: tensors.update(embeddings=torch.zeros(3)), "fit again"),
         (lambda header, tensors: header.update(method="sam"), "'sam'"),
+        (lambda header, tensors: tensors.pop("targets"), "lacks tensors"),
     ],
 )
 def test_states_that_were_tampered_with(
     tmp_path: Path, sam: PromptableSam, reference: Reference, change: Any, says: str
 ) -> None:
     path = PerSAM(sam).fit(reference).save(tmp_path / "cat")
-    state, header = load_state(path)
-    tensors = state.tensors()
+    tensors, header = read_state(path)
     change(header, tensors)
     save_file(tensors, path, metadata={"persam": json.dumps(header)})
     with pytest.raises(CheckpointError) as caught:

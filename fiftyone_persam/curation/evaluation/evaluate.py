@@ -167,7 +167,7 @@ def _evaluate(
         schema.check_unlocked(dataset, method.get_fields(dataset, eval_key), action)
     _warn_of_lost_masks(dataset, config.pred_field)
     rows, skipped = database.with_retries(
-        lambda: method.count(view, progress, skip_faulty=on_error == SKIP)
+        method.count, view, progress, skip_faulty=on_error == SKIP
     )
     if skipped:
         davis = config.method == DAVIS

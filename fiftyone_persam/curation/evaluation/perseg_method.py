@@ -103,7 +103,7 @@ class PerSegEvaluation(StoredEvaluation):
         count = functools.partial(photo_rows, config=config)
         # Masks are read and counted in threads; NumPy and OpenCV let go of the interpreter.
         photos = load_ahead(chosen.select_fields(names).iter_samples(), count, 4, 16)
-        with reporting(progress, total) as report, closing(photos):  # type: ignore[type-var]
+        with reporting(progress, total) as report, closing(photos):
             for sample, counted in photos:
                 if isinstance(counted, Exception):
                     error = in_one_line(counted, sample)

@@ -7,7 +7,6 @@ from typing import Any
 
 import fiftyone as fo
 
-from .. import database
 from ..fiftyone_api import root_dataset
 from ..frame_store import FrameStore, home
 from ..labels.objects import objects_in
@@ -82,8 +81,3 @@ def amount(samples: Any) -> tuple[int, int]:
     except ValueError:  # frames have no such field
         return len(samples), len(set(samples.values("sample_id")))
     return sum(count or 0 for count in counts), len(samples)
-
-
-def frame_ids(samples: Any) -> set[str]:
-    """The ids of the frames that have a document."""
-    return set(database.photos_of(samples).values("id"))

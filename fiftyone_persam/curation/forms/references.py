@@ -17,7 +17,7 @@ from .. import database
 from ..database import photos_of
 from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..labels.pixels import mask_pixels, targets_of
-from ..labels.references import resolve_references
+from ..labels.resolving import resolve_references
 from ..labels.shapes import INSTANCES, label_prompt
 from ..runs.naming import run_names
 from ..runs.record import read_record

@@ -58,7 +58,7 @@ class Chosen:
         photos = photos_of(self.dataset)
         for start in range(0, len(self.ids), CHUNK):
             view = photos.select(self.ids[start : start + CHUNK], ordered=True)
-            yield with_retries(lambda view=view: list(view))  # type: ignore[misc]
+            yield with_retries(list, view)
 
     def samples(self) -> Iterator[Any]:
         """The photos with all their fields."""

@@ -13,8 +13,10 @@ import fiftyone as fo
 from ...errors import BadReferenceError
 from ..database import photos_of
 from ..fiftyone_api import dataset_of_sample
+from .choices import label_choices
 from .pixels import mask_pixels, targets_of
-from .references import SampleReference, label_choices, resolve_references
+from .references import SampleReference
+from .resolving import resolve_references
 from .shapes import INSTANCES
 from .video_frames import frame_choice, is_frame_choice
 

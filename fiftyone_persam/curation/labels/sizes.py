@@ -8,10 +8,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from ...sam.deep_files import tiff_size
-from ...sam.photo_files import SWAPS_SIDES, shown_size, use_image
-
-TURNED = SWAPS_SIDES
-"""EXIF orientations that exchange width and height."""
+from ...sam.photo_files import shown_size, use_image
 
 
 def read_shown_size(filepath: str) -> tuple[int, int]:

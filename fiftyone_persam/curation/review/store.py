@@ -75,7 +75,7 @@ def change_review(
     """
     store = review_store(dataset)
     while True:
-        stored = with_retries(lambda: store.get(run))
+        stored = with_retries(store.get, run)
         record = _record(stored)
         changed = change(record)
         if changed is None or changed == record:

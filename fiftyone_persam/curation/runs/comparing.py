@@ -42,4 +42,4 @@ def compare_photos(dataset: Any, fields: RunFields, group_by: str | None) -> Non
     changed = list(changes)
     for start in range(0, len(changed), CHUNK):
         part = {i: changes[i] for i in changed[start : start + CHUNK]}
-        with_retries(lambda p=part: write_samples(dataset, p))  # type: ignore[misc]
+        with_retries(write_samples, dataset, part)

@@ -126,7 +126,7 @@ def paths_of(dataset: Any, fields: RunFields) -> set[str]:
         inner = {fo.Segmentation: "mask_path", fo.Detections: "detections.mask_path"}
         if label in inner and dataset.has_field(name):
             path = f"{name}.{inner[label]}"
-            values = with_retries(lambda p=path: photos.values(p, unwind=True))  # type: ignore[misc]
+            values = with_retries(photos.values, path, unwind=True)
             found.update(value for value in values if value)
     return found
 

@@ -100,7 +100,7 @@ def settle(dataset: Any) -> None:
     store = store_collection()
     entries = with_retries(lambda: list(store.find(places, {"store_name": 1, "value": 1})))
     if any(e["store_name"] == LEASES and not is_live(e["value"]) for e in entries):
-        with_retries(lambda: clear_dead(dataset))
+        with_retries(clear_dead, dataset)
     intents = [e["value"] for e in entries if e["store_name"] == STORE]
     # Another try at a run goes by what its run has come to, so that is settled first.
     for intent in sorted(intents, key=lambda i: (i["operation"] == "again", float(i["time"]))):

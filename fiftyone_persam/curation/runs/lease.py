@@ -62,10 +62,10 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
-        store = with_retries(lambda: _store(self._dataset_id))
+        store = with_retries(_store, self._dataset_id)
         deadline = time.monotonic() + self._wait
-        while not with_retries(lambda: store.set_if_absent(self.run, self._value)):
-            holder = with_retries(lambda: store.get(self.run))
+        while not with_retries(store.set_if_absent, self.run, self._value):
+            holder = with_retries(store.get, self.run)
             if holder is None:
                 continue  # given back in this moment
             if holder["token"] == self._value["token"]:
@@ -84,7 +84,7 @@ class Lease:
                     f"{what} of dataset {self._dataset_name!r} is being written by "
                     f"process {holder['pid']} on {holder['host']}: {advice}"
                 )
-            if with_retries(lambda h=holder: store.compare_and_set(self.run, h, self._value)):  # type: ignore[misc]
+            if with_retries(store.compare_and_set, self.run, holder, self._value):
                 break
         self._thread = threading.Thread(target=self._renew, name="persam-lease", daemon=True)
         self._thread.start()

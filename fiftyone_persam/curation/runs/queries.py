@@ -104,7 +104,7 @@ def some(sample_ids: Sequence[str]) -> dict[str, Any]:
 def count(photos: Any, *queries: Query) -> int:
     """How many of these photos fulfil all queries."""
     stages = [_match(queries), {"$count": "n"}]
-    rows = with_retries(lambda: fiftyone_api.aggregate(photos, stages))
+    rows = with_retries(fiftyone_api.aggregate, photos, stages)
     return int(rows[0]["n"]) if rows else 0
 
 
@@ -116,7 +116,7 @@ def ids(photos: Any, *queries: Query) -> list[str]:
 def rows(photos: Any, names: Sequence[str], *queries: Query) -> dict[str, list[Any]]:
     """Sample id -> values of some fields, as they are stored, of photos that fulfil all queries."""
     stages = [_match(queries), {"$project": dict.fromkeys(names, 1)}]
-    found = with_retries(lambda: fiftyone_api.aggregate(photos, stages))
+    found = with_retries(fiftyone_api.aggregate, photos, stages)
     return {str(row["_id"]): [_at(row, name) for name in names] for row in found}
 
 
@@ -289,9 +289,9 @@ def make_index(dataset: Any, run: str) -> None:
     if wanted in earlier.values():
         return
     try:
-        with_retries(lambda: samples.create_index(wanted))
+        with_retries(samples.create_index, wanted)
         for name in earlier:
-            with_retries(lambda name=name: samples.drop_index(name))  # type: ignore[misc]
+            with_retries(samples.drop_index, name)
     except OperationFailure as error:  # a collection has 64 at most
         logger.info("Run %r has no index, so counting its photos takes longer: %s", run, error)
 
@@ -304,7 +304,7 @@ def drop_index(dataset: Any, run: str) -> None:
     """
     samples = fiftyone_api.sample_collection(dataset)
     for name in _indexes(dataset, run):
-        with_retries(lambda name=name: samples.drop_index(name))  # type: ignore[misc]
+        with_retries(samples.drop_index, name)
 
 
 def _indexes(dataset: Any, run: str) -> dict[str, list[Any]]:

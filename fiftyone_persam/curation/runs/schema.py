@@ -189,7 +189,7 @@ def check_unlocked(dataset: Any, names: Iterable[str], action: str) -> None:
 def stored_fields(dataset: Any) -> set[str]:
     """The names of a dataset's fields as the database has them."""
     fields = fiftyone_api.fields_list(dataset)
-    stored = with_retries(lambda: fiftyone_api.stored_document(dataset, (f"{fields}.name",)))
+    stored = with_retries(fiftyone_api.stored_document, dataset, (f"{fields}.name",))
     return {field["name"] for field in stored.get(fields) or []}
 
 

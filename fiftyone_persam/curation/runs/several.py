@@ -123,7 +123,7 @@ def arrange(
                 else:
                     new = _masked(i, aside or here, gone, fields, masks_dir, tag)
                 changes[i] |= {name: new[0], f"{name}{WITHHELD}": new[1]}
-        with_retries(lambda c=changes: write_samples(dataset, c))  # type: ignore[misc]
+        with_retries(write_samples, dataset, changes)
 
 
 # ----------------------------------------------------------------------------------------------

@@ -73,8 +73,8 @@ class StopRequests:
         if now - self._looked < INTERVAL:
             return
         self._looked = now
-        if with_retries(lambda: self._store.get(self._run)):
-            with_retries(lambda: self._store.delete(self._run))
+        if with_retries(self._store.get, self._run):
+            with_retries(self._store.delete, self._run)
             raise RunStoppedError(
                 f"run {self._run!r} was stopped at {done} of {total} photos: "
                 "resume it to segment the rest"

@@ -129,7 +129,7 @@ def withhold(
                     new = _emptied(i, photo, shown, masks_dir, tag) if absent else kept
                     changes.setdefault(i, {})[name] = new
                     changes[i][f"{name}{WITHHELD}"] = shown if absent else None
-        with_retries(lambda c=changes: write_samples(dataset, c))  # type: ignore[misc]
+        with_retries(write_samples, dataset, changes)
 
 
 def _segmentation(stored: StoredMask | None) -> fo.Segmentation | None:

@@ -10,7 +10,7 @@ from ..checks import as_plain, check_progress, check_switches
 from ..database import root, selected
 from ..frame_store import FrameStore
 from ..labels.objects import object_names, resolve_objects
-from ..labels.references import resolve_references
+from ..labels.resolving import resolve_references
 from ..review.decisions import set_review
 from ..review.editing import corrected_fields
 from ..review.table import ABSENT, ACCEPTED, FAILED, REJECTED, TODO, review_table

@@ -289,7 +289,7 @@ class _Saver:
 def _process(saver: _Saver, job: Job, backend: Backend, progress: Progress) -> None:
     results, total = backend.run(job), sum(not task.again for task in job.tasks)
     requests = StopRequests(saver.plan.dataset, saver.plan.name)
-    with reporting(progress, total) as report, closing(results):  # type: ignore[type-var]
+    with reporting(progress, total) as report, closing(results):
         try:
             report(0)
             for chunk in results:
@@ -331,8 +331,8 @@ def _save_results(plan: Plan, **values: Any) -> None:
     details = {"name": name, "results": results, "earlier": earlier}
     journal.begin(dataset, name, "results", details)
     made = dataset.init_run_results(name, **values)
-    with_retries(lambda: put_results(made, results))
-    with_retries(lambda: _use(dataset, details))
+    with_retries(put_results, made, results)
+    with_retries(_use, dataset, details)
     journal.end(dataset, name, "results")
 
 

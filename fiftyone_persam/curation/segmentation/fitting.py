@@ -15,13 +15,14 @@ from ...errors import BadReferenceError
 from ...personalize.registries import METHODS
 from ..database import photos_of
 from ..labels.objects import resolve_objects
-from ..labels.references import AnyReference, PhraseReference, resolve_references
+from ..labels.references import AnyReference, PhraseReference
+from ..labels.resolving import resolve_references
 from ..runs.record import Parameters
 from .plan import OBJECT
 
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
-    from ...sam import PromptableSam
+    from ...sam import Contrast, ImageEmbedding, PromptableSam
     from ..labels.references import SampleReference
 
 THRESHOLD = "presence_threshold"
@@ -92,44 +93,53 @@ def fit(
     One for all objects where a photo may have several; of ``followed`` ones all photos are frames
     of sequences.
     """
-    from ...engine import encode_files, encode_pictures
+    from ...engine import encode_pictures
     from ...personalize import TextReference
     from ...personalize.several import SeveralObjects
 
     build: Any = METHODS[method]
     options = dict(parameters.options)
-    contrast = None
     if any(option.name == THRESHOLD for option in build.options()):
         options[THRESHOLD] = parameters.presence_threshold
     fitted: dict[str, Predictor] = {}
     settings: dict[str, Any] = {}
+    contrast: Contrast | None = None
     for group in dict.fromkeys(reference.group for reference in references):
         chosen = [one for one in references if one.group == group]
+        said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
         shown = [one for one in chosen if not isinstance(one, PhraseReference)]
         if not parameters.objects:
             contrast = None  # each object's photos have a range of values of their own
-        loaded: list[Any] = [shown[0].load(contrast)] if shown else []
-        contrast = loaded[0].contrast if shown else contrast
+        loaded = [one.load(contrast) for one in shown[:1]]
+        contrast = loaded[0].contrast if loaded else contrast
         loaded += [one.load(contrast) for one in shown[1:]]
-        encoded = None
-        if cache is not None and shown and all(one.frame is None for one in shown):
-            encoded = encode_files(sam, [one.filepath for one in shown], cache, contrast)
-        said = [TextReference(one.text) for one in chosen if isinstance(one, PhraseReference)]
-        predictor = build(sam, **options)
         others = [one.load(contrast) for one in negatives if one.group in ("", group)]
-        known = {"negatives": others} if others else {}
-        looks = hasattr(predictor, "encode_looks")
-        if looks and cache is not None:
-            predictor.encode_looks = partial(encode_pictures, sam, cache)
-        fitted[group] = predictor.fit([*said, *loaded], encoded, **known)
-        if looks:  # a predictor is sent to other processes, a cache is not
-            predictor.encode_looks = None
+        predictor = build(sam, **options)
+        more: dict[str, Any] = {"negatives": others} if others else {}
+        if cache is not None and getattr(predictor, "looks_smaller", False):
+            more["encode"] = partial(encode_pictures, sam, cache)
+        embeddings = _embeddings(sam, shown, cache, contrast)
+        fitted[group] = predictor.fit([*said, *loaded], embeddings, **more)
         settings = dict(predictor.settings)
     threshold = settings.pop(THRESHOLD, parameters.presence_threshold or 0.0)
     if parameters.objects:
         named: dict[str, Any] = {name: fitted[name] for name in parameters.objects}
         fitted = {"": SeveralObjects(named, followed)}
     return fitted, replace(parameters, presence_threshold=threshold, options=settings)
+
+
+def _embeddings(
+    sam: PromptableSam,
+    references: Sequence[SampleReference],
+    cache: EmbeddingCache | None,
+    contrast: Contrast | None,
+) -> list[ImageEmbedding] | None:
+    """Embeddings of the references' photos by way of a cache; None where none can serve."""
+    from ...engine import encode_files
+
+    if cache is None or not references or any(one.frame is not None for one in references):
+        return None
+    return encode_files(sam, [one.filepath for one in references], cache, contrast)
 
 
 def name_of_features(sam: Any) -> str | None:

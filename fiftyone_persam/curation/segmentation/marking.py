@@ -12,8 +12,8 @@ import fiftyone as fo
 import numpy as np
 import numpy.typing as npt
 
-from ...engine.rendering import tight_box
 from ...errors import BadReferenceError, PersamError
+from ...sam.boxes import tight_box
 from ..checks import check_choice, check_field_name, check_text
 from ..fiftyone_api import dataset_of_sample, new_field
 from ..labels.sizes import read_shown_size

@@ -16,7 +16,8 @@ from ...errors import BadReferenceError, PersamError
 from ...personalize.registries import METHODS, method_info
 from ...sam.frames import video_info
 from ..labels.objects import object_names
-from ..labels.references import SampleReference, resolve_references
+from ..labels.references import SampleReference
+from ..labels.resolving import resolve_references
 from ..labels.shapes import LabelPrompt
 from ..labels.sizes import read_shown_size
 from .phrases import has_phrase

@@ -16,7 +16,8 @@ from ...personalize.registries import method_info
 from ..checks import check_field_name
 from ..fiftyone_api import dataset_id, dataset_of_sample
 from ..frame_store import FrameStore
-from ..labels.references import PhraseReference, SampleReference, resolve_photos
+from ..labels.choices import resolve_photos
+from ..labels.references import PhraseReference, SampleReference
 from ..labels.shapes import LabelPrompt
 from .marking import FIELD, Mark, check_markable, masked_detection, reference_field
 

@@ -220,7 +220,7 @@ def _write(dataset: Any, field: str, changes: dict[str, dict[str, Any]]) -> None
     """Write what was found; the field is made with the first of it."""
     if changes:
         _declare(dataset, field)
-        database.with_retries(lambda: database.write_samples(dataset, changes))
+        database.with_retries(database.write_samples, dataset, changes)
         changes.clear()
 
 

@@ -12,7 +12,8 @@ import fiftyone as fo
 from ...errors import BadReferenceError, problem_of
 from ...personalize.reference import TEXT
 from ..fiftyone_api import dataset_name
-from ..labels.references import AnyReference, PhraseReference, resolve_references
+from ..labels.references import AnyReference, PhraseReference
+from ..labels.resolving import resolve_references
 from ..labels.shapes import LabelPrompt
 from ..runs.record import ReferenceRecord
 

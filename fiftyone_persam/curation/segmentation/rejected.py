@@ -23,7 +23,8 @@ from ..database import photos_of
 from ..fiftyone_api import dataset_id
 from ..frame_store import FrameStore
 from ..labels.masks import named_masks, shown_mask
-from ..labels.references import SampleReference, resolve_references
+from ..labels.references import SampleReference
+from ..labels.resolving import resolve_references
 from ..labels.shapes import LabelPrompt
 from ..labels.sizes import read_shown_size
 from ..review.table import ACCEPTED, REJECTED

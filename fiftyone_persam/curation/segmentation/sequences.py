@@ -63,7 +63,7 @@ class NewFrames:
         ]
         for start in range(0, len(operations), CHUNK):
             part = operations[start : start + CHUNK]
-            with_retries(lambda p=part: fiftyone_api.bulk_write_frames(store.videos, p, ()))  # type: ignore[misc]
+            with_retries(fiftyone_api.bulk_write_frames, store.videos, part, ())
         values = {i: _metadata(info) for i, info in self.metadata.items()}
         if values:
             store.videos.set_values("metadata", values, key_field="id")

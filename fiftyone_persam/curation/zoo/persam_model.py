@@ -19,14 +19,15 @@ import fiftyone.core.models as fom
 import fiftyone.utils.torch as fout
 import numpy as np
 
-from ...engine.rendering import tight_box
 from ...engine.writing import MASK_VALUE
 from ...errors import BadReferenceError, PersamError
 from ...personalize import Method, Prediction, Reference, dtype_for
 from ...sam import Contrast, Photo, load_photo, load_sam, resize_photo
+from ...sam.boxes import tight_box
 from ...sam.registry import MODELS
 from ..checks import check_choice
-from ..labels.references import SampleReference, resolve_references
+from ..labels.references import SampleReference
+from ..labels.resolving import resolve_references
 from ..runs.fields import DETECTIONS, SEGMENTATION
 from ..runs.record import Parameters
 from ..segmentation.arguments import check_options, check_parameters

@@ -13,7 +13,6 @@ Region = Path | dict[str, Any] | tuple[tuple[float, ...], ...]
 """Where an example's object is: a mask's file, a COCO RLE, or polygons (x0, y0, x1, y1, ...)."""
 
 Box = tuple[int, int, int, int]
-OnError = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ...personalize import Reference
 from ...personalize.together import predict_masks
 from .records import Episode, Example, OneShotIndex
 from .regions import load_mask, load_view
-from .sampling import count, episodes
+from .sampling import episodes
 
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
@@ -140,12 +140,6 @@ def run_episodes(
                     progress(done, len(wanted))
     answering = time.perf_counter() - started
     return OneShotRun(scores.compute(), views.encoded, encoding, answering, fits.fitted)
-
-
-def number_of_episodes(index: OneShotIndex, fold: int, limit: int | None = None) -> int:
-    """How many episodes `run_episodes` will answer."""
-    published = count(index, fold)
-    return published if limit is None else min(limit, published)
 
 
 class _Fits:

@@ -21,7 +21,7 @@ from .examples import Examples
 from .parts import Part
 from .scales import DICE_SMOOTH, FOCAL_ALPHA, WEIGHT_DECAY
 
-LOW, ORIGINAL = "low", "original"
+LOW = "low"
 _VIEWS, _BEST = "tuning.views", "tuning.best"
 _AT_ONCE = {"cuda": 16, "cpu": 4}
 

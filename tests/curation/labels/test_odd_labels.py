@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fiftyone_persam.curation.labels.masks import union_mask
-from fiftyone_persam.curation.labels.references import resolve_references
+from fiftyone_persam.curation.labels.resolving import resolve_references
 from fiftyone_persam.curation.labels.shapes import label_mask, label_prompt
 from fiftyone_persam.errors import BadReferenceError, PersamError
 from fiftyone_persam.sam.pasting import paste_instance

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
-from fiftyone_persam.curation.labels.references import resolve_references
+from fiftyone_persam.curation.labels.resolving import resolve_references
 from fiftyone_persam.curation.labels.shapes import fit_mask, label_mask, label_prompt
 from fiftyone_persam.errors import BadReferenceError, PersamError, PhotoError
 

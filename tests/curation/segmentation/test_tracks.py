@@ -13,7 +13,7 @@ from PIL import Image
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation import objects_in, segment_again
-from fiftyone_persam.curation.labels.references import resolve_references
+from fiftyone_persam.curation.labels.resolving import resolve_references
 from fiftyone_persam.errors import BadReferenceError, PersamError
 from fiftyone_persam.metrics import iou
 from fiftyone_persam.sam import Prompt, load_sam

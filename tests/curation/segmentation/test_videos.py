@@ -14,7 +14,7 @@ import pytest
 import fiftyone_persam as fp
 from fiftyone_persam import curation
 from fiftyone_persam.curation import set_presence_threshold
-from fiftyone_persam.curation.labels.references import resolve_references
+from fiftyone_persam.curation.labels.resolving import resolve_references
 from fiftyone_persam.errors import BadReferenceError, PersamError
 from fiftyone_persam.metrics import iou
 
