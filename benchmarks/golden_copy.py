@@ -46,9 +46,12 @@ def pack_tokens(tokens: Array) -> dict[str, Array]:
     }
 
 
-@torch.inference_mode()
-def main() -> int:
-    golden = Golden(SHARED / "golden" / "persam_reference.npz")
+def thinned(golden: Golden) -> dict[str, Array]:
+    """The recorded numbers as the copy has them, by their keys.
+
+    Args:
+        golden: the full record.
+    """
     copied: dict[str, Array] = {}
     for key in golden.numbers.files:
         value = golden[key]
@@ -62,12 +65,25 @@ def main() -> int:
         copied[key] = value
     for name in OBJECTS:
         copied[f"{name}/ref_mask"] = np.packbits(read_mask(name))
+    return copied
+
+
+@torch.inference_mode()
+def patch_embedding(golden: Golden, name: str, photo: str) -> Array:
+    """(64, 64, 64) of a photo, channels last: the input of the encoder's first block."""
+    path = SHARED / "data/perseg_dev/Images" / name / f"{photo}.jpg"
+    resized, _ = golden.sam.load_and_resize(path)
+    tokens = golden.sam.sam.image_encoder.patch_embed(golden.sam.preprocess([resized]))
+    return np.asarray(tokens[0])
+
+
+def main() -> int:
+    golden = Golden(SHARED / "golden" / "persam_reference.npz")
+    copied = thinned(golden)
+    for name in OBJECTS:
         for photo in PHOTOS:
-            path = SHARED / "data/perseg_dev/Images" / name / f"{photo}.jpg"
-            resized, _ = golden.sam.load_and_resize(path)
-            tokens = golden.sam.sam.image_encoder.patch_embed(golden.sam.preprocess([resized]))
-            for part, value in pack_tokens(tokens[0].numpy()).items():
-                copied[f"{name}/{photo}/tokens/{part}"] = value
+            packed = pack_tokens(patch_embedding(golden, name, photo))
+            copied |= {f"{name}/{photo}/tokens/{part}": value for part, value in packed.items()}
     np.savez_compressed(COPY, **copied)  # type: ignore[arg-type]
     print(f"{COPY.name}: {COPY.stat().st_size:,} bytes")
     return 0

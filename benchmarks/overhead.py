@@ -22,8 +22,8 @@ import fiftyone_persam as fp
 from benchmarks.measuring import Figure, alternate, median_ratio, parser_of, run, spread
 from benchmarks.models import MODELS, random_sam
 from benchmarks.photos import LABELS, Photos, dataset_of, take_photos
-from fiftyone_persam.engine.local import ENCODE_ALONE
 from fiftyone_persam.engine.memory import BATCH
+from fiftyone_persam.engine.stages import ENCODE_ALONE
 from fiftyone_persam.personalize.cascade import run_cascade
 
 BARS = {"sam_lite": 1.15, "vit_b": 1.03}

@@ -98,10 +98,11 @@ class Option:
         return f"{self._range()}, default {self.default!r}"
 
     def _in_range(self, value: object) -> bool:
-        wanted = Integral if self.kind is int else Real
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        number = float(value)  # type: ignore[arg-type]
+        if self.kind is int and not isinstance(value, Integral):
+            return False
+        number = float(value)
         if math.isnan(number):
             return False
         low, high = self.low, self.high
@@ -221,6 +222,27 @@ def as_plain(value: Any) -> Any:
     These look and count alike, but neither the database nor JSON takes them.
     """
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def as_number(name: str, value: Any, low: float = 0, high: float = math.inf) -> float:
+    """A number of an argument, as Python has it.
+
+    Args:
+        name: of the argument, for the message.
+        value: a number of Python's or NumPy's.
+        low: the least that it can be.
+        high: the most.
+
+    Raises:
+        PersamError: it is something else, or out of range.
+    """
+    plain = as_plain(value)
+    is_number = isinstance(plain, Real) and not isinstance(plain, bool)
+    number = float(plain) if is_number else math.nan
+    if not low <= number <= high:
+        limit = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise PersamError(f"{name} {value!r} cannot be used: give a number {limit}")
+    return number
 
 
 def _is_switch(value: object) -> bool:

@@ -59,8 +59,10 @@ class Evaluate(PersamOperator):
         choose(inputs, "gt_field", others, "Ground truth", default=gt)
         chosen = ctx.params.get("gt_field")
         if method_input(ctx, inputs) == PERSEG:
-            value_input(ctx, inputs, chosen if chosen in others else gt, pred)
+            truth = chosen if chosen in others else gt
+            value_input(ctx, inputs, truth, pred)
             group_input(ctx, inputs)
+            _say_of_names(ctx, inputs, pred, truth)
         key = inputs.str(
             "eval_key",
             default=f"{pred}_eval",
@@ -103,6 +105,7 @@ class Evaluate(PersamOperator):
             "photos": results.scores.photos if method == PERSEG else results.scores.frames,
             "method": method,
             "skipped": results.skipped,
+            "unknown": list(getattr(results.config, "unknown", ())),
         }
 
     def after(self, ctx: Context, result: dict[str, Any] | None) -> list[Any]:
@@ -112,6 +115,8 @@ class Evaluate(PersamOperator):
         shown = [f"{SHOWN[k]} {v:.3f}" for k, v in metrics.items() if k in SHOWN]
         what = "frames of objects" if result.get("method") == DAVIS else "photos"
         shown += [f"{result['photos']} {what}"] if "photos" in result else []
+        if unknown := result.get("unknown"):
+            shown.append(f"without ground truth of their name: {', '.join(unknown)}")
         if skipped:
             shown.append(f"{len(skipped)} left out, the first: {next(iter(skipped.values()))}")
         return [
@@ -315,6 +320,19 @@ def value_input(ctx: Context, inputs: Any, gt_field: str, pred_field: str) -> No
         learnt = learnt_value(ctx.dataset, pred_field, gt_field)
         default = NONE if learnt is None else str(learnt)
         choose(inputs, "mask_value", named, "Which mask value", default=default, required=False)
+
+
+def _say_of_names(ctx: Context, inputs: Any, pred_field: str, gt_field: str) -> None:
+    """Say before it runs which objects of a run the ground truth does not know by their names."""
+    from fiftyone_persam.curation.evaluation.truth_names import names_of_run
+
+    names = names_of_run(ctx.dataset, pred_field, gt_field, ctx.params.get("group_by") or None)
+    if names is None:
+        return
+    if names.fault:
+        refuse(inputs, names.fault, name="names_problem")
+    elif names.problem:
+        notice(inputs, "names_differ", names.problem, warning=True)
 
 
 def text_fields(dataset: Any) -> list[str]:

@@ -6,14 +6,15 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, counted
+from .base import Context, choose, counted, refuse
 from .method_form import chosen_method, chosen_options
 from .reference import ChosenReference, candidates, group_references
 from .scope import GROUPED, SAID, SEVERAL, TOGETHER
-from .several import chosen_objects
+from .several import chosen_objects, negative_objects
 from .together import shown_together
 
 SELECTED, REJECTED = "negatives_selected", "use_rejected"
+VALUE = "negatives_mask_value"
 
 
 def negative_inputs(
@@ -63,6 +64,37 @@ def _selected_inputs(ctx: Context, inputs: Any, chosen: ChosenReference) -> None
             description=f"{counted(len(others), 'label')} beside it, such as of its twin",
             view=types.CheckboxView(),
         )
+        if ctx.params.get(SELECTED):
+            _value_input(ctx, inputs, chosen, others)
+
+
+def _value_input(
+    ctx: Context, inputs: Any, chosen: ChosenReference, others: list[tuple[str, str]]
+) -> None:
+    """Which class of the other photos' masks, where they have several."""
+    from fiftyone_persam.curation.database import photos_of
+    from fiftyone_persam.curation.forms.references import mask_values, problem_with
+
+    samples = list(photos_of(ctx.dataset).select([sample_id for sample_id, _ in others]))
+    values: dict[int, str] = {}
+    for sample in samples:
+        found = mask_values(sample, chosen.label_field)
+        values |= found if len(found) > 1 else {}
+    if values:
+        named = {str(value): values[value] for value in sorted(values)}
+        choose(inputs, VALUE, named, "Which mask value it is not", required=False)
+    value = _value(ctx) if values else None
+    by_id = {sample.id: sample for sample in samples}
+    for sample_id, label_id in others:
+        sample = by_id[sample_id]
+        if problem := problem_with(sample, chosen.label_field, label_id, value):
+            refuse(inputs, problem, name="negatives_problem")
+            return
+
+
+def _value(ctx: Context) -> int | str | None:
+    given = ctx.params.get(VALUE)
+    return int(given) if isinstance(given, str) and given.isdigit() else given or None
 
 
 def _learnt_from(ctx: Context, scope: str) -> list[str]:
@@ -101,13 +133,16 @@ def negative_arguments(ctx: Context, chosen: ChosenReference | None) -> dict[str
         arguments |= {
             "negatives": pieces if isinstance(negatives, dict) else pieces[""],
             "negatives_field": given.get("negatives_field"),
+            VALUE: _value(ctx),
         }
+    elif given.get("scope") == SEVERAL and (named := negative_objects(ctx)):
+        arguments["negatives"] = named
     elif given.get(SELECTED) and chosen is not None:
-        arguments["negatives"] = _others(ctx, chosen)
+        arguments |= {"negatives": _others(ctx, chosen), VALUE: _value(ctx)}
     return arguments
 
 
-def _others(ctx: Context, chosen: ChosenReference) -> list[Any]:
+def _others(ctx: Context, chosen: ChosenReference) -> list[tuple[str, str]]:
     """What is selected beside the reference, and labelled in the same field."""
     from fiftyone_persam.curation.database import photos_of
     from fiftyone_persam.curation.forms.references import labels_of

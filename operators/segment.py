@@ -169,6 +169,7 @@ class SegmentFromReference(PersamOperator):
         overwrite: bool = False,
         negatives: Any = None,
         negatives_field: str | None = None,
+        negatives_mask_value: int | str | None = None,
         use_rejected: bool = True,
         **options: Any,
     ) -> Any:
@@ -204,6 +205,7 @@ class SegmentFromReference(PersamOperator):
             overwrite: do these photos of a run of this name again
             negatives: what the object is not: as ``reference``, without words
             negatives_field: the label field of the negatives; ``label_field`` if None
+            negatives_mask_value: which value or class of the negatives' masks
             use_rejected: learn from masks that reviews have rejected
             options: of the method, see :func:`fiftyone_persam.list_methods`
         """
@@ -224,6 +226,7 @@ class SegmentFromReference(PersamOperator):
             literal=True,
             negatives=negative_params(negatives),
             negatives_field=negatives_field,
+            negatives_mask_value=negatives_mask_value,
             use_rejected=use_rejected,
             similarity=similarity,
             prompts=prompts,

@@ -153,6 +153,7 @@ class SegmentAgain(PersamOperator):
         use_rejected: bool = True,
         negatives: Any = None,
         negatives_field: str | None = None,
+        negatives_mask_value: int | str | None = None,
         delegate: bool = False,
     ) -> Any:
         """Segment what is not accepted in ``run`` again, with one more reference.
@@ -176,6 +177,7 @@ class SegmentAgain(PersamOperator):
             use_rejected=use_rejected,
             negatives=negative_params(negatives),
             negatives_field=negatives_field,
+            negatives_mask_value=negatives_mask_value,
             object=shown,
         )
 

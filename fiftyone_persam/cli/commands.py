@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PersamError
-from .common import Options, dataset_of, objects_of, piece_of, samples_of, verdict
+from .common import Options, dataset_of, objects_of, piece_of, samples_of, value_of, verdict
 from .curating import negatives_of
 
 
@@ -94,6 +94,7 @@ def segment(options: Options) -> int:
         presence_threshold=options.presence_threshold,
         negatives=negatives_of(options),
         negatives_field=options.negatives_field,
+        negatives_mask_value=value_of(options.negatives_mask_value),
         use_rejected=not options.ignore_rejected,
         compare_photos=options.compare_photos,
         sequence_field=options.sequence_field,

@@ -1,4 +1,4 @@
-"""What commands share: photos that are meant, references as text, the cache, the exit status."""
+"""What commands share: photos that are meant, references as text, the exit status."""
 
 from __future__ import annotations
 
@@ -52,15 +52,9 @@ def objects_of(given: Sequence[str], option: str = "--object") -> dict[str, list
     return found
 
 
-def add_cache(parser: argparse.ArgumentParser) -> None:
-    """--cache, alone or with a folder."""
-    parser.add_argument(
-        "--cache",
-        nargs="?",
-        const=True,
-        metavar="DIR",
-        help="keep encoded photos, so that another run over them needs no encoding",
-    )
+def value_of(given: str | None) -> int | str | None:
+    """A mask's value: a number, or a colour or the name of a class as it is."""
+    return int(given) if given is not None and given.isdigit() else given
 
 
 def verdict(run: Any) -> int:

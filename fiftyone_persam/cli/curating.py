@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from ..personalize.registries import CRITERIA, SEPARATION
-from .common import Options, add_cache, dataset_of, objects_of, piece_of, samples_of, verdict
+from .arguments import RUN, Parser, add_cache, add_command, add_device, add_model, add_view
+from .common import (
+    Options,
+    dataset_of,
+    objects_of,
+    piece_of,
+    samples_of,
+    value_of,
+    verdict,
+)
 
 STATES = ("todo", "accepted", "rejected", "absent")
 
@@ -14,9 +22,9 @@ STATES = ("todo", "accepted", "rejected", "absent")
 # What the commands take -------------------------------------------------------------------------
 
 
-def add_suggest(subparsers: Any) -> argparse.ArgumentParser:
+def add_suggest(subparsers: Any) -> None:
     """`suggest`."""
-    parser = _command(subparsers, "suggest", suggest, "which photo to label as the reference")
+    parser = add_command(subparsers, "suggest", suggest, "which photo to label as the reference")
     parser.add_argument("--label-field", metavar="FIELD", help="compare what is labelled there")
     parser.add_argument(
         "--by",
@@ -25,16 +33,20 @@ def add_suggest(subparsers: Any) -> argparse.ArgumentParser:
         help="; ".join(f"{name}: {text}" for name, text in CRITERIA.items()),
     )
     parser.add_argument("--limit", type=int, default=10, help="photos to list")
-    parser.add_argument("--model", default="sam_lite", help="see `models list`")
+    add_model(parser)
     add_cache(parser)
-    return parser
+    add_view(parser)
 
 
-def add_again(subparsers: Any) -> argparse.ArgumentParser:
+def add_again(subparsers: Any) -> None:
     """`again`."""
-    text = "segment again what is not accepted in a run, with one more reference"
-    parser = _command(subparsers, "again", again, text, run=True)
-    parser.add_argument("--reference", metavar="ID", help="id of a sample, or ID:LABEL")
+    text = "segment again what is not accepted in a run, with one more reference or with its own"
+    parser = add_command(subparsers, "again", again, text, run=RUN)
+    parser.add_argument(
+        "--reference",
+        metavar="ID",
+        help="id of a sample, or ID:LABEL; if left out, what was rejected teaches the run alone",
+    )
     parser.add_argument(
         "--object",
         action="append",
@@ -48,10 +60,10 @@ def add_again(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_negatives(parser)
     add_cache(parser)
-    return parser
+    add_view(parser)
 
 
-def add_negatives(parser: argparse.ArgumentParser) -> None:
+def add_negatives(parser: Parser) -> None:
     """What an object is not."""
     parser.add_argument(
         "--negative",
@@ -62,17 +74,19 @@ def add_negatives(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--negatives-field", metavar="FIELD", help="the negatives' labels")
     parser.add_argument(
+        "--negatives-mask-value", metavar="VALUE", help="which value or class of their masks"
+    )
+    parser.add_argument(
         "--ignore-rejected",
         action="store_true",
         help="learn nothing from masks that reviews have rejected",
     )
 
 
-def add_review(subparsers: Any) -> list[argparse.ArgumentParser]:
-    """`review` and what it is made of; those that take a view."""
+def add_review(subparsers: Any) -> None:
+    """`review` and what it is made of."""
     review = subparsers.add_parser("review", help="accept, reject and correct a run's masks")
     actions = review.add_subparsers(required=True, metavar="ACTION")
-    made = []
     for name, command, text in (
         ("counts", review_counts, "how many photos are in each state"),
         ("queue", review_queue, "ids of the photos to look at, most doubtful first"),
@@ -81,35 +95,34 @@ def add_review(subparsers: Any) -> list[argparse.ArgumentParser]:
         ("reset", review_reset, "take decisions back"),
         ("edit", review_edit, "offer masks to the App's own annotation tools"),
     ):
-        action = _command(actions, name, command, text, run=True)
+        action = add_command(actions, name, command, text, run=RUN)
         if name in ("accept", "reject", "reset", "edit"):
             action.add_argument(
                 "--sample", action="append", metavar="ID", help="only this one; repeatable"
             )
         if name == "queue":
             action.add_argument("--limit", type=int, help="at most so many")
-        made.append(action)
-    _command(actions, "undo", review_undo, "take the last step back", run=True)
-    threshold = _command(
-        actions, "threshold", review_threshold, "presence below which it is absent", run=True
+        add_view(action)
+    add_command(actions, "undo", review_undo, "take the last step back", run=RUN)
+    threshold = add_command(
+        actions, "threshold", review_threshold, "presence below which it is absent", run=RUN
     )
     threshold.add_argument("value", type=float, help="0 to 1; 0 for never")
-    return made
 
 
-def add_compare(subparsers: Any) -> argparse.ArgumentParser:
+def add_compare(subparsers: Any) -> None:
     """`compare`."""
-    parser = _command(subparsers, "compare", compare, "where two runs disagree", run=True)
+    parser = add_command(subparsers, "compare", compare, "where two runs disagree", run=RUN)
     parser.add_argument("other", help="the other run")
     parser.add_argument("--gt-field", help="ground truth that says which one is better")
     parser.add_argument("--out-field", help="write the agreement there, to sort by it in the App")
-    return parser
+    add_view(parser)
 
 
-def add_promote(subparsers: Any) -> argparse.ArgumentParser:
+def add_promote(subparsers: Any) -> None:
     """`promote`."""
     text = "copy accepted masks into a label field of their own"
-    parser = _command(subparsers, "promote", promote, text, run=True)
+    parser = add_command(subparsers, "promote", promote, text, run=RUN)
     parser.add_argument("label_field", help="made if it is missing")
     parser.add_argument(
         "--state",
@@ -120,33 +133,22 @@ def add_promote(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--kind", choices=("segmentation", "detections"))
     parser.add_argument("--label", default="object", help="what each is called")
     parser.add_argument("--overwrite", action="store_true", help="replace labels that are there")
-    return parser
+    add_view(parser)
 
 
-def add_everything(subparsers: Any) -> argparse.ArgumentParser:
+def add_everything(subparsers: Any) -> None:
     """`everything`."""
     text = "mask whatever is in the photos, without a label"
-    parser = _command(subparsers, "everything", everything, text)
+    parser = add_command(subparsers, "everything", everything, text)
     parser.add_argument("--out-field", default="everything", help="the field; made if missing")
     parser.add_argument("--max-proposals", type=int, help="how many in a photo")
     parser.add_argument("--proposer", help="detector or grid")
     parser.add_argument("--label", default="thing", help="what each is called")
-    parser.add_argument("--model", default="sam_lite", help="see `models list`")
-    parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+    add_model(parser)
+    add_device(parser)
     parser.add_argument("--skip-existing", action="store_true", help="go on with this field")
     parser.add_argument("--overwrite", action="store_true", help="do these photos again")
-    return parser
-
-
-def _command(
-    subparsers: Any, name: str, command: Any, text: str, run: bool = False
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=text)
-    parser.add_argument("dataset", help="a FiftyOne dataset")
-    if run:
-        parser.add_argument("run", help="a run's name")
-    parser.set_defaults(command=command)
-    return parser
+    add_view(parser)
 
 
 # What they do -----------------------------------------------------------------------------------
@@ -171,18 +173,23 @@ def again(options: Options) -> int:
     from .. import curation
     from ..errors import PersamError
 
-    if (options.reference is None) == (options.object is None):
-        raise PersamError("give the new reference: --reference ID, or --object NAME=ID")
-    value = options.mask_value
+    if options.reference is not None and options.object is not None:
+        raise PersamError("two kinds of reference: give --reference ID, or --object NAME=ID")
+    reference: Any = None
+    if options.object is not None:
+        reference = objects_of(options.object)
+    elif options.reference is not None:
+        reference = piece_of(options.reference)
     run = curation.segment_again(
         samples_of(options),
         options.run,
-        piece_of(options.reference) if options.object is None else objects_of(options.object),
+        reference,
         label_field=options.label_field,
-        mask_value=int(value) if value is not None and value.isdigit() else value,
+        mask_value=value_of(options.mask_value),
         keep_references=not options.only_new,
         negatives=negatives_of(options),
         negatives_field=options.negatives_field,
+        negatives_mask_value=value_of(options.negatives_mask_value),
         use_rejected=not options.ignore_rejected,
         cache=options.cache,
     )

@@ -5,8 +5,8 @@ Arrays in, arrays out; no FiftyOne.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import PersamError
+from ..options import as_number, as_plain
 from ..sam.boxes import tight_box
 
 Photo = NDArray[np.uint8]
@@ -25,6 +26,7 @@ BACKGROUNDS = ("keep", "white", "gray", "blur")
 _COLOURS = {"white": 255, "gray": 128}
 # The blur's sigma, as a share of the photo's longer side: shapes go, colours and light stay.
 _BLUR = 0.05
+_SMALLEST_SIDE = 8
 _LARGEST_SIDE = 8192
 # A stray spot, as a share of the object's largest part: it neither widens the crop nor grows.
 _SPOT = 0.005
@@ -64,15 +66,9 @@ class PhotoOptions:
             if value not in known:
                 raise PersamError(f"unknown {name} {value!r}: choose from {', '.join(known)}")
         for name, top in (("padding", 10), ("dilate", 1000), ("feather", 1000)):
-            object.__setattr__(self, name, _number(name, getattr(self, name), top))
+            object.__setattr__(self, name, as_number(name, getattr(self, name), high=top))
         if self.resolution is not None:
-            side = _number("resolution", self.resolution, _LARGEST_SIDE)
-            if side < 8 or side != int(side):
-                raise PersamError(
-                    f"resolution {self.resolution!r} cannot be used: give a whole number from 8 to "
-                    f"{_LARGEST_SIDE}, in pixels, or None"
-                )
-            object.__setattr__(self, "resolution", int(side))
+            object.__setattr__(self, "resolution", _side(self.resolution))
 
 
 @dataclass(frozen=True)
@@ -135,14 +131,15 @@ def prepare_photo(
 # ----------------------------------------------------------------------------------------------
 
 
-def _number(name: str, value: object, top: float) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, (bool, str)) or not 0 <= number <= top:
-        raise PersamError(f"{name} {value!r} cannot be used: give a number from 0 to {top:g}")
-    return number
+def _side(value: Any) -> int:
+    side = as_plain(value)
+    whole = isinstance(side, (int, float)) and not isinstance(side, bool) and side == side // 1
+    if not whole or not _SMALLEST_SIDE <= side <= _LARGEST_SIDE:
+        raise PersamError(
+            f"resolution {value!r} cannot be used: give a whole number from {_SMALLEST_SIDE} to "
+            f"{_LARGEST_SIDE}, in pixels, or None"
+        )
+    return int(side)
 
 
 def _without_spots(mask: Photo) -> Photo:

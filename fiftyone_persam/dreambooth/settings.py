@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PersamError
+from ..options import as_number
 
 METHODS = ("lora", "unet")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -160,7 +161,8 @@ class TrainSettings:
             ("prior_weight", math.inf),
             ("guidance_scale", math.inf),
         ):
-            _check_number(name, getattr(self, name), most)
+            if getattr(self, name) is not None:
+                as_number(name, getattr(self, name), high=most)
         object.__setattr__(self, "sample_prompts", tuple(self.sample_prompts))
         if self.class_data is not None and self.class_prompt is None:
             raise PersamError("class_data needs class_prompt: say what its images show")
@@ -188,11 +190,3 @@ def _check_whole(name: str, value: object, least: int) -> None:
         raise PersamError(
             f"{name} {value!r} cannot be used: give a whole number of at least {least}"
         )
-
-
-def _check_number(name: str, value: object, most: float) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        limit = "of at least 0" if math.isinf(most) else f"from 0 to {most:g}"
-        raise PersamError(f"{name} {value!r} cannot be used: give a number {limit}")

@@ -140,20 +140,22 @@ def encode_files(
     contrast: Contrast | None = None,
 ) -> list[ImageEmbedding]:
     """Embeddings of photo files, from the cache where it has them, else computed and kept."""
-    found = []
-    for path in paths:
-        key = embedding_key(sam, path, contrast)
-        embedding = look_up(cache, key)
-        if embedding is None:
-            embedding = look_up_shared(cache, sam, path, contrast)
-        if embedding is not None:
-            embedding = completed(sam, embedding, lambda p=path: p, contrast)  # type: ignore[misc]
-        else:
-            embedding = sam.encode([path], contrast=contrast)[0]
-            if key is not None:
-                keep(cache, key, embedding)
-        found.append(embedding)
-    return found
+    return [_encode_file(sam, path, cache, contrast) for path in paths]
+
+
+def _encode_file(
+    sam: Promptable, path: str, cache: EmbeddingCache, contrast: Contrast | None
+) -> ImageEmbedding:
+    key = embedding_key(sam, path, contrast)
+    known = look_up(cache, key)
+    if known is None:
+        known = look_up_shared(cache, sam, path, contrast)
+    if known is not None:
+        return completed(sam, known, lambda: path, contrast)
+    embedding = sam.encode([path], contrast=contrast)[0]
+    if key is not None:
+        keep(cache, key, embedding)
+    return embedding
 
 
 def encode_pictures(

@@ -72,10 +72,12 @@ def _choose(backend: Any) -> Backend:
                 f"backend {backend!r} is not known: give {', '.join(BACKENDS)}, or an object such "
                 f"as DevicesBackend(['cuda:0']){did_you_mean(backend, BACKENDS)}"
             )
-        return BACKENDS[backend]()  # type: ignore[no-any-return]
+        named: Backend = BACKENDS[backend]()
+        return named
     if isinstance(backend, type) or not callable(getattr(backend, "run", None)):
         raise PersamError(
             f"backend {backend!r} runs no jobs: give {', '.join(BACKENDS)}, or an object such as "
             "DevicesBackend(['cuda:0'])"
         )
-    return backend  # type: ignore[no-any-return]
+    given: Backend = backend
+    return given

@@ -86,8 +86,9 @@ class DevicesBackend:
                         process.start(shard)
                 yield []  # whoever listens may want to stop, however long nobody answers
                 for connection in wait([p.connection for p in processes], LISTEN_SECONDS):
-                    index = [process.connection for process in processes].index(connection)  # type: ignore[arg-type]
-                    process = processes[index]
+                    index, process = next(
+                        (n, one) for n, one in enumerate(processes) if one.connection is connection
+                    )
                     kind, value = process.receive()
                     if kind == RESULTS:
                         yield shards.deliver(value)

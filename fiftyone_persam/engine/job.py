@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -194,6 +196,19 @@ class Timings:
     waiting_for_writers: float = 0.0
     photos_encoded: int = 0
     compiling: float = 0.0
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add what is done inside to a stage, also where it ends with an exception."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spend(stage, time.perf_counter() - start)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Add to a stage."""
+        setattr(self, stage, getattr(self, stage) + seconds)
 
     def add(self, other: Timings) -> None:
         """Add a worker's."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 BATCH = {"cuda": 16, "mps": 4, "cpu": 4}
 """Photos at once where memory is no matter: more make no device faster."""
 SMALL_ENCODER, SMALL_BATCH = 20_000_000, 64
-"""Parameters of an encoder that a GPU is through with so soon that it needs more photos at once."""
+"""Parameters of a small image encoder: MobileSAM's has 6 million. A GPU is through with one so soon
+that it needs more photos at once; on a CPU photos go side by side."""
 USABLE = 0.8
 """Of the free memory; the rest is for what decoding needs and for other processes."""
 

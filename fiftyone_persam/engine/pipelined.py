@@ -82,17 +82,14 @@ class Clock:
             self._open.append((stage, started, ended))
             self.collect()
         else:
-            self._add(stage, ended - started)
+            self._timings.spend(stage, ended - started)
 
     def collect(self, everything: bool = False) -> None:
         """Add what the device is through with."""
         while self._open and (everything or self._open[0][2].query()):
             stage, started, ended = self._open.popleft()
             ended.synchronize()
-            self._add(stage, started.elapsed_time(ended) / 1000)
-
-    def _add(self, stage: str, seconds: float) -> None:
-        setattr(self._timings, stage, getattr(self._timings, stage) + seconds)
+            self._timings.spend(stage, started.elapsed_time(ended) / 1000)
 
 
 def segment_pipelined(

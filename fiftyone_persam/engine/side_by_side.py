@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .loading import load_ahead
+from .memory import SMALL_ENCODER
 
 if TYPE_CHECKING:
     from ..sam import ImageEmbedding, Promptable
     from .job import Job, PhotoTask
 
-SMALL_ENCODER = 20_000_000
-"""Parameters of an image encoder up to which photos go side by side: MobileSAM has 6 million."""
 MOST = 16
 """Photos at once, whatever the number of cores, so that memory stays bounded."""
 
@@ -58,7 +57,7 @@ def photos_side_by_side(sam: Promptable) -> int:
 
 
 def segment_side_by_side(
-    job: Job, count: int, load: Callable[[Job, PhotoTask], Any]
+    job: Job, count: int, load: Callable[[PhotoTask], Any]
 ) -> Generator[tuple[PhotoTask, Done | Exception], None, None]:
     """Segment the photos of a job, ``count`` at a time; one that fails comes as its exception.
 
@@ -69,7 +68,7 @@ def segment_side_by_side(
     """
 
     def segment(task: PhotoTask) -> Done:
-        loaded = load(job, task)
+        loaded = load(task)
         started = time.perf_counter()
         known = hasattr(loaded, "features")
         embedding = loaded

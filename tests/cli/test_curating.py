@@ -58,6 +58,10 @@ def test_from_a_suggestion_to_labels(run: Any, photos: fo.Dataset) -> None:
     run("review", "reset", NAME, "mine", "--sample", both)
     assert (review_counts(photos, "mine").todo, review_counts(photos, "mine").rejected) == (2, 1)
 
+    out = run("again", NAME, "mine")
+    record = fp.load_run(photos, "mine").record
+    assert "3 segmented" in out and len(record.references) == 1
+    assert [n.sample_id for n in record.negatives] == [cup]
     out = run("again", NAME, "mine", "--reference", own, "--label-field", "labels")
     record = fp.load_run(photos, "mine").record
     assert "3 segmented" in out
@@ -99,7 +103,11 @@ def test_of_several_objects(run: Any, photos: fo.Dataset) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("again", NAME, "mine"), "give the new reference: --reference ID, or --object NAME=ID"),
+        (
+            ("again", NAME, "mine", "--reference", "1", "--object", "a=1"),
+            "two kinds of reference: give --reference ID, or --object NAME=ID",
+        ),
+        (("again", NAME, "mine", "--only-new"), "no run 'mine'"),
         (
             ("segment", NAME, "--object", "a=1", "--negative", "a=2", "--negative", "3"),
             "--negative names an object in all cases or in none",

@@ -148,6 +148,8 @@ def test_a_blurred_background_has_nothing_of_the_object() -> None:
         ({"padding": float("nan")}, "padding nan"),
         ({"padding": "much"}, "padding 'much'"),
         ({"resolution": 0}, "resolution 0"),
+        ({"resolution": "wide"}, "give a whole number from 8"),
+        ({"resolution": -1}, "give a whole number from 8"),
         ({"resolution": 100.5}, "resolution 100.5"),
         ({"resolution": 10**6}, "resolution 1000000"),
         ({"dilate": -1}, "dilate -1"),

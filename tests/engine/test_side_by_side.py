@@ -15,7 +15,8 @@ import torch
 import fiftyone_persam as fp
 from benchmarks.seeded import small_sam
 from fiftyone_persam.engine import Job, LocalBackend, MemoryCache, OutputSettings, PhotoTask
-from fiftyone_persam.engine.side_by_side import SMALL_ENCODER, photos_side_by_side
+from fiftyone_persam.engine.memory import SMALL_ENCODER
+from fiftyone_persam.engine.side_by_side import photos_side_by_side
 from fiftyone_persam.sam import PromptableSam
 from fiftyone_persam.sam.lite import build_sam_lite
 

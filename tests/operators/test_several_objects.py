@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fiftyone as fo
+import numpy as np
 import pytest
 import torch
 
 import fiftyone_persam as fp
 from fiftyone_persam.curation.review.decisions import set_review
 from fiftyone_persam.sam import FEATURE_SOURCES, TimmFeatures
+from operators.several import named_objects, negative_objects
 from tests.curation.scenes import scenes
 
 from .context import Form, operator, uris
@@ -56,6 +58,26 @@ def test_objects_are_offered_by_their_labels(scene):
     none = {"scope": "several", "object_0": False, "object_1": False}
     (error,) = Form(scene, SEGMENT, none, selected=ids).errors
     assert "No object is chosen" in error
+
+
+def test_an_evaluation_says_which_objects_have_no_ground_truth(scene):
+    cat, cup = scene.values("id")
+    params = {"gt_field": "labels", "eval_key": "e"}
+    for name, objects in (("some", ("cat", "mug")), ("none", ("tom", "mug"))):
+        fp.segment(
+            scene, dict(zip(objects, (cat, cup), strict=True)), "labels", "persam", out_field=name
+        )
+        form = Form(scene, "evaluate", {**params, "pred_field": name})
+        if name == "none":
+            (error,) = form.errors
+            assert "because there are 'cat', 'cup'" in error
+        else:
+            assert "called as object 'mug' of run 'some'" in form.texts()
+    scene.add_samples([one.copy() for one in scene])
+    fp.segment(scene[2:], {"cat": cat, "mug": cup}, "labels", "persam", out_field="copies")
+    _, requests = Form(scene[2:], "evaluate", {**params, "pred_field": "copies"}).execute()
+    (told,) = [r["params"]["message"] for r in requests if r["operator_uri"].endswith("notify")]
+    assert "without ground truth of their name: mug" in told
 
 
 def test_run_again_asks_which_object_is_shown(scene):
@@ -179,6 +201,76 @@ def test_what_was_rejected_is_offered_to_several_references(scene):
     form.execute()
     negatives = fp.load_run(scene, "mine").record.negatives
     assert [(one.group, one.sample_id) for one in negatives] == [("cat", cup)]
+
+
+@pytest.mark.parametrize("kind", ["detections", "classes"])
+def test_negatives_by_name_in_the_form(scene, kind):
+    """What is not ticked may show what the others, or one of them, are not."""
+    cat, cup = scene.values("id")
+    if kind == "classes":
+        for sample in scene:
+            about = fo.ImageMetadata.build_for(sample.filepath)
+            height, width = about.height, about.width
+            mask = np.zeros((height, width), np.uint8)
+            mask[height // 4 : height // 2, width // 4 : width // 2] = 1 + (sample.id == cup)
+            mask[:20, :20] = 3
+            sample["labels"] = None
+            sample["classes"] = fo.Segmentation(mask=mask)
+            sample.save()
+        scene.mask_targets["classes"] = {1: "cat", 2: "cup", 3: "lamp"}
+        scene.save()
+    params = {"scope": "several", "out_field": "mine", **PLAIN}
+    params |= {"label_field": "labels" if kind == "detections" else "classes"}
+    form = Form(scene, SEGMENT, params, selected=[cat, cup])
+    names = list(named_objects(form.ctx)[1])
+    assert names[0] == "cat" and not any(f"beside_{k}" in form for k in range(3))
+    place = names.index("cup")
+    params[f"object_{place}"] = False
+    form = Form(scene, SEGMENT, params, selected=[cat, cup])
+    offered = form[f"beside_{place}"].type.values
+    assert offered == ["left out", "not cat"] if kind == "detections" else "none of them" in offered
+    assert negative_objects(form.ctx) == {}
+    params[f"beside_{place}"] = offered[1]
+    form = Form(scene, SEGMENT, params, selected=[cat, cup])
+    assert f"beside_{place}" not in Form(
+        scene, SEGMENT, {**params, "option_mode": "reference"}, selected=[cat, cup]
+    )
+    form.execute()
+    record = fp.load_run(scene, "mine").record
+    wanted = [name for name in names if name != "cup"]
+    assert record.parameters.objects == wanted
+    assert {(one.group, one.sample_id) for one in record.negatives} == {(n, cup) for n in wanted}
+    assert {one.mask_value for one in record.negatives} <= {None, 2, "cup"}
+
+
+def test_the_class_of_a_mask_that_it_is_not(scene):
+    cat, cup = scene.values("id")
+    for sample, values in ((scene[cup], (1, 2)), (scene[cat], (255, 255))):
+        about = fo.ImageMetadata.build_for(sample.filepath)
+        mask = np.zeros((about.height, about.width), np.uint8)
+        mask[:100, :100], mask[150:250, 150:250] = values
+        sample["classes"] = fo.Segmentation(mask=mask)
+        sample.save()
+    params = {"reference": cat, "label_field": "classes", "out_field": "mine", **PLAIN}
+    params["negatives_selected"] = True
+    form = Form(scene, SEGMENT, params, selected=[cat, cup])
+    assert form["negatives_mask_value"].type.values == ["1", "2"]
+    (error,) = form.errors
+    assert "several classes" in error
+    params["negatives_mask_value"] = "2"
+    Form(scene, SEGMENT, params, selected=[cat, cup]).execute()
+    (known,) = fp.load_run(scene, "mine").record.negatives
+    assert (known.sample_id, known.mask_value) == (cup, 2)
+    called = operator(SEGMENT)(
+        *(scene, cat),
+        label_field="classes",
+        method="persam",
+        out_field="called",
+        negatives=cup,
+        negatives_mask_value=1,
+    )
+    (known,) = fp.load_run(scene, called.result["run"]).record.negatives
+    assert known.mask_value == 1
 
 
 def test_negatives_by_name_in_a_call(scene):

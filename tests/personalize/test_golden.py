@@ -1,14 +1,16 @@
 """mode="reference" against the recorded numbers of the released pipeline.
 
-From the copy in tests/data, which needs nothing else, and from the full record where the
-development data lies beside the checkout. `benchmarks.golden` says what the rounding floor is, and
-why the record says little of a final mask; tests/personalize/test_released.py compares those.
+From the full record where the development data lies beside the checkout, and the copy in
+tests/data is compared with it; elsewhere from the copy, which needs nothing else.
+`benchmarks.golden` says what the rounding floor is, and why the record says little of a final mask;
+tests/personalize/test_released.py compares those.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from benchmarks.golden import (
@@ -21,9 +23,10 @@ from benchmarks.golden import (
     forced,
     rounding_floor,
 )
-from benchmarks.golden_record import COPY, SHARED, Golden
+from benchmarks.golden_copy import STEP, patch_embedding, thinned
+from benchmarks.golden_record import COPY, OBJECTS, PHOTOS, SHARED, Golden
 
-RECORDS = {"copy": COPY, "full": SHARED / "golden" / "persam_reference.npz"}
+FULL = SHARED / "golden" / "persam_reference.npz"
 STRICT = [name for name in TOLERANCES if name not in CHAOTIC]
 # Unguided, but close enough to the embedding for the record to say something. The copy's embeddings
 # are a hundred times less exact than the record's own, and the tuning turns that into hundredths.
@@ -38,18 +41,34 @@ class Compared:
     floor: Deviations
 
 
-@pytest.fixture(scope="module", params=RECORDS)
-def compared(request: pytest.FixtureRequest) -> Compared:
-    path = RECORDS[request.param]
-    if request.param == "full" and not path.is_file():
-        pytest.skip("needs the full record in ../shared/golden, which is not beside this checkout")
-    golden = Golden(path)
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return Golden(FULL if FULL.is_file() else COPY)
+
+
+@pytest.fixture(scope="module")
+def compared(golden: Golden) -> Compared:
     ours = compute(golden)
     return Compared(golden, compare(golden, ours), rounding_floor(golden, ours, nudges=1))
 
 
 def test_the_copy_is_small_enough_for_the_repository() -> None:
     assert COPY.stat().st_size < 3.2e6
+
+
+def test_the_copy_has_the_record_s_numbers(golden: Golden) -> None:
+    if not golden.from_photos:
+        pytest.skip("needs the full record in ../shared/golden, which is not beside this checkout")
+    copy = Golden(COPY)
+    recorded = thinned(golden)
+    assert set(recorded) == {key for key in copy.numbers.files if "/tokens/" not in key}
+    for key, value in recorded.items():
+        np.testing.assert_array_equal(copy[key], value, err_msg=key)
+    for name in OBJECTS:
+        for photo in PHOTOS:
+            exact = patch_embedding(golden, name, photo)
+            # Each of 64 axes is off by half a step at most.
+            np.testing.assert_allclose(copy.tokens(name, photo), exact, atol=4 * STEP, rtol=0)
 
 
 @pytest.mark.parametrize("quantity", STRICT)

@@ -47,6 +47,7 @@ from .davis_method import DavisEvaluationConfig, fields_of
 from .perseg_method import PerSegEvaluationConfig, PerSegResults
 from .scores import evaluation_fields, forget_evaluation, written_fields
 from .stored_evaluation import DESCRIPTION, Progress
+from .truth_names import TruthNames, names_of_run
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def evaluate(
         samples: dataset or view. Of groups, the photos of all slices count.
         pred_field: Segmentation or Detections, such as a run's name. A photo without a prediction
             counts as one with an empty mask. Of a run of several objects each is compared with what
-            the ground truth calls so, by labels or ``mask_targets``.
+            the ground truth calls so, by labels, ``mask_targets`` or ``group_by``; a warning, and
+            the report, name those that nothing there is called by.
         gt_field: Segmentation or Detections. Photos without ground truth are left out.
         eval_key: the evaluation's name; nothing is stored if None.
         group_by: field that names each photo's object; all photos show one object if None.
@@ -105,8 +107,9 @@ def evaluate(
             None.
 
     Raises:
-        PersamError: an unknown field, a key that is taken, no photo that can be compared, or, with
-            ``on_error="raise"``, one that cannot. Nothing has been written then.
+        PersamError: an unknown field, a key that is taken, no photo or no object that can be
+            compared, or, with ``on_error="raise"``, a photo that cannot. Nothing has been written
+            then.
     """
     check_choice("method", method, (PERSEG, DAVIS))
     dataset = database.root(samples)
@@ -141,11 +144,13 @@ def evaluate(
     if sequence_field is not None or order_field is not None:
         raise PersamError("sequence_field and order_field are for method='davis': leave them out")
     view = photos if include_references else without_references(photos, pred_field)
+    objects = _objects_of(dataset, pred_field, mask_value)
+    _check_truth(photos, view, gt_field)
     config = PerSegEvaluationConfig(
         *(pred_field, gt_field, group_by, mask_value, dilation_ratio),
-        objects=_objects_of(dataset, pred_field, mask_value),
+        objects=objects,
+        unknown=_without_truth(names_of_run(dataset, pred_field, gt_field, group_by)),
     )
-    _check_truth(photos, view, gt_field)
     _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
     return _evaluate(dataset, view, config, eval_key, overwrite, on_error, progress)
 
@@ -313,6 +318,21 @@ def _objects_of(dataset: Any, pred_field: str, mask_value: Any) -> tuple[str, ..
             "mask_value out"
         )
     return objects
+
+
+def _without_truth(names: TruthNames | None) -> list[str]:
+    """A run's objects that nothing in the ground truth is called by, with a warning about them.
+
+    Raises:
+        PersamError: they are all of its objects.
+    """
+    if names is None:
+        return []
+    if names.fault:
+        raise PersamError(names.fault)
+    if names.problem:
+        logger.warning("%s", names.problem)
+    return names.unknown
 
 
 def _check_truth(photos: Any, view: Any, gt_field: str) -> None:

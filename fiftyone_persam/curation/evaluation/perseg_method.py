@@ -47,6 +47,7 @@ class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignor
         objects: of a run of several: their names. Each is compared with what the ground truth calls
             so, where it is in the photo or predicted; ``group_by`` then names what the ground truth
             shows.
+        unknown: those of them that nothing in the ground truth was called by.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignor
         mask_value: int | str | None = None,
         dilation_ratio: float = DILATION_RATIO,
         objects: Sequence[str] = (),
+        unknown: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(pred_field, gt_field, **kwargs)
@@ -64,6 +66,7 @@ class PerSegEvaluationConfig(foues.SegmentationEvaluationConfig):  # type: ignor
         self.mask_value = mask_value
         self.dilation_ratio = dilation_ratio
         self.objects = list(objects)
+        self.unknown = list(unknown)
 
     @property
     def method(self) -> str:
@@ -185,13 +188,17 @@ class PerSegResults(StoredResults):
     def print_report(self, classes: Sequence[str] | None = None, digits: int = 1) -> None:
         """Print IoU, boundary IoU and accuracy in percent: per object, their mean, over photos.
 
-        A last line tells how many photos could not be compared.
+        Last lines tell which objects have no ground truth of their name, and how many photos could
+        not be compared.
 
         Args:
             classes: the objects to list; all if None.
             digits: digits after the point.
         """
         print(format_scores(self.scores, classes, digits))
+        if self.config.unknown:
+            names = ", ".join(map(repr, self.config.unknown))
+            print(f"without ground truth of their name, so IoU 0 where masked: {names}")
         self.print_skipped("photos")
 
 

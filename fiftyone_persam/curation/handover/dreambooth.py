@@ -10,7 +10,6 @@ import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ... import __version__
 from ...datasets.concept_layouts import ConceptWriter
@@ -18,6 +17,7 @@ from ...datasets.concept_photo import PhotoOptions, prepare_photo
 from ...datasets.staging import check_folder, staged
 from ...datasets.training_layouts import TRAINING_LAYOUTS
 from ...errors import PersamError
+from ...options import as_number
 from ...sam.photos import load_photo
 from ..checks import check_progress, check_switches, check_text, folder_path
 from ..database import root
@@ -109,7 +109,7 @@ def export_dreambooth(
     check_progress(progress)
     if label is not None:
         check_text("label", label)
-    least = _least_score(min_score)
+    least = None if min_score is None else as_number("min_score", min_score, high=1)
     folder = folder_path("out_dir", out_dir)
     captions = Captions(dataset, caption)
     source = choose_source(view, run_or_label_field, only_accepted, least, label)
@@ -198,18 +198,6 @@ def _write(
     facts = {"sample_id": sample.id, "score": photo.score, "presence": photo.presence}
     writer.add(path.name, prepared, texts[sample.id], facts)
     return None
-
-
-def _least_score(value: Any) -> float | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, (bool, str)) or not 0 <= number <= 1:
-        raise PersamError(f"min_score {value!r} cannot be used: give a number from 0 to 1")
-    return number
 
 
 def _nothing(name: str, left_out: dict[str, str], advice: str) -> str:

@@ -17,7 +17,7 @@ from .. import database
 from ..database import refresh, root
 from ..frame_store import FrameStore, home, whole_dataset
 from . import queries
-from .fields import RunFields, fields_of
+from .fields import OBJECTS, WITHHELD, RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
 from .losses import lost_fields, lost_files, lost_withheld, low_presence
@@ -51,8 +51,9 @@ class Run:
         config: the same as FiftyOne's run config, with plain values: ``method``, ``model``,
             ``checkpoint_sha256``, ``references``, ``parameters``, ``versions``, ``device``, ...
         started: when it was registered (UTC).
-        counts: how many photos of the dataset are ``segmented`` (``absent`` among them) and
-            ``failed``, and how many of the last call's are ``remaining``.
+        counts: how many photos of the dataset are ``segmented`` (``absent`` among them: their mask
+            is empty, because the presence is below the threshold) and ``failed``, and how many of
+            the last call's are ``remaining``.
         timings: ``seconds``, ``photos`` and ``photos_per_second`` of the last call that ended, and
             the seconds of each stage.
         errors: sample id -> why that photo has no mask.
@@ -182,7 +183,9 @@ class Run:
 
     def _counted(self) -> str:
         parts = [f"{self.counts['segmented']} segmented"]
-        for name in ("absent", "failed", "remaining"):
+        if self.counts["absent"]:
+            parts = [f"{parts[0]} ({self.counts['absent']} of them absent)"]
+        for name in ("failed", "remaining"):
             if self.counts[name]:
                 parts.append(f"{self.counts[name]} {name}")
         return ", ".join(parts)
@@ -278,7 +281,24 @@ def count(
         left = len(set(ids).intersection(queries.ids(photos, untouched)))
     return {
         "segmented": queries.count(photos, done),
-        "absent": queries.count(photos, done, low_presence(dataset, run, threshold)),
+        "absent": _absent(dataset, fields, threshold),
         "failed": failed,
         "remaining": left,
     }
+
+
+def _absent(dataset: Any, fields: RunFields, threshold: float) -> int:
+    """How many photos have an empty mask because of their presence.
+
+    What a reviewer has said something about keeps its mask under another threshold.
+    """
+    run = fields.run
+    emptied = queries.done(f"{fields.masks or fields.instances}{WITHHELD}")
+    if fields.objects:  # some may be withheld, and others shown
+        emptied = {f"{run}{OBJECTS}.classifications.0": {"$exists": False}}
+    return queries.count(
+        database.photos_of(dataset),
+        queries.done(run),
+        low_presence(dataset, run, threshold),
+        {"$or": [queries.open_to_threshold(dataset, run), emptied]},
+    )

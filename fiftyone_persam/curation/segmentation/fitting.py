@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from ..labels.objects import resolve_objects
 from ..labels.references import AnyReference, PhraseReference
 from ..labels.resolving import resolve_references
 from ..runs.record import Parameters
-from .plan import OBJECT
+from .plan import OBJECT, Plan
 
 if TYPE_CHECKING:
     from ...engine import EmbeddingCache
@@ -77,6 +78,23 @@ def check_covered(wanted: set[str], found: set[str], group_by: str | None) -> No
             f"no reference for {listed}{more} in {group_by!r}: "
             "give one per object, or leave these photos out"
         )
+
+
+def learn(plan: Plan, cache: EmbeddingCache | None = None) -> Plan:
+    """A plan with a fitted predictor per object, and with all of the method's defaults.
+
+    Raises:
+        BadReferenceError: the method cannot learn from a reference.
+        PhotoError: a reference photo cannot be read.
+    """
+    started = time.perf_counter()
+    followed = all(task.sequence for task in plan.tasks)
+    predictors, parameters = fit(
+        *(plan.method, plan.sam, plan.parameters, plan.references),
+        *(cache, plan.negatives, followed),
+    )
+    seconds = time.perf_counter() - started
+    return replace(plan, predictors=predictors, parameters=parameters, fitting=seconds)
 
 
 def fit(

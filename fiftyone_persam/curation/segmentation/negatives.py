@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import BadReferenceError, PersamError
 from ...personalize.registries import METHODS, method_info
 from ...sam.frames import video_info
+from ..checks import check_mask_value
 from ..labels.objects import object_names
 from ..labels.references import SampleReference
 from ..labels.resolving import resolve_references
@@ -42,6 +43,15 @@ def resolve_negatives(
 ) -> list[SampleReference]:
     """The negative references of a call; ``group`` names the object that they are not, "" for all.
 
+    Args:
+        dataset: where ids are looked up.
+        negatives: see `segment`.
+        label_field: of the negatives.
+        method: of the run.
+        options: of the method.
+        objects: the run's, where it is of several.
+        mask_value: which value or class of the negatives' masks.
+
     Raises:
         BadReferenceError: one cannot be used.
         PersamError: the method takes none, or an object is not one of the run.
@@ -64,11 +74,15 @@ def resolve_negatives(
     found: list[SampleReference] = []
     for name, given in named.items():
         try:
+            check_mask_value(mask_value)
             if has_phrase(given):
                 raise BadReferenceError(f"a phrase shows nothing: {_HOW}")
             some = resolve_references(dataset, given, label_field, None, mask_value)
-        except BadReferenceError as error:
-            raise BadReferenceError(f"negatives: {error}") from None
+        except PersamError as error:
+            # What was given, and is to be changed, are arguments of the negatives.
+            text = str(error).replace("mask_value", "negatives_mask_value")
+            text = text.replace("label_field", "negatives_field")
+            raise BadReferenceError(f"negatives: {text}") from None
         if any(not isinstance(one, SampleReference) for one in some):
             raise BadReferenceError(
                 f"negatives: a phrase does not show what the object is not: {_HOW}"

@@ -38,7 +38,6 @@ class Plan:
         sam: the model.
         parameters: see `Parameters`.
         references: at least one per object.
-        predictors: fitted, by object.
         tasks: the photos to segment, object by object.
         ids: every photo of the call, also those that are skipped.
         overwrite: whether results that are there are cleared first.
@@ -46,9 +45,10 @@ class Plan:
         run_id: marks the folder.
         marks: labels that phrases have found, or reviews rejected; written when the run begins.
         negatives: what the objects are not.
-        fitting: seconds that learning the objects took.
         new_frames: what the dataset does not know of its videos yet.
         labelled: see `Job`.
+        predictors: fitted, by object; none before `fitting.learn`.
+        fitting: seconds that learning the objects took.
         tag: part of the names of this call's files.
     """
 
@@ -60,7 +60,6 @@ class Plan:
     sam: PromptableSam
     parameters: Parameters
     references: Sequence[AnyReference]
-    predictors: dict[str, Predictor]
     tasks: list[PhotoTask]
     ids: list[str]
     overwrite: bool
@@ -68,10 +67,11 @@ class Plan:
     run_id: str
     marks: Sequence[Mark] = ()
     negatives: Sequence[SampleReference] = ()
-    fitting: float = 0.0
-    tag: str = ""
     new_frames: NewFrames | None = None
     labelled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    predictors: dict[str, Predictor] = field(default_factory=dict)
+    fitting: float = 0.0
+    tag: str = ""
 
     def __post_init__(self) -> None:
         # Never over a file that is there: a copy of a field, or another dataset, may name it.

@@ -11,6 +11,7 @@ from .. import checks
 from ..progress import Progress
 from ..runs import loading
 from .execution import execute
+from .fitting import learn
 from .plan import Plan
 
 if TYPE_CHECKING:
@@ -62,10 +63,11 @@ class Resources:
         return cls(batch_size, num_workers, compile, embeddings, backend, progress)
 
     def carry_out(self, plan: Plan) -> loading.Run:
-        """Segment what is planned."""
+        """Learn the objects of a plan, and segment its photos."""
         from ...engine import Job, choose_backend
         from ...sam.execution import for_job
 
+        plan = learn(plan, self.cache)
         job = Job(
             tasks=plan.tasks,
             sam=for_job(plan.sam, self.compile, len(plan.tasks)),

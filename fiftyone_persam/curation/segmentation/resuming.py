@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ..progress import Progress
 from ..runs import loading, losses, presence, stopping
 from ..runs.record import RunRecord, RunState
 from .arguments import choose_masks_dir
-from .fitting import fit, name_of_features
+from .fitting import name_of_features
 from .photos import choose_tasks
 from .plan import Plan
 from .recorded import RESUMED, recorded_references
@@ -86,11 +85,6 @@ def resume_run(
     tasks = with_earlier_frames(around_labels(tasks, shown), left)
     folder, run_id = choose_masks_dir(dataset, name, True, None)
     sam = _same_model(record, model, device, dtype)
-    started = time.perf_counter()
-    followed = all(task.sequence for task in tasks)
-    predictors, parameters = fit(
-        record.method, sam, parameters, references, resources.cache, negatives, followed
-    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -100,7 +94,6 @@ def resume_run(
         sam=sam,
         parameters=parameters,
         references=references,
-        predictors=predictors,
         tasks=tasks,
         ids=ids,
         overwrite=False,
@@ -108,7 +101,6 @@ def resume_run(
         run_id=run_id,
         negatives=negatives,
         labelled=masks_of_frames(shown, sam),
-        fitting=time.perf_counter() - started,
     )
     return resources.carry_out(plan)
 

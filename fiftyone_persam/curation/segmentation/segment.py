@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,7 @@ def segment(
     compare_photos: bool = False,
     negatives: Any = None,
     negatives_field: str | None = None,
+    negatives_mask_value: int | str | None = None,
     use_rejected: bool = True,
     sequence_field: str | None = None,
     order_field: str | None = None,
@@ -124,6 +124,8 @@ def segment(
             Places that look more like these lose. Of several objects ``{"mug": ...}`` says what is
             no mug; without names it is none of them.
         negatives_field: the label field of the negatives; ``label_field`` if None.
+        negatives_mask_value: which value or class of the negatives' segmentation masks, where they
+            have several; ``mask_value`` is of the references alone.
         use_rejected: take masks as negatives, too, that reviews have rejected of this run, or of
             another one of the dataset that has learnt from the same label, be it deleted by now;
             up to 16, copied into ``x_rejected``. Those that look like a badly cut mask of the
@@ -169,16 +171,8 @@ def segment(
     dataset = home(photos)
     arguments.check_options(method, options)
     model = phrases.model_of(method, model)
-    worded = phrases.has_phrase(reference)
-    if worded and group_by is not None:
-        raise BadReferenceError(
-            "a phrase names one object: leave group_by out, or give a labelled photo per object"
-        )
-    if isinstance(reference, Mapping) and group_by is not None:
-        raise BadReferenceError(
-            "a reference that names objects looks for all of them in every photo: leave group_by "
-            "out"
-        )
+    if group_by is not None:
+        _check_groups(reference)
     checks.check_switches(
         similarity=similarity,
         prompts=prompts,
@@ -232,6 +226,7 @@ def segment(
         method,
         options,
         parameters.objects,
+        checks.as_plain(negatives_mask_value),
     )
     check_apart(references, others)
     ids = [task.id for task in tasks]
@@ -247,16 +242,11 @@ def segment(
 
     sam = load_sam(model, device, dtype_for(dtype, options), features=features)
     parameters = replace(parameters, features=fitting.name_of_features(sam))
-    started = time.perf_counter()
     if use_rejected and takes_negatives(method, options):
         rejected, labels = rejected_masks(dataset, references, out_field, method, options)
         others, marks = [*others, *rejected], [*marks, *labels]
     elif exists and overwrite:  # they go now, and a later run may want to know
         marks = [*marks, *marks_of_run(dataset, out_field, ids)]
-    followed = all(task.sequence for task in tasks)
-    predictors, parameters = fitting.fit(
-        method, sam, parameters, references, resources.cache, others, followed
-    )
     plan = Plan(
         dataset=dataset,
         samples=photos,
@@ -266,7 +256,6 @@ def segment(
         sam=sam,
         parameters=parameters,
         references=references,
-        predictors=predictors,
         tasks=tasks,
         ids=ids,
         overwrite=overwrite and exists,
@@ -276,6 +265,18 @@ def segment(
         negatives=others,
         new_frames=new_frames,
         labelled=masks_of_frames(shown, sam),
-        fitting=time.perf_counter() - started,
     )
     return resources.carry_out(plan)
+
+
+def _check_groups(reference: Any) -> None:
+    """Raise BadReferenceError for one that leaves nothing to ``group_by``."""
+    if phrases.has_phrase(reference):
+        raise BadReferenceError(
+            "a phrase names one object: leave group_by out, or give a labelled photo per object"
+        )
+    if isinstance(reference, Mapping):
+        raise BadReferenceError(
+            "a reference that names objects looks for all of them in every photo: leave group_by "
+            "out"
+        )

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_persam as fp
+from fiftyone_persam import curation
 from fiftyone_persam.curation.review.editing import make_editable
 from fiftyone_persam.curation.runs import lease, loading, naming, writing
 from fiftyone_persam.curation.segmentation.segment import segment
@@ -25,7 +26,8 @@ from ..discs import Make, files_of, make_photos, state_of, tiny_sam
 
 def run_on(samples: Any, name: str = "x", **changes: Any) -> loading.Run:
     values = {"model": tiny_sam(), "method": "persam", "presence_threshold": 0}
-    return segment(samples, samples.first(), out_field=name, **{**values, **changes})
+    values |= {"reference": samples.first(), "out_field": name}
+    return segment(samples, **{**values, **changes})
 
 
 @pytest.fixture
@@ -63,6 +65,35 @@ def test_runs_are_listed_and_loaded(photos: fo.Dataset) -> None:
         fp.load_run(photos, "y")
     with pytest.raises(fp.PersamError, match="not a FiftyOne dataset"):
         fp.list_runs("photos")
+
+
+@pytest.mark.parametrize("label_type", ["segmentation", "detections", "objects"])
+def test_what_was_decided_is_not_counted_as_absent(photos: fo.Dataset, label_type: str) -> None:
+    """A mask that somebody has judged stays as it is under another threshold."""
+    ids = photos.values("id")
+    if label_type == "objects":
+        box = fo.Detection(label="other", bounding_box=[0, 0, 0.3, 0.3])
+        sample = photos[ids[1]]
+        sample["boxes"] = fo.Detections(detections=[box])
+        sample.save()
+        sample = photos[ids[0]]
+        sample["boxes"] = fo.Detections(
+            detections=[fo.Detection(label="disc", bounding_box=[0.3, 0.3, 0.4, 0.4])]
+        )
+        sample.save()
+        named = {"disc": ids[0], "other": ids[1]}
+        run_on(photos, reference=named, label_field="boxes")
+    else:
+        run_on(photos, label_type=label_type)
+    curation.set_review(photos, "x", "accepted", ids[:1])
+    curation.set_review(photos, "x", "rejected", ids[1:2])
+    curation.set_presence_threshold(photos, "x", 1.0)
+    run, counts = fp.load_run(photos, "x"), curation.review_counts(photos, "x")
+    assert run.counts["absent"] == counts.absent == 1
+    assert str(run) == "x: 3 segmented (1 of them absent)"
+    # An empty mask is absent whatever is said of it.
+    curation.set_review(photos, "x", "accepted", ids[2:])
+    assert fp.load_run(photos, "x").counts["absent"] == 1
 
 
 def test_a_run_is_there_in_another_process(photos: fo.Dataset) -> None:

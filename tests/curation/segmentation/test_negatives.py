@@ -52,6 +52,50 @@ def test_negatives_are_recorded_and_the_object_stays(photos: fo.Dataset) -> None
     assert photos[cat]["by_box"] is not None
 
 
+def test_a_class_of_a_mask_that_it_is_not(photos: fo.Dataset) -> None:
+    """What is wrong with a negative is said by the names of its own arguments."""
+    cup = photos.values("id")[1]
+    sample = photos[cup]
+    mask = shown_mask(sample, "labels").astype(np.uint8)
+    mask[:30, :30] = 2
+    sample["classes"] = fo.Segmentation(mask=mask)
+    sample.save()
+    photos.mask_targets["classes"] = {1: "cup", 2: "wall"}
+    photos.save()
+    given: dict[str, Any] = {"negatives": cup, "negatives_field": "classes"}
+    wrong = [
+        (given, "choose one with negatives_mask_value"),
+        ({**given, "negatives_mask_value": 9}, "negatives: "),
+        ({**given, "negatives_mask_value": "mug"}, "negatives: "),
+        ({**given, "negatives_mask_value": 1.5}, "negatives: negatives_mask_value 1.5 is not"),
+        ({**given, "negatives_field": "nowhere"}, "negatives_field names"),
+    ]
+    for arguments, words in wrong:
+        with pytest.raises(fp.PersamError, match=words) as caught:
+            run(photos.limit(2), "wrong", **arguments)
+        assert "\n" not in str(caught.value) and "label_field" not in str(caught.value)
+    assert fp.list_runs(photos) == []
+    learnt = run(photos.limit(2), negatives_mask_value="cup", **given)
+    (negative,) = learnt.record.negatives
+    assert negative.sample_id == cup and negative.label_field == "classes"
+    again = curation.segment_again(photos, RUN, negatives_mask_value=2, **given)
+    values = [one.mask_value for one in again.record.negatives]
+    assert len(values) == 2 and values[1] == 2
+    assert again.record.references == learnt.record.references
+
+
+def test_run_again_with_what_was_rejected_alone(photos: fo.Dataset) -> None:
+    cup = photos.values("id")[1]
+    first = run(photos.limit(2))
+    curation.set_review(photos, RUN, "rejected", [cup])
+    again = curation.segment_again(photos, RUN)
+    assert again.record.references == first.record.references
+    assert [one.sample_id for one in again.record.negatives] == [cup]
+    assert presence(photos, "cup") < 0.5
+    with pytest.raises(fp.BadReferenceError, match="no reference is left"):
+        curation.segment_again(photos, RUN, keep_references=False)
+
+
 def test_what_is_rejected_teaches_the_next_run(photos: fo.Dataset) -> None:
     """The masks become labels that stay, and the record names them."""
     cup = photos.values("id")[1]

@@ -203,6 +203,29 @@ def test_evaluated_object_by_object(copy: fo.Dataset, how: str) -> None:
     assert {row.name for row in loaded.scores.objects} == {"cat", "cup"}
 
 
+@pytest.mark.parametrize("group_by", [None, "shows"])
+def test_an_object_that_the_ground_truth_does_not_name(
+    copy: fo.Dataset, group_by: str | None, capsys: Any, caplog: Any
+) -> None:
+    cat, cup = copy.values("id")[:2]
+    run(copy.limit(3), {"cat": cat, "my mug": cup}, "named")
+    with caplog.at_level("WARNING", "fiftyone_persam.curation.evaluation.evaluate"):
+        found = fp.evaluate(copy.limit(3), "named", "labels", eval_key="e", group_by=group_by)
+    (said,) = caplog.messages
+    field = group_by or "labels"
+    assert f"nothing in {field!r} is called as object 'my mug' of run 'named'" in said
+    assert "'cat', 'cup'" in said and "\n" not in said
+    for results in (found, copy.load_evaluation_results("e")):
+        results.print_report()
+        assert "without ground truth of their name, so IoU 0 where masked: 'my mug'" in (
+            capsys.readouterr().out
+        )
+    run(copy.limit(3), {"a": cat, "b": cup}, "strange")
+    with pytest.raises(fp.PersamError, match="because there are") as caught:
+        fp.evaluate(copy.limit(3), "strange", "labels", eval_key="f", group_by=group_by)
+    assert "\n" not in str(caught.value) and not copy.has_evaluation("f")
+
+
 def test_reviewed_edited_and_compared(copy: fo.Dataset) -> None:
     both = photo(copy, "both").id
     assert curation.set_review(copy, RUN, "accepted", [both]) == 1

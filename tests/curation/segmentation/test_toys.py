@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fiftyone_persam as fp
-from fiftyone_persam.cli.main import build_parser, main
+from fiftyone_persam.cli import build_parser, main
 from fiftyone_persam.curation import export_masks, set_review
 from fiftyone_persam.curation.handover.importing import import_folder
 from fiftyone_persam.curation.zoo.persam_model import PersamModel
