@@ -27,6 +27,8 @@ from benchmarks.results import MEANING, Row, format_page, margin, write_results
 from benchmarks.scale import BARS
 from benchmarks.several_scenes import Several
 from fiftyone_persam.datasets import build_album
+from fiftyone_persam.datasets.davis.layout import DavisSequence
+from fiftyone_persam.metrics import jf_scores
 from tests.datasets.davis import write_davis
 
 TINY = ["--model", "tiny", "--device", "cpu"]
@@ -275,6 +277,28 @@ def test_what_persam_f_could_keep_is_compared(
     last = pairs(capsys.readouterr().out.strip().splitlines()[-1])
     assert list(last) == list(ablation.KEPT)
     assert last["as_released"] != last["mean_feature"] and len(set(last.values())) > 3
+
+
+def test_a_sequence_is_followed_backwards_with_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_davis(tmp_path / "DAVIS", ("pets",), frames=3)
+    seen = []
+
+    def measured(sequence: DavisSequence, *given: object) -> video.Followed:
+        seen.append((sequence.frames, sequence.annotations, given[-1]))
+        return video.Followed(
+            {1: jf_scores([np.ones((4, 4), bool)] * 3, [np.ones((4, 4), bool)] * 3)}, 3, 1.0
+        )
+
+    monkeypatch.setattr(video, "measure", measured)
+    changed = ["--backwards", "--option", "persam_f.scale_tuning=off"]
+    assert video.main([str(root)]) == 0 and video.main([str(root), *changed]) == 0
+    (frames, annotations, plain), (turned, labels, options) = seen
+    assert turned == frames[::-1] and labels == annotations[::-1] and len(frames) == 3
+    assert plain == {} and options == {"scale_tuning": False}
+    assert video.main([str(root), "--option", "persam_f.scales=off"]) == 1
+    assert "'scales' is not an option of persam_f" in capsys.readouterr().err
 
 
 def test_photos_of_the_demo_know_what_else_they_show(demo: list[list[Photo]]) -> None:
