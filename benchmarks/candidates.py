@@ -25,7 +25,8 @@ from scipy.optimize import linear_sum_assignment
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo
-from benchmarks.company import also_in, photos_of
+from benchmarks.company import photos_of
+from benchmarks.composed import also_in
 from benchmarks.presence_tables import auc
 from benchmarks.several_scenes import Several, scenes
 from fiftyone_persam.metrics import PerSegAccumulator

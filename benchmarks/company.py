@@ -25,11 +25,6 @@ def photos_of(given: Path | None, objects: list[str] | None = None) -> list[list
     return [[_with_company(photo) for photo in group] for group in groups]
 
 
-def also_in(photo: Photo) -> frozenset[str]:
-    """Objects in a photo beside its own."""
-    return photo.also if isinstance(photo, Composed) else frozenset()
-
-
 def _with_company(photo: Photo) -> Photo:
     scene = SCENES[photo.object][int(photo.name)]
     also = frozenset(item.cutout.split("_")[0] for item in (*scene.behind, *scene.front))

@@ -33,7 +33,8 @@ import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
 from benchmarks.albums import album_or_perseg
-from benchmarks.company import also_in, photos_of
+from benchmarks.company import photos_of
+from benchmarks.composed import also_in
 from benchmarks.several_scenes import Several, compose, scenes
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.personalize import CANDIDATES

@@ -22,7 +22,8 @@ import numpy as np
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo
-from benchmarks.company import also_in, photos_of
+from benchmarks.company import photos_of
+from benchmarks.composed import also_in
 from fiftyone_persam.curation.segmentation.rejected import is_badly_cut
 
 Photos = Sequence[tuple[Photo, Any]]

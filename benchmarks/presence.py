@@ -43,7 +43,7 @@ import fiftyone_persam as fp
 from benchmarks import composed
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
-from benchmarks.company import also_in, photos_of
+from benchmarks.company import photos_of
 from benchmarks.presence_tables import (
     Answer,
     report,
@@ -107,7 +107,10 @@ class Asking:
                 for photo in self.photos
                 if photo is not reference
                 and id(photo) not in firsts
-                and (photo.object == reference.object or reference.object not in also_in(photo))
+                and (
+                    photo.object == reference.object
+                    or reference.object not in composed.also_in(photo)
+                )
             ]
             there = [photo for photo in asked if photo.object == reference.object]
             missing = [photo for photo in asked if photo.object != reference.object]

@@ -20,8 +20,8 @@ import fiftyone_persam as fp
 from benchmarks import gpu_session, instances, several_objects, video
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.album import Photo
-from benchmarks.company import also_in, photos_of
-from benchmarks.composed import Composed
+from benchmarks.company import photos_of
+from benchmarks.composed import Composed, also_in, at_sizes
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
 from benchmarks.scale import BARS
@@ -316,6 +316,16 @@ def test_photos_of_the_demo_know_what_else_they_show(demo: list[list[Photo]]) ->
     found = dict.fromkeys(("cat", "cup", "flower"), seen)
     assert several_objects.row_of([found], [photo]) == [1, 1, 1]
     assert several_objects.row_of([found], [replace(photo, also=frozenset())]) == [1, 1, 2]
+
+
+def test_smaller_objects_are_not_put_beside_themselves(demo: list[list[Photo]]) -> None:
+    """What a photo shows that they are put into, they show as well."""
+    made = at_sizes([group[:1] + group[4:] for group in demo])
+    assert len(made) == len(demo)
+    for group in made:
+        assert group[0].size == 0 and len(group) == 10
+        assert all(photo.also and photo.object not in photo.also for photo in group[1:])
+    assert any(len(photo.also) > 1 for group in made for photo in group)
 
 
 def test_the_demo_s_objects_have_dyed_twins(demo: list[list[Photo]]) -> None:
