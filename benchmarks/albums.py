@@ -46,13 +46,18 @@ def optional_album(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def album_or_perseg(given: Path | None) -> Path | None:
+    """The album given, else PerSeg at PERSEG_DIR, else None."""
+    perseg = os.environ.get("PERSEG_DIR")
+    return Path(perseg) if given is None and perseg else given
+
+
 @contextmanager
 def chosen_album(given: Path | None) -> Iterator[Path]:
     """The album given, else PerSeg at PERSEG_DIR, else the demo's, built in a scratch folder."""
-    if given is None and os.environ.get("PERSEG_DIR"):
-        given = Path(os.environ["PERSEG_DIR"])
-    if given is not None:
-        yield given
+    folder = album_or_perseg(given)
+    if folder is not None:
+        yield folder
         return
     with TemporaryDirectory() as scratch:
         yield build_album(Path(scratch) / "demo album")

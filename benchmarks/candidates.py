@@ -1,10 +1,11 @@
 """Where a photo's objects come from: "repeat" and "proposals" on one object, none, and several.
 
     python -m benchmarks.candidates ../shared/data/perseg_dev
+    python -m benchmarks.candidates                                 # the demo's own album
 
 Each object's first photo is the reference. *One*: mIoU as in PerSeg over the object's other photos,
-presence threshold off. *None*: every other object's photos are asked for it; AUC of presence, and
-at the default threshold the share of photos with the object that keep their mask and of those
+presence threshold off. *None*: other objects' photos without it are asked for it; AUC of presence,
+and at the default threshold the share of photos with the object that keep their mask and of those
 without it that lose it. *Several*: photos with the object two and three times, composed by
 `benchmarks.several_scenes`; an object counts as found by a mask of an IoU of at least 0.5, one mask
 for one object; *IoU* is the mean over all objects, 0 where one is not found.
@@ -23,7 +24,9 @@ from scipy.optimize import linear_sum_assignment
 
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
-from benchmarks.album import Photo, read_album
+from benchmarks.album import Photo
+from benchmarks.company import photos_of
+from benchmarks.composed import also_in
 from benchmarks.presence_tables import auc
 from benchmarks.several_scenes import Several, scenes
 from fiftyone_persam.metrics import PerSegAccumulator
@@ -96,7 +99,7 @@ def measure(
             if photo.object == first.object:
                 tally.one.update(photo.object, found.mask, photo.mask)
                 tally.there.append(found.presence)
-            else:
+            elif first.object not in also_in(photo):
                 tally.missing.append(found.presence)
         many = method(sam, candidates=source, max_instances=MOST).fit(*reference)
         for scene, embedding in composed:
@@ -108,13 +111,13 @@ def measure(
 
 
 def main(given: list[str] | None = None) -> None:
-    parser = album_parser(__doc__)
+    parser = album_parser(__doc__, optional=True)
     parser.add_argument("--method", choices=METHODS, default="persam")
     parser.add_argument("--sources", nargs="+", default=list(CANDIDATES))
     parser.add_argument("--objects", nargs="+", help="only these")
     arguments = parser.parse_args(given)
     sam = load_model(arguments.model)
-    groups = list(read_album(arguments.album, arguments.objects))
+    groups = photos_of(arguments.album, arguments.objects)
     encoded = {id(one): sam.encode([one.image])[0] for group in groups for one in group}
     composed = [(one, sam.encode([one.image])[0]) for one in scenes(groups)]
     print(f"{'':12}    one    none: AUC, kept, lost    several: precision, recall, F1, IoU")

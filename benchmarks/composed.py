@@ -47,6 +47,11 @@ class Composed(Photo):
     also: frozenset[str] = frozenset()
 
 
+def also_in(photo: Photo) -> frozenset[str]:
+    """Objects in a photo beside its own, as far as that is known."""
+    return photo.also if isinstance(photo, Composed) else frozenset()
+
+
 def at_sizes(
     groups: Sequence[Sequence[Photo]], sizes: Sequence[float] = SIZES[1:], seed: int = 0
 ) -> list[list[Composed]]:
@@ -63,7 +68,12 @@ def at_sizes(
     made = []
     for index, group in enumerate(groups):
         rng = np.random.default_rng([seed, index])
-        others = [one for k, other in enumerate(groups) if k != index for one in other]
+        others = [
+            one
+            for k, other in enumerate(groups)
+            for one in (other if k != index else ())
+            if group[0].object not in also_in(one)
+        ]
         photos = [Composed(group[0].object, group[0].name, group[0].image, group[0].mask, 0.0)]
         for source in group[1:]:
             cut = _cut_out(source.image, source.mask)
@@ -72,7 +82,7 @@ def at_sizes(
                 share = size * _side(group[0].mask)
                 image, mask = _pasted(_fitted(behind.image), cut, share, rng)
                 name = f"{source.name} at {size:g}"
-                also = frozenset({behind.object})
+                also = also_in(behind) | {behind.object}
                 photos.append(Composed(source.object, name, image, mask, size, also))
         made.append(photos)
     return made

@@ -1,9 +1,11 @@
 """How many there are, and which of two that look alike: photos composed of an album's objects.
 
     python -m benchmarks.instances ../shared/data/perseg_dev
+    python -m benchmarks.instances                                  # the demo's own album
 
 *Lookalikes*: two objects of one kind (`KINDS`; the demo album's cat is another cat) in a photo of
-something else; each is asked for by its own reference. At the default presence threshold the mask
+something else; in the demo's album, which has no two of a kind, an object and the same in another
+colour. Each is asked for by its own reference. At the default presence threshold the mask
 is the right one's, the twin's, or there is none; an IoU of 0.5 decides. *Several*: the object two
 and three times; the share of photos in which as many were found as there are, and the mean IoU over
 all of them, 0 where one is not found. *None left*: up to five are looked for where there is one,
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,6 +32,9 @@ from scipy.optimize import linear_sum_assignment
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
+from benchmarks.albums import album_or_perseg
+from benchmarks.company import photos_of
+from benchmarks.composed import also_in
 from benchmarks.several_scenes import Several, compose, scenes
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.personalize import CANDIDATES
@@ -43,7 +49,10 @@ KINDS = (
 MOST = 5
 RIGHT = 0.5  # IoU
 REPEATS = 2
+DYED = "dyed "
+_HUE, _SATURATION = 60, 110  # of 180 degrees, added; of 255, at least
 Mask = npt.NDArray[np.bool_]
+Kinds = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,16 @@ class Twins:
     scene: Several
 
 
-def twins(groups: dict[str, list[Photo]], seed: int = 0) -> list[Twins]:
+def twins(groups: dict[str, list[Photo]], kinds: Kinds = KINDS, seed: int = 0) -> list[Twins]:
     """Photos of every two objects of a kind, in photos of objects of no kind, or of other kinds."""
     made = []
-    for kind in KINDS:
+    for kind in kinds:
         there = [name for name in kind if name in groups]
-        backgrounds = [group[-1] for name, group in groups.items() if name not in kind]
+        backgrounds = [
+            next(photo for photo in reversed(group) if not also_in(photo) & set(kind))
+            for name, group in groups.items()
+            if name not in kind and not name.startswith(DYED)
+        ]
         pairs = [(a, b) for k, a in enumerate(there) for b in there[k + 1 :]]
         for number, (one, other) in enumerate(pairs):
             for repeat in range(REPEATS):
@@ -70,6 +83,22 @@ def twins(groups: dict[str, list[Photo]], seed: int = 0) -> list[Twins]:
                 if len(scene.masks) == 2:
                     made.append(Twins((one, other), scene))
     return made
+
+
+def dyed(photo: Photo) -> Photo:
+    """The same photo with the object in another colour."""
+    hue, saturation, value = cv2.split(cv2.cvtColor(photo.image, cv2.COLOR_RGB2HSV))
+    hue = ((hue.astype(np.int64) + _HUE) % 180).astype(np.uint8)
+    colours = cv2.merge([hue, np.maximum(saturation, np.uint8(_SATURATION)), value])
+    other = cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)
+    image = np.where(photo.mask[..., None], other, photo.image)
+    return replace(photo, object=DYED + photo.object, image=image)
+
+
+def albums_own_twins(groups: dict[str, list[Photo]]) -> tuple[dict[str, list[Photo]], Kinds]:
+    """The objects and their dyed twins, and which are twins."""
+    more = {DYED + name: [dyed(photo) for photo in group] for name, group in groups.items()}
+    return {**groups, **more}, [(name, DYED + name) for name in groups]
 
 
 def _target(group: Sequence[Photo], number: int) -> Photo:
@@ -166,18 +195,22 @@ def measure(
 
 
 def main(given: list[str] | None = None) -> None:
-    parser = album_parser(__doc__)
+    parser = album_parser(__doc__, optional=True)
     parser.add_argument("--sources", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES))
     parser.add_argument("--objects", nargs="+", help="only these of the album")
     arguments = parser.parse_args(given)
     sam = load_model(arguments.model)
-    albums = list(read_album(arguments.album, arguments.objects))
+    albums = photos_of(arguments.album, arguments.objects)
     groups = {group[0].object: list(group) for group in albums}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = build_album(Path(scratch) / "album", objects=["cat"])
-        (cats,) = read_album(folder, None)
-    groups["demo cat"] = [replace(photo, object="demo cat") for photo in cats]
-    pairs = [(one, sam.encode([one.scene.image])[0]) for one in twins(groups)]
+    kinds: Kinds = KINDS
+    if album_or_perseg(arguments.album) is None:
+        groups, kinds = albums_own_twins(groups)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = build_album(Path(scratch) / "album", objects=["cat"])
+            (cats,) = read_album(folder, None)
+        groups["demo cat"] = [replace(photo, object="demo cat") for photo in cats]
+    pairs = [(one, sam.encode([one.scene.image])[0]) for one in twins(groups, kinds)]
     several = [(one, sam.encode([one.image])[0]) for one in scenes(albums)]
     print(f"{2 * len(pairs)} questions about two that look alike, {len(several)} photos of several")
     print(

@@ -1,9 +1,10 @@
 """What negative references are worth: masks that a review has rejected teach the next run.
 
     python -m benchmarks.negatives ../shared/data/perseg_dev --model sam_lite
+    python -m benchmarks.negatives                                  # the demo's own album
 
 Each object's first photo is the reference, and PerSAM looks for it in every photo of the album.
-What it masks in photos of other objects is rejected, and of each other object one of these masks,
+What it masks in photos without it is rejected, and of each other object one of these masks,
 the surest, is a negative reference. Printed are, without and with them, the mean IoU over the
 object's other photos, how many of those keep their mask, and how many of the photos of other
 objects that were not rejected keep a wrong one. Besides, the same where the object's own mask in
@@ -20,7 +21,9 @@ import numpy as np
 
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
-from benchmarks.album import Photo, read_album
+from benchmarks.album import Photo
+from benchmarks.company import photos_of
+from benchmarks.composed import also_in
 from fiftyone_persam.curation.segmentation.rejected import is_badly_cut
 
 Photos = Sequence[tuple[Photo, Any]]
@@ -50,14 +53,19 @@ def rejected(method: Any, others: Photos) -> dict[str, tuple[float, int, Any]]:
 
 
 def main(given: list[str] | None = None) -> None:
-    arguments = album_parser(__doc__).parse_args(given)
+    arguments = album_parser(__doc__, optional=True).parse_args(given)
     sam = load_model(arguments.model)
-    groups = [[(p, sam.encode([p.image])[0]) for p in g] for g in read_album(arguments.album)]
+    groups = [[(p, sam.encode([p.image])[0]) for p in g] for g in photos_of(arguments.album)]
     head = ("IoU", "kept", "wrong", "IoU neg", "kept neg", "wrong neg", "IoU bad", "guarded")
     print(f"{'object':16}" + "".join(f"{name:>11}" for name in head))
     rows = []
     for number, ((reference, embedding), *own) in enumerate(groups):
-        others = [one for k, group in enumerate(groups) if k != number for one in group]
+        others = [
+            (photo, at)
+            for k, group in enumerate(groups)
+            for photo, at in (group if k != number else ())
+            if reference.object not in also_in(photo)
+        ]
         shown = fp.Reference(reference.image, mask=reference.mask)
         plain = fp.PerSAM(sam).fit(shown, [embedding])
         wrong = rejected(plain, others)

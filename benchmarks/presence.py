@@ -29,7 +29,6 @@ least 0.5), for a mask of something else is rightly emptied.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +43,7 @@ import fiftyone_persam as fp
 from benchmarks import composed
 from benchmarks.accuracy import album_parser, load_model
 from benchmarks.album import Photo, read_album
+from benchmarks.company import photos_of
 from benchmarks.presence_tables import (
     Answer,
     report,
@@ -53,8 +53,6 @@ from benchmarks.presence_tables import (
     report_time,
 )
 from benchmarks.recognition import DECODER, OWN, Space, spaces
-from fiftyone_persam.datasets import build_album
-from fiftyone_persam.datasets.album_scenes import SCENES
 from fiftyone_persam.personalize import presence, prior
 from fiftyone_persam.personalize.appearance import Appearance, describe, together
 from fiftyone_persam.personalize.assembly import assemble
@@ -109,7 +107,10 @@ class Asking:
                 for photo in self.photos
                 if photo is not reference
                 and id(photo) not in firsts
-                and (photo.object == reference.object or reference.object not in _also(photo))
+                and (
+                    photo.object == reference.object
+                    or reference.object not in composed.also_in(photo)
+                )
             ]
             there = [photo for photo in asked if photo.object == reference.object]
             missing = [photo for photo in asked if photo.object != reference.object]
@@ -183,24 +184,6 @@ def _box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _also(photo: Photo) -> frozenset[str]:
-    """Objects in a photo beside its own."""
-    return photo.also if isinstance(photo, composed.Composed) else frozenset()
-
-
-def demo_album() -> list[list[Photo]]:
-    """The demo's album, built anew; its photos know what else they show."""
-    with tempfile.TemporaryDirectory() as scratch:
-        groups = list(read_album(build_album(Path(scratch) / "album"), None))
-    return [[_with_company(photo) for photo in group] for group in groups]
-
-
-def _with_company(photo: Photo) -> Photo:
-    scene = SCENES[photo.object][int(photo.name)]
-    also = frozenset(item.cutout.split("_")[0] for item in (*scene.behind, *scene.front))
-    return composed.Composed(photo.object, photo.name, photo.image, photo.mask, also=also)
-
-
 def main(given: list[str] | None = None) -> None:
     parser = album_parser(__doc__, optional=True)
     parser.add_argument("--demo", action="store_true", help="the demo album, built for this")
@@ -221,7 +204,7 @@ def main(given: list[str] | None = None) -> None:
     if arguments.cutouts is not None:
         objects = composed.from_cutouts(arguments.cutouts, arguments.backgrounds, arguments.objects)
     else:
-        objects = demo_album() if arguments.demo else list(read_album(arguments.album, None))
+        objects = photos_of(None) if arguments.demo else list(read_album(arguments.album, None))
         if arguments.sizes:
             objects = composed.at_sizes(objects)
     asking = Asking(sam, objects)

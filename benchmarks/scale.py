@@ -35,8 +35,10 @@ HIDDEN = 0.05
 """Share of the photos that the threshold change counts as absent: each gets an empty mask."""
 BARS = {
     "accept a photo": 0.1,
+    "reject a photo": 0.1,
     "undo": 0.1,
     "accept in the panel": 0.1,
+    "reject in the panel": 0.1,
     "accept by the operator": 0.1,
     "counts": 0.1,
     "list_runs, a run": 0.1,
@@ -70,6 +72,7 @@ def timings(dataset: Any, repeats: int) -> dict[str, list[float]]:
         "list_runs, a run": lambda: fp.list_runs(dataset),
         "counts": lambda: curation.review_counts(dataset, RUN),
         "accept a photo": lambda: curation.set_review(dataset, RUN, "accepted", [next(ids)]),
+        "reject a photo": lambda: curation.set_review(dataset, RUN, "rejected", [next(ids)]),
         "undo": lambda: curation.undo_review(dataset, RUN),
         "review queue": lambda: curation.review_queue(dataset, RUN),
         "first of the queue": lambda: curation.review_queue(dataset, RUN, limit=1).first(),
@@ -91,6 +94,7 @@ def _in_the_app(dataset: Any, ids: Iterator[str], repeats: int) -> dict[str, lis
     actions: dict[str, Callable[[], Any]] = {
         "open the panel": lambda: PanelTab(dataset),
         "accept in the panel": lambda: tab.send("accept_current"),
+        "reject in the panel": lambda: tab.send("reject_current"),
         "accept by the operator": lambda: accept(dataset, RUN, [next(ids)]),
     }
     return {name: _clock(action, repeats) for name, action in actions.items()}

@@ -1,6 +1,7 @@
 """What a second and a third reference of one object are worth, and how they are best put together.
 
     python -m benchmarks.several_references ../shared/data/perseg_dev --model sam_lite
+    python -m benchmarks.several_references                         # the demo's own album
 
 The first one, two and three photos of each object are its references; its others are measured, the
 same ones for all numbers of references; one photo at least is left to be measured. Printed is
@@ -13,18 +14,18 @@ import numpy as np
 
 import fiftyone_persam as fp
 from benchmarks.accuracy import album_parser, load_model
-from benchmarks.album import read_album
+from benchmarks.company import photos_of
 
 MOST = 3
 KINDS = ("max", "mean", "agreement", "parts")
 
 
 def main(given: list[str] | None = None) -> None:
-    arguments = album_parser(__doc__).parse_args(given)
+    arguments = album_parser(__doc__, optional=True).parse_args(given)
     sam = load_model(arguments.model)
     rows: dict[tuple[int, str], list[float]] = {}
     objects = 0
-    for photos in read_album(arguments.album):
+    for photos in photos_of(arguments.album):
         most = min(MOST, len(photos) - 1)
         embeddings = [sam.encode([photo.image])[0] for photo in photos]
         others = range(most, len(photos))

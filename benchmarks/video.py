@@ -2,8 +2,10 @@
 
     python -m benchmarks.video ../shared/data/davis_dev --model sam_lite --method persam_f
     python -m benchmarks.video DAVIS --year 2017 --mode reference
+    python -m benchmarks.video DAVIS --backwards --option persam_f.scale_tuning=off
 
-The objects are learnt from the first frame's annotation. J&F leaves out the first and the last
+The objects are learnt from the first frame's annotation (``--backwards``: the last one's, and
+followed from there to the first: as many sequences again). J&F leaves out the first and the last
 frame; means are over objects. The time is from files to masks: reading, encoding, fitting and
 following. The last line is ``J&F 70.1, J 68.0, F 72.2, 9.1 frames/s``. Published for DAVIS 2017
 with SAM's ViT-H: PerSAM 66.9, PerSAM-F 76.1.
@@ -17,14 +19,16 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from benchmarks.accuracy import load_model
+from benchmarks.tuning import parse_options
 from fiftyone_persam.datasets.davis.layout import DavisSequence, read_davis
 from fiftyone_persam.errors import PersamError
 from fiftyone_persam.metrics import JFScores, jf_scores, mean_scores
@@ -49,8 +53,17 @@ class Followed:
     seconds: float
 
 
+def backwards(sequence: DavisSequence) -> DavisSequence:
+    """The same sequence from its last frame to its first."""
+    return replace(sequence, frames=sequence.frames[::-1], annotations=sequence.annotations[::-1])
+
+
 def follow(
-    sequence: DavisSequence, sam: PromptableSam, method: str, mode: str = "corrected"
+    sequence: DavisSequence,
+    sam: PromptableSam,
+    method: str,
+    mode: str = "corrected",
+    options: dict[str, Any] | None = None,
 ) -> Iterator[dict[int, Mask]]:
     """Masks of the objects in each frame, one frame after the other."""
     first = sequence.index_map(0)
@@ -60,7 +73,9 @@ def follow(
     photo = load_photo(sequence.frames[0])
     (embedding,) = sam.encode([photo])
     fitted = {
-        name: METHODS[method](sam, mode=mode).fit(Reference(photo, mask=mask), [embedding])
+        name: METHODS[method](sam, mode=mode, **(options or {})).fit(
+            Reference(photo, mask=mask), [embedding]
+        )
         for name, mask in masks.items()
     }
     session = sequence_session(fitted)
@@ -74,12 +89,16 @@ def follow(
 
 
 def measure(
-    sequence: DavisSequence, sam: PromptableSam, method: str, mode: str = "corrected"
+    sequence: DavisSequence,
+    sam: PromptableSam,
+    method: str,
+    mode: str = "corrected",
+    options: dict[str, Any] | None = None,
 ) -> Followed:
     """Follow the objects of a sequence and score them; frames without annotation do not count."""
     found: dict[int, list[Mask]] = {}
     truth: dict[int, list[Mask]] = {}
-    seconds, frames = 0.0, iter(follow(sequence, sam, method, mode))
+    seconds, frames = 0.0, iter(follow(sequence, sam, method, mode, options))
     for number in range(len(sequence.frames)):
         started = time.perf_counter()
         masks = next(frames)
@@ -95,11 +114,14 @@ def measure(
 def main(given: list[str] | None = None) -> int:
     arguments = _parser().parse_args(given)
     try:
+        options = parse_options(arguments.option).get(arguments.method, {})
         sam = load_model(arguments.model)
         sequences = read_davis(arguments.root, arguments.year, arguments.split, arguments.sequences)
         runs = {}
         for sequence in sequences:
-            run = measure(sequence, sam, arguments.method, arguments.mode)
+            if arguments.backwards:
+                sequence = backwards(sequence)
+            run = measure(sequence, sam, arguments.method, arguments.mode, options)
             runs[sequence.name] = run
             for number, one in run.scores.items():
                 print(
@@ -145,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="sam_lite")
     parser.add_argument("--method", default="persam_f", choices=list(METHODS))
     parser.add_argument("--mode", default="corrected", choices=["corrected", "reference"])
+    parser.add_argument("--option", action="append", default=[], metavar="METHOD.NAME=VALUE")
+    parser.add_argument("--backwards", action="store_true", help="from the last frame to the first")
     parser.add_argument("--year", choices=["2016", "2017"], help="by the lists there by default")
     parser.add_argument("--split", help="a list of sequences; val if there is one by default")
     parser.add_argument("--sequences", nargs="*", help="only these")

@@ -6,7 +6,9 @@ import importlib
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fiftyone as fo
 import numpy as np
@@ -15,12 +17,18 @@ import torch
 from PIL import Image
 
 import fiftyone_persam as fp
-from benchmarks import gpu_session, video
+from benchmarks import gpu_session, instances, several_objects, video
 from benchmarks.__main__ import BENCHMARKS
+from benchmarks.album import Photo
+from benchmarks.company import photos_of
+from benchmarks.composed import Composed, also_in, at_sizes
 from benchmarks.measuring import Figure, alternate, median_ratio
 from benchmarks.results import MEANING, Row, format_page, margin, write_results
 from benchmarks.scale import BARS
+from benchmarks.several_scenes import Several
 from fiftyone_persam.datasets import build_album
+from fiftyone_persam.datasets.davis.layout import DavisSequence
+from fiftyone_persam.metrics import jf_scores
 from tests.datasets.davis import write_davis
 
 TINY = ["--model", "tiny", "--device", "cpu"]
@@ -52,6 +60,12 @@ def run(name: str, arguments: list[str], tmp_path: Path) -> list[Figure]:
     module = importlib.import_module(f"benchmarks.{name}")
     assert module.main([*arguments, "--json", str(file)]) == 0
     return [Figure(**one) for one in json.loads(file.read_text())]
+
+
+@pytest.fixture(scope="module")
+def demo() -> list[list[Photo]]:
+    """The demo's own album."""
+    return photos_of(None)
 
 
 def test_every_benchmark_is_tried_here() -> None:
@@ -246,6 +260,104 @@ def test_rows_of_the_ablation_are_nested() -> None:
     assert all(less <= more for less, more in itertools.pairwise(on))
     released = ablation.row(sam, "scale_tuning", "reference")
     assert not released.guided_attention and not released.negative_prior
+
+
+def test_what_persam_f_could_keep_is_compared(
+    album: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PerSAM-F with what it keeps by default is a row, and so is PerSAM."""
+    from benchmarks import ablation
+
+    sam = fp.load_sam("sam_lite")
+    parts = ("semantic_prompt", "guided_attention", "negative_prior", "post_refinement")
+    default = fp.PerSAMF(sam)
+    row = ablation.kept(sam, "semantic_prompt")
+    assert [getattr(row, part) for part in parts] == [getattr(default, part) for part in parts]
+    assert ablation.main([str(album), "--persam-f", "--objects", "cat"]) == 0
+    last = pairs(capsys.readouterr().out.strip().splitlines()[-1])
+    assert list(last) == list(ablation.KEPT)
+    assert last["as_released"] != last["mean_feature"] and len(set(last.values())) > 3
+
+
+def test_a_sequence_is_followed_backwards_with_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_davis(tmp_path / "DAVIS", ("pets",), frames=3)
+    seen = []
+
+    def measured(sequence: DavisSequence, *given: object) -> video.Followed:
+        seen.append((sequence.frames, sequence.annotations, given[-1]))
+        return video.Followed(
+            {1: jf_scores([np.ones((4, 4), bool)] * 3, [np.ones((4, 4), bool)] * 3)}, 3, 1.0
+        )
+
+    monkeypatch.setattr(video, "measure", measured)
+    changed = ["--backwards", "--option", "persam_f.scale_tuning=off"]
+    assert video.main([str(root)]) == 0 and video.main([str(root), *changed]) == 0
+    (frames, annotations, plain), (turned, labels, options) = seen
+    assert turned == frames[::-1] and labels == annotations[::-1] and len(frames) == 3
+    assert plain == {} and options == {"scale_tuning": False}
+    assert video.main([str(root), "--option", "persam_f.scales=off"]) == 1
+    assert "'scales' is not an option of persam_f" in capsys.readouterr().err
+
+
+def test_photos_of_the_demo_know_what_else_they_show(demo: list[list[Photo]]) -> None:
+    """Its masks there are not wrong, whatever a benchmark asks for."""
+    groups = {group[0].object: group for group in demo}
+    assert [sorted(also_in(photo)) for photo in groups["cat"][4:]] == [
+        ["flower"],
+        ["flower"],
+        ["cup"],
+    ]
+    assert not any(also_in(photo) for photo in groups["motorcycle"])
+    mask = np.ones((2, 2), bool)
+    photo = Composed("cat", "06", np.zeros((2, 2, 3), np.uint8), mask, also=frozenset({"cup"}))
+    seen = SimpleNamespace(mask=mask)
+    found = dict.fromkeys(("cat", "cup", "flower"), seen)
+    assert several_objects.row_of([found], [photo]) == [1, 1, 1]
+    assert several_objects.row_of([found], [replace(photo, also=frozenset())]) == [1, 1, 2]
+
+
+def test_smaller_objects_are_not_put_beside_themselves(demo: list[list[Photo]]) -> None:
+    """What a photo shows that they are put into, they show as well."""
+    made = at_sizes([group[:1] + group[4:] for group in demo])
+    assert len(made) == len(demo)
+    for group in made:
+        assert group[0].size == 0 and len(group) == 10
+        assert all(photo.also and photo.object not in photo.also for photo in group[1:])
+    assert any(len(photo.also) > 1 for group in made for photo in group)
+
+
+def test_the_demo_s_objects_have_dyed_twins(demo: list[list[Photo]]) -> None:
+    plain = {group[0].object: group for group in demo}
+    groups, kinds = instances.albums_own_twins(plain)
+    assert [name for name, _ in kinds] == ["cat", "cup", "flower", "motorcycle"]
+    photo, twin = groups["cup"][1], groups["dyed cup"][1]
+    changed = (photo.image != twin.image).any(axis=2)
+    assert not changed[~photo.mask].any() and changed[photo.mask].mean() > 0.9
+    made = instances.twins(groups, kinds)
+    assert {one.objects for one in made} == set(kinds)
+    for one in made:
+        first, second = one.scene.masks
+        assert first.any() and second.any() and not (first & second).any()
+
+
+def test_no_twin_is_put_into_a_photo_that_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def photo(name: str, also: str = "") -> Composed:
+        image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), bool)
+        mask[10:20, 10:20] = True
+        return Composed(name, "00", image, mask, also=frozenset({also} - {""}))
+
+    behind = []
+
+    def composed(background: Photo, *_: object) -> Several:
+        behind.append(background)
+        return Several("cup", background.image, [background.mask] * 2)
+
+    monkeypatch.setattr(instances, "compose", composed)
+    alone, beside = photo("cat"), photo("cat", "cup")
+    groups, kinds = instances.albums_own_twins({"cup": [photo("cup")], "cat": [alone, beside]})
+    assert instances.twins(groups, kinds[:1]) and all(one is alone for one in behind)
 
 
 def test_the_scale_table_has_every_action(

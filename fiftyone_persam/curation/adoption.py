@@ -27,6 +27,7 @@ from .runs.naming import leftover_runs, run_names
 from .runs.presence import chosen_threshold
 from .runs.record import TOOL, Parameters, RunRecord, RunState, read_record
 from .runs.several import most_of, numbers_of, values_of
+from .runs.suffixes import ERROR, PRESENCE, SCORE
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +111,14 @@ def _adopt(dataset: Any, details: dict[str, Any]) -> None:
     if name not in run_names(dataset):
         fiftyone_api.drop_unlisted_runs(dataset, name)
         dataset.register_run(name, record.to_config(dataset.init_run()))
-    ids = done_ids(dataset, name) | done_ids(dataset, f"{name}_error")
+    ids = done_ids(dataset, name) | done_ids(dataset, f"{name}{ERROR}")
     order = [i for i in photos_of(dataset).values("id") if i in ids]
     results = dataset.init_run_results(name, ids=order, timings={})
     fiftyone_api.put_results(results, details["results"])
     fiftyone_api.use_results(dataset, "runs", name, details["results"], None)
     queries.make_index(dataset, name)
     written = fields_of(name, record)
-    add_missing(dataset, written, [f"{name}_error"])  # one without a value is not copied by all
+    add_missing(dataset, written, [f"{name}{ERROR}"])  # one without a value is not copied by all
     labels = [n for n in (written.masks, written.instances) if n and dataset.has_field(n)]
     if written.masks in labels and not dataset.mask_targets.get(written.masks):
         called = next((r.name for r in record.references if r.name), "object")
@@ -158,7 +159,7 @@ def _unknown(dataset: Any, fields: RunFields) -> RunRecord:
 
 
 def _presences(dataset: Any, fields: RunFields) -> Iterator[float]:
-    held, presence = withheld_of(dataset, fields), f"{fields.run}_presence"
+    held, presence = withheld_of(dataset, fields), f"{fields.run}{PRESENCE}"
     if held and dataset.has_field(presence):
         for i, value in zip(*photos_of(dataset).values(["id", presence]), strict=True):
             if i in held and value is not None:
@@ -199,7 +200,7 @@ def _candidates(dataset: Any, fields: RunFields) -> list[dict[str, Any]]:
     known = fiftyone_api.stored_runs({"config.run_id": {"$in": ids}}) if ids else []
     if known:
         return known
-    score = f"{fields.run}_score"
+    score = f"{fields.run}{SCORE}"
     if not dataset.has_field(score):
         return []
     photo = photos_of(dataset).exists(score).first() if done_ids(dataset, score) else None

@@ -20,17 +20,14 @@ from .frame_store import FrameStore, home
 PATIENCE = 600.0
 """Seconds to wait for a database that went away."""
 
-
 PART = 100_000
 """Sample ids that a query names at once."""
 
 JOURNALED = WriteConcern(w="majority", j=True)
 """Acknowledged when it is on the disk: a database that is killed forgets what is not."""
 
-
 CHUNK = 10_000
 """Samples that are named in one request."""
-
 
 T = TypeVar("T")
 P = ParamSpec("P")

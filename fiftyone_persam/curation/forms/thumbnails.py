@@ -21,9 +21,9 @@ from ..labels.shapes import LabelPrompt, label_prompt
 from ..labels.sizes import read_shown_size
 from ..labels.video_frames import LabelledFrame, pixels_of
 from ..runs.colours import COLOURS, colour_of, object_colours, rgb
-from ..runs.fields import OBJECTS
 from ..runs.record import ReferenceRecord, read_record
 from ..runs.several import values_of
+from ..runs.suffixes import OBJECTS
 
 COLOUR = rgb(COLOURS[0]) or (0, 0, 0)
 

@@ -32,6 +32,7 @@ from ..runs import queries
 from ..runs.losses import low_presence, withheld_ids
 from ..runs.naming import require, review_field
 from ..runs.presence import is_absent, presence_threshold
+from ..runs.suffixes import ERROR, PRESENCE
 
 ACCEPTED, REJECTED = "accepted", "rejected"
 
@@ -40,7 +41,6 @@ TODO, ABSENT, FAILED = "todo", "absent", "failed"
 
 
 STATES = (TODO, ACCEPTED, REJECTED, ABSENT, FAILED)
-
 
 NUMBERS = ("score", "presence", "agreement")
 """What each photo of a run has as a number, in fields of these names."""
@@ -137,8 +137,8 @@ def review_table(collection: Collection, run: str, threshold: float | None = Non
     failed = queries.columns(photos, names, {**queries.failed(run), **queries.without_mask(run)})
     states = np.full(len(done), TODO, dtype="<U8")
     dataset = home(collection)
-    if dataset.has_field(f"{run}_presence"):
-        states[is_absent(done.values[f"{run}_presence"], threshold)] = ABSENT
+    if dataset.has_field(f"{run}{PRESENCE}"):
+        states[is_absent(done.values[f"{run}{PRESENCE}"], threshold)] = ABSENT
     else:  # deleted by hand: what is withheld still tells it
         low = low_presence(dataset, run, threshold)
         states[done.isin(queries.columns(everybody, (), queries.done(run), low))] = ABSENT
@@ -193,7 +193,7 @@ def _counts(dataset: Any, run: str, segmented: int) -> ReviewCounts:
 
 def masks_in(collection: Collection, run: str, ids: Sequence[str]) -> dict[str, bool]:
     """Sample id -> whether it has a mask, of those of these photos that ``run`` has touched."""
-    photos, names = photos_of(collection), [f"{run}._cls", f"{run}_error"]
+    photos, names = photos_of(collection), [f"{run}._cls", f"{run}{ERROR}"]
     found: dict[str, bool] = {}
     for part in in_parts(i for i in ids if ObjectId.is_valid(i)):
         rows = queries.rows(photos, names, queries.some(part))
@@ -209,8 +209,8 @@ def states_of(collection: Collection, run: str, ids: Sequence[str]) -> dict[str,
     """Sample id -> state, of those of these photos that ``run`` has touched."""
     threshold = presence_threshold(collection, run)
     photos, dataset = photos_of(collection), home(collection)
-    names = [f"{run}._cls", f"{run}_error", f"{run}_presence"]
-    held = None if dataset.has_field(f"{run}_presence") else withheld_ids(dataset, run)
+    names = [f"{run}._cls", f"{run}{ERROR}", f"{run}{PRESENCE}"]
+    held = None if dataset.has_field(f"{run}{PRESENCE}") else withheld_ids(dataset, run)
     found: dict[str, str] = {}
     for part in in_parts(ids):
         rows = queries.rows(photos, [*names, review_field(run)], queries.some(part))

@@ -13,11 +13,12 @@ from ..checks import as_plain
 from ..database import photos_of, root, surviving
 from ..frame_store import home
 from ..runs import folders, journal, losses, queries, schema, several
-from ..runs.fields import WITHHELD, fields_of, masks_of, read_fields
+from ..runs.fields import fields_of, masks_of, read_fields
 from ..runs.lease import Lease
 from ..runs.naming import require
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record, update_record
+from ..runs.suffixes import PRESENCE, WITHHELD
 from ..runs.writing import withhold
 from .store import UNDO_STEPS, change_review
 from .table import Collection
@@ -32,7 +33,7 @@ def presence_changes(collection: Collection, run: str, threshold: float) -> int:
 def _between(collection: Collection, run: str, one: float, other: float) -> int:
     """How many photos that nobody has decided about are absent at one threshold only."""
     low, high = sorted((one, other))
-    crossed = {f"{run}_presence": {"$gte": low, "$lt": high}}
+    crossed = {f"{run}{PRESENCE}": {"$gte": low, "$lt": high}}
     if read_fields(home(collection), run).objects:  # any of its objects
         crossed = several.crossed(run, low, high)
     open_ = queries.open_to_threshold(home(collection), run)
@@ -106,7 +107,7 @@ def move_threshold(
 
 def _check_possible(dataset: Any, run: str, moved: _Moved) -> None:
     """Raise PersamError if what the change needs has been deleted by hand."""
-    presence = f"{run}_presence"
+    presence = f"{run}{PRESENCE}"
     if dataset.has_field(run) and not dataset.has_field(presence):
         raise PersamError(
             f"field {presence!r} was deleted, so no threshold can be moved: "

@@ -7,10 +7,11 @@ from typing import Any
 from ..database import photos_of
 from ..frame_store import home
 from ..runs import queries, several
-from ..runs.fields import WITHHELD, fields_of
+from ..runs.fields import fields_of
 from ..runs.folders import new_tag
 from ..runs.presence import presence_threshold
 from ..runs.record import read_record
+from ..runs.suffixes import WITHHELD
 from ..runs.writing import withhold
 from .store import change_review
 

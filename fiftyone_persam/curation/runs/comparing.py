@@ -10,7 +10,8 @@ import numpy as np
 from ...personalize.comparison import among_others
 from ..database import photos_of, with_retries, write_samples
 from . import queries
-from .fields import ALONE, RunFields
+from .fields import RunFields
+from .suffixes import ALONE, PRESENCE
 from .writing import CHUNK
 
 
@@ -26,7 +27,7 @@ def compare_photos(dataset: Any, fields: RunFields, group_by: str | None) -> Non
         fields: the run's.
         group_by: field that names each photo's object, or None for one object.
     """
-    presence, alone = f"{fields.run}_presence", f"{fields.run}{ALONE}"
+    presence, alone = f"{fields.run}{PRESENCE}", f"{fields.run}{ALONE}"
     names = [alone, presence, *([] if group_by is None else [group_by])]
     rows = queries.rows(photos_of(dataset), names, queries.done(fields.run))
     objects: dict[str, list[str]] = defaultdict(list)

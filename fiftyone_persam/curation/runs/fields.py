@@ -12,18 +12,23 @@ from ..database import in_parts, photos_of, with_retries
 from ..fiftyone_api import new_field
 from . import queries, schema
 from .record import RunRecord, read_record
+from .suffixes import (
+    AGREEMENT,
+    ALONE,
+    ERROR,
+    INSTANCES,
+    OBJECTS,
+    PRESENCE,
+    PROMPTS,
+    SCORE,
+    SIMILARITY,
+    WITHHELD,
+)
 
 SEGMENTATION, DETECTIONS, BOTH = "segmentation", "detections", "both"
 
 
 LABEL_TYPES = (SEGMENTATION, DETECTIONS, BOTH)
-
-
-WITHHELD = "_withheld"
-
-
-ALONE = "_presence_alone"
-OBJECTS = "_objects"
 
 
 @dataclass(frozen=True)
@@ -56,22 +61,22 @@ class RunFields:
         """The `fo.Detections` field."""
         if self.label_type == SEGMENTATION:
             return None
-        return self.run if self.label_type == DETECTIONS else f"{self.run}_instances"
+        return self.run if self.label_type == DETECTIONS else f"{self.run}{INSTANCES}"
 
     def types(self) -> dict[str, tuple[type, type | None]]:
         """Field and label type of every field, the main one last."""
         found: dict[str, tuple[type, type | None]] = {
-            f"{self.run}_score": (fo.FloatField, None),
-            f"{self.run}_presence": (fo.FloatField, None),
-            f"{self.run}_agreement": (fo.FloatField, None),
-            f"{self.run}_error": (fo.StringField, None),
+            f"{self.run}{SCORE}": (fo.FloatField, None),
+            f"{self.run}{PRESENCE}": (fo.FloatField, None),
+            f"{self.run}{AGREEMENT}": (fo.FloatField, None),
+            f"{self.run}{ERROR}": (fo.StringField, None),
         }
         if self.compare_photos:
             found[f"{self.run}{ALONE}"] = (fo.FloatField, None)
         if self.similarity:
-            found[f"{self.run}_similarity"] = (fo.EmbeddedDocumentField, fo.Heatmap)
+            found[f"{self.run}{SIMILARITY}"] = (fo.EmbeddedDocumentField, fo.Heatmap)
         if self.prompts:
-            found[f"{self.run}_prompts"] = (fo.EmbeddedDocumentField, fo.Keypoints)
+            found[f"{self.run}{PROMPTS}"] = (fo.EmbeddedDocumentField, fo.Keypoints)
         if self.objects:
             for listed in (f"{self.run}{OBJECTS}{WITHHELD}", f"{self.run}{OBJECTS}"):
                 found[listed] = (fo.EmbeddedDocumentField, fo.Classifications)

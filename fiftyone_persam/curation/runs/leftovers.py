@@ -13,7 +13,8 @@ from typing import Any
 import fiftyone as fo
 
 from ..database import photos_of
-from .fields import ALONE, OBJECTS, SEGMENTATION, WITHHELD, RunFields
+from .fields import SEGMENTATION, RunFields
+from .suffixes import ALONE, OBJECTS, PROMPTS, SIMILARITY, WITHHELD
 
 _OURS = re.compile(r"\brun '\w+'")
 _COMPANIONS = ("score", "presence", "agreement", "error")
@@ -51,7 +52,7 @@ def _fields(dataset: Any, run: str) -> RunFields:
         kind = "detections"
     elif whole.instances in there or f"{whole.instances}{WITHHELD}" in there:
         kind = "both"
-    beside = (f"{run}_similarity" in there, f"{run}_prompts" in there)
+    beside = (f"{run}{SIMILARITY}" in there, f"{run}{PROMPTS}" in there)
     compared = f"{run}{ALONE}" in there
     return RunFields(run, kind, *beside, _objects(dataset, run), compared)
 

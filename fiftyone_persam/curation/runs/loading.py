@@ -17,7 +17,7 @@ from .. import database
 from ..database import refresh, root
 from ..frame_store import FrameStore, home, whole_dataset
 from . import queries
-from .fields import OBJECTS, WITHHELD, RunFields, fields_of
+from .fields import RunFields, fields_of
 from .journal import settle
 from .lease import holder_of
 from .losses import lost_fields, lost_files, lost_withheld, low_presence
@@ -29,6 +29,7 @@ from .record import (
     RunState,
     read_outcome,
 )
+from .suffixes import ERROR, OBJECTS, WITHHELD
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +256,7 @@ def ids_of(dataset: Any, name: str, outcome: Outcome) -> list[str]:
 
 def errors_of(dataset: Any, fields: RunFields) -> dict[str, str]:
     """Sample id -> reason, for every photo that failed."""
-    run, name = fields.run, f"{fields.run}_error"
+    run, name = fields.run, f"{fields.run}{ERROR}"
     # The index begins with the mask: without a word about it all photos would be read.
     either = [{**queries.failed(run), **one(run)} for one in (queries.without_mask, queries.done)]
     rows = queries.rows(database.photos_of(dataset), [name], {"$or": either})

@@ -10,8 +10,9 @@ from ...engine.rendering import ABSENT
 from ...errors import PersamError
 from .. import database
 from . import queries
-from .fields import WITHHELD, RunFields, read_fields
+from .fields import RunFields, read_fields
 from .presence import is_absent, presence_threshold
+from .suffixes import PRESENCE, WITHHELD
 
 _EMPTY = f".{ABSENT}.png"
 
@@ -85,7 +86,7 @@ def lost_withheld(dataset: Any, fields: RunFields) -> set[str]:
 
 def _emptied(dataset: Any, fields: RunFields, field: str) -> set[str]:
     photos = database.photos_of(dataset).exists(field)
-    presence = f"{fields.run}_presence"
+    presence = f"{fields.run}{PRESENCE}"
     names = ["id"]
     names += [presence] if dataset.has_field(presence) else []
     names += [f"{field}.mask_path"] if field == fields.masks else []
@@ -115,7 +116,7 @@ def low_presence(dataset: Any, run: str, threshold: float) -> dict[str, Any]:
 
     Where their presence was deleted by hand, what is withheld still tells it.
     """
-    if dataset.has_field(f"{run}_presence"):
+    if dataset.has_field(f"{run}{PRESENCE}"):
         return queries.below(run, threshold)
     fields = read_fields(dataset, run)
     return queries.done(f"{fields.masks or fields.instances}{WITHHELD}")

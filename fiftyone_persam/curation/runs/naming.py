@@ -10,6 +10,7 @@ from .fields import RunFields, read_fields
 from .journal import settle
 from .leftovers import find_leftovers
 from .record import TOOL
+from .suffixes import EDIT, REVIEW
 
 OF_SAMPLES = ("filepath", "tags", "metadata", "sample_id", "support")
 """Fields that FiftyOne's views of frames make beside those of the frames."""
@@ -108,9 +109,9 @@ def _owners(dataset: Any) -> dict[str, str]:
 
 def review_field(run: str) -> str:
     """The name of the field that holds the decisions about ``run``."""
-    return f"{run}_review"
+    return f"{run}{REVIEW}"
 
 
 def edit_field(run: str) -> str:
     """The name of the field of ``Detections`` in which masks of ``run`` are edited by hand."""
-    return f"{run}_edit"
+    return f"{run}{EDIT}"

@@ -21,6 +21,7 @@ from pymongo.errors import OperationFailure
 
 from .. import fiftyone_api
 from ..database import with_retries
+from .suffixes import ERROR, PRESENCE, REVIEW
 
 logger = logging.getLogger(__name__)
 
@@ -59,18 +60,18 @@ def without_mask(run: str) -> dict[str, Any]:
 
 def failed(run: str) -> dict[str, Any]:
     """Photos with a reason why a run could not segment them; somebody may have drawn a mask."""
-    return {f"{run}_error": TEXT}
+    return {f"{run}{ERROR}": TEXT}
 
 
 def untouched(run: str) -> dict[str, Any]:
     """Photos that a run has not come to."""
-    return {f"{run}._cls": None, f"{run}_error": None}
+    return {f"{run}._cls": None, f"{run}{ERROR}": None}
 
 
 def below(run: str, threshold: float) -> dict[str, Any]:
     """Photos in which the object counts as absent: what `is_absent` says, for the database."""
     # To the database NaN, which says nothing, is lower than all numbers.
-    return {f"{run}_presence": {"$gte": LOWEST, "$lt": threshold}}
+    return {f"{run}{PRESENCE}": {"$gte": LOWEST, "$lt": threshold}}
 
 
 def decided(dataset: Any, run: str, decision: str) -> dict[str, Any]:
@@ -78,19 +79,19 @@ def decided(dataset: Any, run: str, decision: str) -> dict[str, Any]:
 
     Before anybody has, there is no such field: the index does not have it, so nobody asks for it.
     """
-    field = f"{run}_review"
+    field = f"{run}{REVIEW}"
     return {field: decision} if dataset.has_field(field) else {"_id": None}
 
 
 def undecided(dataset: Any, run: str) -> dict[str, Any]:
     """Photos that nobody has accepted or rejected; see `decided`."""
-    field = f"{run}_review"
+    field = f"{run}{REVIEW}"
     return {field: {"$nin": ["accepted", "rejected"]}} if dataset.has_field(field) else {}
 
 
 def open_to_threshold(dataset: Any, run: str) -> dict[str, Any]:
     """Photos whose state the threshold decides: with a mask, and nothing said about them."""
-    return {**done(run), **undecided(dataset, run), f"{run}_error": None}
+    return {**done(run), **undecided(dataset, run), f"{run}{ERROR}": None}
 
 
 def some(sample_ids: Sequence[str]) -> dict[str, Any]:

@@ -269,10 +269,9 @@ def _from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, with references and parameters as what they are."""
     references, negatives = (
-        tuple(_from_dict(ReferenceRecord, one) for one in values.get(key, ()))
-        for key in ("references", "negatives")
+        tuple(_from_dict(ReferenceRecord, one) for one in listed)
+        for listed in (values["references"], values.get("negatives", ()))
     )
-    values["references"]
     parameters = _from_dict(Parameters, values["parameters"])
     known = {"references": references, "negatives": negatives, "parameters": parameters}
     return {**values, **known}

@@ -23,8 +23,9 @@ from ...engine.writing import encode_mask, write_bytes
 from ..database import photos_of, with_retries, write_samples
 from ..labels.pixels import mask_pixels
 from . import queries
-from .fields import OBJECTS, WITHHELD, RunFields, add_missing
+from .fields import RunFields, add_missing
 from .presence import is_absent
+from .suffixes import OBJECTS, WITHHELD
 
 CHUNK = 500
 

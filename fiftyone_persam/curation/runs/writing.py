@@ -22,7 +22,18 @@ from ...sam.mask_images import mask_size
 from ..database import photos_of, with_retries, write_samples
 from ..labels.sizes import read_shown_size
 from . import queries, several
-from .fields import ALONE, OBJECTS, WITHHELD, RunFields, add_missing
+from .fields import RunFields, add_missing
+from .suffixes import (
+    AGREEMENT,
+    ALONE,
+    ERROR,
+    OBJECTS,
+    PRESENCE,
+    PROMPTS,
+    SCORE,
+    SIMILARITY,
+    WITHHELD,
+)
 
 CHUNK = 500
 """Photos whose labels are in memory at a time."""
@@ -51,13 +62,13 @@ def write(
     """
     good = [result for result in results if result.error is None]
     columns: dict[str, dict[str, Any]] = {
-        f"{fields.run}_score": {r.id: r.score for r in results},
-        f"{fields.run}_presence": {r.id: r.presence for r in results},
+        f"{fields.run}{SCORE}": {r.id: r.score for r in results},
+        f"{fields.run}{PRESENCE}": {r.id: r.presence for r in results},
         f"{fields.run}{ALONE}": {r.id: r.presence for r in results},
-        f"{fields.run}_agreement": {r.id: r.agreement for r in results},
-        f"{fields.run}_error": {r.id: r.error for r in results},
-        f"{fields.run}_similarity": {r.id: _heatmap(r) for r in good},
-        f"{fields.run}_prompts": {r.id: _keypoints(r) for r in good},
+        f"{fields.run}{AGREEMENT}": {r.id: r.agreement for r in results},
+        f"{fields.run}{ERROR}": {r.id: r.error for r in results},
+        f"{fields.run}{SIMILARITY}": {r.id: _heatmap(r) for r in good},
+        f"{fields.run}{PROMPTS}": {r.id: _keypoints(r) for r in good},
     }
     if fields.instances is not None:
         both = {
@@ -66,14 +77,14 @@ def write(
         }
         columns[fields.instances] = {i: shown for i, (shown, _) in both.items()}
         waits = {r.id for r in good if r.absent or any(one.absent for one in r.objects)}
-        columns[f"{fields.instances}_withheld"] = {i: both[i][1] for i in waits}
+        columns[f"{fields.instances}{WITHHELD}"] = {i: both[i][1] for i in waits}
     if fields.objects:
         for side, name in ((False, OBJECTS), (True, f"{OBJECTS}{WITHHELD}")):
             listed = {r.id: several.classifications(r, side) for r in good}
             columns[f"{fields.run}{name}"] = listed
     if fields.masks is not None:
         columns[fields.masks] = {r.id: _segmentation(r.mask) for r in good}
-        columns[f"{fields.masks}_withheld"] = {r.id: _segmentation(r.withheld) for r in good}
+        columns[f"{fields.masks}{WITHHELD}"] = {r.id: _segmentation(r.withheld) for r in good}
 
     for name in [name for name in columns if name.endswith(WITHHELD)]:
         columns[name] = {i: label for i, label in columns[name].items() if label is not None}

@@ -41,13 +41,12 @@ from ..runs.record import (
     write_record,
 )
 from ..runs.stopping import StopRequests
+from ..runs.suffixes import ERROR
 from .plan import Plan
 
 FLUSH_PHOTOS = 64
 
-
 FLUSH_SECONDS = 2.0
-
 
 ROUNDS = 5
 """A database that is killed forgets what it acknowledged just before: these photos are redone."""
@@ -229,7 +228,7 @@ def _forgotten(plan: Plan) -> list[PhotoTask]:
     def look() -> list[PhotoTask]:
         photos = database.photos_of(plan.dataset)
         ended = set(photos.exists(plan.name).values("id"))
-        ended |= set(photos.exists(f"{plan.name}_error").values("id"))
+        ended |= set(photos.exists(f"{plan.name}{ERROR}").values("id"))
         missing = {task.id for task in plan.tasks if not task.again} - ended
         if missing:  # those that somebody has deleted in the meantime are not lost
             missing = database.living(plan.dataset, missing)

@@ -19,6 +19,7 @@ from ..fiftyone_api import dataset_of_sample, new_field
 from ..labels.sizes import read_shown_size
 from ..runs import schema
 from ..runs.naming import owner_of
+from ..runs.suffixes import REFERENCE
 
 FIELD = "reference"
 SCALES = ("part", "larger part", "whole")
@@ -58,7 +59,7 @@ class Mark:
 
 def reference_field(run: str) -> str:
     """The field of the labels that were chosen for a run; it stays when the run goes."""
-    return f"{run}_reference"
+    return f"{run}{REFERENCE}"
 
 
 def mark_reference(sample: Any, box: Any, label: str = "object", field: str = FIELD) -> str:

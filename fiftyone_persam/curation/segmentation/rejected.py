@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from ..runs.fields import RunFields, fields_of
 from ..runs.naming import run_names
 from ..runs.record import ReferenceRecord, RunRecord, read_record
 from ..runs.several import values_of
+from ..runs.suffixes import PRESENCE
 from .marking import Mark, check_markable, same_label
 from .negatives import overlaps, takes_negatives
 from .recorded import recorded_references
@@ -103,7 +105,7 @@ def rejected_masks(
     """
     if not takes_negatives(method, options) or isinstance(dataset, FrameStore):
         return [], []  # a frame's label cannot be written where a run's is
-    now = {_key(one.to_dict()): one.group for one in references}
+    now = {_key(ReferenceRecord(**one.to_dict())): one.group for one in references}
     found, same = [], list[tuple[str, RunRecord, dict[str, str]]]()
     for run in run_names(dataset):
         record = read_record(dataset, run)
@@ -187,14 +189,13 @@ def photos_with_rejected(dataset: Any, sample_ids: Iterable[str], run: str = "")
 # ----------------------------------------------------------------------------------------------
 
 
-def _key(reference: Mapping[str, Any]) -> str:
+def _key(reference: ReferenceRecord) -> str:
     """A reference's photo and label, as long as the label does not change."""
-    return f"{reference['sample_id']}:{reference['fingerprint']}"
+    return f"{reference.sample_id}:{reference.fingerprint}"
 
 
 def _keys(record: RunRecord, group: str) -> list[str]:
-    own = (one for one in record.references if one.group == group)
-    return [_key({"sample_id": one.sample_id, "fingerprint": one.fingerprint}) for one in own]
+    return [_key(one) for one in record.references if one.group == group]
 
 
 def _same_objects(record: RunRecord, now: Mapping[str, str]) -> dict[str, str]:
@@ -210,10 +211,9 @@ def _earlier(dataset: Any, record: RunRecord, groups: Mapping[str, str]) -> list
     for one in record.negatives:
         if one.group not in groups or not is_rejected(one):
             continue
-        pieces: list[Any] = []
-        if problem_of(lambda p=pieces, r=one: p.extend(recorded_references(dataset, [r], ""))):
-            continue
-        found += [Rejected(replace(r, group=groups[one.group]), None, 1.0) for r in pieces]
+        with suppress(PersamError):
+            pieces: list[Any] = recorded_references(dataset, [one], "")
+            found += [Rejected(replace(r, group=groups[one.group]), None, 1.0) for r in pieces]
     return found
 
 
@@ -232,11 +232,10 @@ def _kept(dataset: Any, now: Mapping[str, str]) -> list[Rejected]:
         for sample in photos.select(ids, ordered=True):
             for label in sample[field].detections:
                 groups = [now[key] for key in _learnt_from(label) if key in now]
-                pieces: list[Any] = []
-                chosen = (sample, label.id)
-                if groups and not problem_of(
-                    lambda p=pieces, c=chosen, f=field: p.extend(resolve_references(dataset, c, f))
-                ):
+                if not groups:
+                    continue
+                with suppress(PersamError):  # a label that somebody has spoilt is left out
+                    pieces = resolve_references(dataset, (sample, label.id), field)
                     presence = float(label.confidence or 0.0)
                     found += [Rejected(replace(r, group=groups[0]), None, presence) for r in pieces]
     return found
@@ -265,8 +264,8 @@ def _of_run(
     if among is not None:
         wanted = set(among)
         ids = [i for i in ids if i in wanted]
-    if dataset.has_field(f"{run}_presence") and len(ids) > MOST:
-        rows = queries.rows(photos, [f"{run}_presence"], *decided)
+    if dataset.has_field(f"{run}{PRESENCE}") and len(ids) > MOST:
+        rows = queries.rows(photos, [f"{run}{PRESENCE}"], *decided)
         ids.sort(key=lambda i: -(rows[i][0] or 0.0))
     shown = {one.sample_id for one in record.references}
     accepted = _lowest_accepted(dataset, run)
@@ -289,7 +288,7 @@ def _of_run(
 
 def _lowest_accepted(dataset: Any, run: str) -> float | None:
     """The lowest presence of a run's accepted masks; None if none is accepted."""
-    name = f"{run}_presence"
+    name = f"{run}{PRESENCE}"
     if not dataset.has_field(name):
         return None
     decided = queries.decided(dataset, run, ACCEPTED)
@@ -359,7 +358,7 @@ def _as_negative(
     there = sample[field].detections if sample.has_field(field) and sample[field] else []
     same = [one for one in there if same_label(one, mask, label)]
     label_id = same[0].id if same else str(ObjectId())
-    number = f"{run}_presence"
+    number = f"{run}{PRESENCE}"
     presence = float((sample[number] if sample.has_field(number) else None) or 0.0)
     known = _learnt_from(same[0]) if same else []
     about = {LEARNT_FROM: list(dict.fromkeys([*known, *learnt_from])), "confidence": presence}
