@@ -25,7 +25,7 @@ _FAR, _FEWEST = 1 / 8, 16
 _MOST_ALIKE = 0.95
 # The rest scores no more than this with any features: where more of it does, it holds the object,
 # left out by a bad mask, or once more.
-_MOST_REST = 0.6
+_MOST_REST = 0.55
 # Cosine, without the background's direction, of neighbouring cells of an object; features that
 # differ more are smoothed. `sam_lite`'s are at 0.65 to 0.88, those of an ImageNet network at stride
 # 8 mostly at 0.3 to 0.6.

@@ -33,14 +33,10 @@ DEFAULT_THRESHOLD = 0.5
 KINDS = ("match", "rest", "straying")
 """The columns of `Evidence.columns`."""
 # What `python -m benchmarks.presence ALBUM --every-reference --held-out` fits: how much a
-# difference of 1 in each column adds to the log odds, and the log odds where all are 0.
-WEIGHTS = (21.0, -11.8, -11.5)
-BIAS = 2.4
-# A mask that is lost is worse than one too many, which a look at it tells: the log odds lean to
-# keeping. With an object held out no mask is lost between 0.5 and 3 on the development album, and
-# four in five wrong ones are emptied up to 2, there, and up to 1.5 on the demo's; among things that
-# are much alike, and with other models' features, up to 0.5.
-LEANING = 0.5
+# difference of 1 in each column adds to the log odds, and the log odds where all are 0. A mask that
+# is lost counts there as four that are one too many, which a look at them tells.
+WEIGHTS = (21.2, -13.3, -11.5)
+BIAS = 2.7
 # A reference that was made smaller, to know the object where it is, gives every other thing one
 # more chance: it gives away so much, and more where the mask is not nearly of its object's size
 # (natural logarithm of a ratio of sides).
@@ -136,7 +132,7 @@ def log_odds(columns: Tensor, handicap: Tensor | None = None) -> Tensor:
     """(B, R, K) of `Evidence`, and (B, R) if known -> (B,) of the reference that fits best."""
     # Number by number: a tensor of them would have to be sent to the device.
     terms = [weight * column for weight, column in zip(WEIGHTS, columns.unbind(-1), strict=True)]
-    odds = torch.stack(terms).sum(dim=0) + BIAS + LEANING
+    odds = torch.stack(terms).sum(dim=0) + BIAS
     return (odds if handicap is None else odds - handicap).amax(dim=1)
 
 
