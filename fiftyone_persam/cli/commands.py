@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PersamError
+from ..options import check_names
 from .common import Options, dataset_of, objects_of, piece_of, samples_of, value_of, verdict
 from .curating import negatives_of
 
@@ -91,7 +92,6 @@ def segment(options: Options) -> int:
         masks_dir=options.masks_dir,
         similarity=options.similarity,
         prompts=options.prompts,
-        presence_threshold=options.presence_threshold,
         negatives=negatives_of(options),
         negatives_field=options.negatives_field,
         negatives_mask_value=value_of(options.negatives_mask_value),
@@ -344,7 +344,8 @@ def _method_options(options: Options) -> dict[str, Any]:
     """The values that --option and --mode give to the method's options."""
     from ..personalize import method_info
 
-    known = {option.name: option for option in method_info(options.method).options}
+    info = method_info(options.method)
+    known = {option.name: option for option in info.options}
     given = [text.partition("=") for text in options.option]
     if options.mode is not None:
         given.append(("mode", "=", options.mode))
@@ -354,6 +355,11 @@ def _method_options(options: Options) -> dict[str, Any]:
             raise PersamError(f"--option {name} has no value: give --option {name}=VALUE")
         if name in found:
             raise PersamError(f"option {name} is given twice: give it once")
-        # What the method does not have is refused by `segment`, with what it has.
-        found[name] = known[name].parse(text) if name in known else text
+        # Here, since `segment` has arguments of its own beside the method's options.
+        check_names(info.name, info.options, [name])
+        found[name] = known[name].parse(text)
+    if options.presence_threshold is not None:  # an option of methods, too
+        if "presence_threshold" in found:
+            raise PersamError("option presence_threshold is given twice: give it once")
+        found["presence_threshold"] = options.presence_threshold
     return found

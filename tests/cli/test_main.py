@@ -28,7 +28,7 @@ def test_the_whole_job(run: Call, album: Path, dataset: Make, tmp_path: Path) ->
         *("segment", NAME, "--reference-tag", "show", "--group-by", "object"),
         *("--method", "persam", "--out-field", "mine", "--label-type", "both"),
         *("--similarity", "--prompts", "--mask-storage", "file", "--masks-dir", tmp_path / "m"),
-        *("--presence-threshold", "0", "--device", "cpu", "--batch-size", "2"),
+        *("--option", "presence_threshold=0", "--device", "cpu", "--batch-size", "2"),
         *("--cache", tmp_path / "cache", "--mode", "reference", "--dtype", "bfloat16"),
         *("--compile", "off"),
     )

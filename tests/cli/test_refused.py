@@ -30,6 +30,18 @@ from .commands import NAME, Call, reference_of
         (["segment", NAME, "--reference", "CAT", "--group-by", "object"], "no reference for 'cup'"),
         (["segment", NAME, "--reference", "CAT", "--batch-size", "0"], "batch_size 0"),
         (["segment", NAME, "--reference", "CAT", "--presence-threshold", "2"], "out of range"),
+        *(
+            (["segment", NAME, "--reference", "CAT", "--option", *given], message)
+            for given, message in (
+                (["presence_threshold=2"], "out of range"),
+                (["presence_threshold=0.3", "--presence-threshold", "0.3"], "is given twice"),
+                (["mode=reference", "--mode", "reference"], "is given twice"),
+                # Arguments of `segment` are not options of a method.
+                (["label_field=x"], "'label_field' is not an option of persam_f"),
+                (["samples=x"], "'samples' is not an option of persam_f"),
+                (["device=cpu"], "'device' is not an option of persam_f"),
+            )
+        ),
         (["segment", NAME, "--reference", "CAT", "--mask-value", "7"], "no pixel of value 7"),
         (
             ["segment", NAME, "--reference", "CAT", "--mask-class", "red"],
