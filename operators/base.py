@@ -287,6 +287,26 @@ def choose(
     )
 
 
+def mask_value_of(given: Any) -> int | str | None:
+    """Which value of a mask a form, or a call in Python, means: a number, a colour or a class."""
+    if isinstance(given, str):
+        return int(given) if given.isdigit() else given or None
+    return None if given is None else int(given)
+
+
+def mask_value_text(collection: Any, field: str, given: Any) -> str | None:
+    """What a call in Python gives as the value of a field's masks, as the form's choices have it.
+
+    Raises:
+        PersamError: a text that is not a class of the field, a number or a colour.
+    """
+    from fiftyone_persam.curation.labels.pixels import plain_value
+
+    if isinstance(given, str):  # a class, mostly
+        given = plain_value(root_dataset(collection), field, given)
+    return None if given is None else str(given)
+
+
 def from_app(ctx: Context) -> bool:
     """Whether a click in the App has started this, not a call in Python."""
     return bool(ctx.request_params.get("spaces"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, choose, counted, refuse
+from .base import Context, choose, counted, mask_value_of, refuse
 from .method_form import chosen_method, chosen_options
 from .reference import ChosenReference, candidates, group_references
 from .scope import GROUPED, SAID, SEVERAL, TOGETHER
@@ -93,8 +93,7 @@ def _value_input(
 
 
 def _value(ctx: Context) -> int | str | None:
-    given = ctx.params.get(VALUE)
-    return int(given) if isinstance(given, str) and given.isdigit() else given or None
+    return mask_value_of(ctx.params.get(VALUE))
 
 
 def _learnt_from(ctx: Context, scope: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Context
+from .base import Context, mask_value_of
 from .method_form import takes_words
 from .reference import chosen_reference
 from .scope import GIVEN, GROUPED, SAID, SEVERAL, TOGETHER
@@ -44,7 +44,7 @@ def evaluate_run(ctx: Context, view: Any, name: str) -> dict[str, Any]:
         gt_field=truth_field(ctx, chosen),
         eval_key=f"{name}_eval",
         group_by=ctx.params.get("group_by"),
-        mask_value=int(value) if value else None,
+        mask_value=mask_value_of(value),
     )
     return {"eval_key": f"{name}_eval", "metrics": plain_metrics(results)}
 

@@ -13,7 +13,7 @@ from fiftyone import ViewField as F
 
 from fiftyone_persam.curation.fiftyone_api import is_patches
 
-from .base import Context, ask, choose, notice, refuse
+from .base import Context, ask, choose, mask_value_of, notice, refuse
 from .marking import clickable, mark_inputs, write_mark
 
 ROLE, REFERENCE = "role", "reference"
@@ -31,7 +31,7 @@ class ChosenReference:
     sample: Any
     label_field: str
     label_id: str | None = None
-    mask_value: int | None = None
+    mask_value: int | str | None = None
     marked: bool = False
     """Whether the form marks the object: the label is written when the operator runs."""
 
@@ -146,7 +146,7 @@ def reference_inputs(
         # Not required either: the refusal below names the classes.
         named = {str(v): name for v, name in values.items()}
         choose(inputs, "mask_value", named, "Which mask value", required=False)
-    problem = problem_with(sample, field, label_id, int(value) if value else None)
+    problem = problem_with(sample, field, label_id, mask_value_of(value))
     if len(instances) > 1 and label_id not in instances:
         name = Path(sample.filepath).name
         problem = f"{name} has {len(instances)} labels in {field!r}: choose one above."
@@ -165,7 +165,7 @@ def reference_inputs(
     if problem:
         refuse(inputs, problem, name="reference_problem")
         return None
-    reference = ChosenReference(sample, field, label_id, int(value) if value else None)
+    reference = ChosenReference(sample, field, label_id, mask_value_of(value))
     thumbnail_input(inputs, reference)
     return reference
 
@@ -184,7 +184,7 @@ def chosen_reference(ctx: Context) -> ChosenReference:
         sample,
         ctx.params.get("label_field", "ground_truth"),
         ctx.params.get("label_id"),
-        int(value) if value else None,
+        mask_value_of(value),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from .base import Context, PersamOperator, from_app, show_fields
+from .base import Context, PersamOperator, from_app, mask_value_text, show_fields
 from .given_references import negative_params, reference_params
 from .method_form import OPTION, check_kind, method_inputs, takes_words
 from .negatives import negative_inputs
@@ -151,7 +151,7 @@ class SegmentFromReference(PersamOperator):
         reference: Any,
         label_field: str = "ground_truth",
         label_id: str | None = None,
-        mask_value: int | None = None,
+        mask_value: int | str | None = None,
         method: str = "persam_f",
         model: str = "sam_lite",
         out_field: str = "object_masks",
@@ -214,7 +214,7 @@ class SegmentFromReference(PersamOperator):
             delegate=delegate,
             **reference_params(reference, label_id),
             label_field=label_field,
-            mask_value=None if mask_value is None else str(mask_value),
+            mask_value=mask_value_text(sample_collection, label_field, mask_value),
             method=method,
             model=model,
             out_field=out_field,

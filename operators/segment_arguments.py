@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Context
+from .base import Context, mask_value_of
 from .method_form import chosen_method, chosen_options, takes_words
 from .more_options import FEATURES, keeps_embeddings
 from .negatives import negative_arguments
@@ -80,7 +80,7 @@ def _reference_arguments(ctx: Context) -> dict[str, Any]:
             "reference": [*given_references(ctx), *words],
             "label_field": field,
             "group_by": given.get("group_by"),
-            "mask_value": int(value) if value else None,
+            "mask_value": mask_value_of(value),
         }
     if scope == GROUPED:
         return negative_arguments(ctx, None) | {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .base import Context, choose, notice, refuse
+from .base import Context, choose, mask_value_of, notice, refuse
 from .reference import ChosenReference, thumbnail_input
 
 EVERY = "every"
@@ -66,7 +66,7 @@ def video_inputs(ctx: Context, inputs: Any) -> ChosenReference | None:
     if len(values) > 1:
         named = {str(v): name for v, name in values.items()}
         choose(inputs, "mask_value", named, "Which mask value", required=False)
-    value = int(value) if value else None
+    value = mask_value_of(value)
     one = next(iter(labels), None) if label_id == EVERY else label_id
     if problem := problem_with(frame, field, one if len(labels) > 1 else None, value):
         refuse(inputs, problem, name="reference_problem")
@@ -97,5 +97,5 @@ def video_arguments(ctx: Context) -> dict[str, Any]:
     return {
         "reference": reference,
         "label_field": field,
-        "mask_value": int(value) if value else None,
+        "mask_value": mask_value_of(value),
     }

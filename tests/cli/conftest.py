@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from fiftyone_persam.cli.main import main
 from fiftyone_persam.curation.handover.importing import import_perseg
 
 from ..curation.discs import Make
+from ..encoded_once import encoded_once
 from .commands import NAME, Call
+
+
+@pytest.fixture(scope="package", autouse=True)
+def each_picture_is_encoded_once() -> Iterator[None]:
+    with encoded_once():
+        yield
 
 
 @pytest.fixture

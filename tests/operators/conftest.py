@@ -10,7 +10,14 @@ import pytest
 import fiftyone_persam as fp
 from fiftyone_persam.engine import default_cache_dir
 
+from ..encoded_once import encoded_once
 from .context import link_plugin
+
+
+@pytest.fixture(scope="package", autouse=True)
+def each_picture_is_encoded_once() -> Iterator[None]:
+    with encoded_once():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

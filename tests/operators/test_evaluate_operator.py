@@ -49,8 +49,28 @@ def test_the_value_that_the_run_has_learnt(photos):
     assert result["metrics"]["mIoU"] == pytest.approx(expected)
     operator("evaluate")(photos, "mine", eval_key="all")
     assert photos.load_evaluation_results("all").metrics()["mIoU"] == pytest.approx(wrong)
-    operator("evaluate")(photos, "mine", eval_key="two", mask_value=2)
-    assert photos.load_evaluation_results("two").metrics()["mIoU"] == pytest.approx(expected)
+    for key, value in (("two", 2), ("named", "disc")):
+        operator("evaluate")(photos, "mine", eval_key=key, mask_value=value)
+        assert photos.load_evaluation_results(key).metrics()["mIoU"] == pytest.approx(expected)
+    with pytest.raises(fp.PersamError, match="'moon' is neither a class") as caught:
+        operator("evaluate")(photos, "mine", eval_key="none", mask_value="moon")
+    assert "\n" not in str(caught.value) and not photos.has_evaluation("none")
+
+
+def test_a_call_in_python_names_the_class(photos):
+    """As `segment` does, of the reference and of what it is not."""
+    first, last = photos.first().id, photos.last().id
+    given = {"method": "persam", "label_field": "ground_truth"}
+    operator("segment_from_reference")(
+        *(photos, first),
+        **{**given, "out_field": "named", "mask_value": "disc"},
+        **{"negatives": last, "negatives_mask_value": "sky"},
+    )
+    record = fp.load_run(photos, "named").record
+    assert [one.mask_value for one in record.references] == [2]
+    assert record.negatives[0].mask_value in (1, "sky")
+    operator("segment_again")(photos, "named", last, mask_value="disc")
+    assert [one.mask_value for one in fp.load_run(photos, "named").record.references] == [2, 2]
 
 
 def test_masks_of_one_value_need_no_choice(photos):

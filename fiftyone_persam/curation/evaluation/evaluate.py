@@ -47,7 +47,14 @@ from .davis_method import DavisEvaluationConfig, fields_of
 from .perseg_method import PerSegEvaluationConfig, PerSegResults
 from .scores import evaluation_fields, forget_evaluation, written_fields
 from .stored_evaluation import DESCRIPTION, Progress
-from .truth_names import TruthNames, names_of_run
+from .truth_checks import (
+    check_truth,
+    objects_without_truth,
+    warn_of_classes,
+    warn_of_lost_masks,
+    warn_of_photos_left_out,
+)
+from .truth_names import names_of_run
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +152,15 @@ def evaluate(
         raise PersamError("sequence_field and order_field are for method='davis': leave them out")
     view = photos if include_references else without_references(photos, pred_field)
     objects = _objects_of(dataset, pred_field, mask_value)
-    _check_truth(photos, view, gt_field)
+    check_truth(photos, view, gt_field)
     config = PerSegEvaluationConfig(
         *(pred_field, gt_field, group_by, mask_value, dilation_ratio),
         objects=objects,
-        unknown=_without_truth(names_of_run(dataset, pred_field, gt_field, group_by)),
+        unknown=objects_without_truth(names_of_run(dataset, pred_field, gt_field, group_by)),
     )
-    _warn_of_photos_left_out(dataset, view, pred_field, gt_field)
+    warn_of_photos_left_out(dataset, view, pred_field, gt_field)
+    if group_by is None and not objects:
+        warn_of_classes(view, gt_field)
     return _evaluate(dataset, view, config, eval_key, overwrite, on_error, progress)
 
 
@@ -170,7 +179,7 @@ def _evaluate(
         check_eval_key(dataset, eval_key, overwrite, method)
         action = f"replacing evaluation {eval_key!r}"
         schema.check_unlocked(dataset, method.get_fields(dataset, eval_key), action)
-    _warn_of_lost_masks(dataset, config.pred_field)
+    warn_of_lost_masks(dataset, config.pred_field)
     rows, skipped = database.with_retries(
         method.count, view, progress, skip_faulty=on_error == SKIP
     )
@@ -318,61 +327,6 @@ def _objects_of(dataset: Any, pred_field: str, mask_value: Any) -> tuple[str, ..
             "mask_value out"
         )
     return objects
-
-
-def _without_truth(names: TruthNames | None) -> list[str]:
-    """A run's objects that nothing in the ground truth is called by, with a warning about them.
-
-    Raises:
-        PersamError: they are all of its objects.
-    """
-    if names is None:
-        return []
-    if names.fault:
-        raise PersamError(names.fault)
-    if names.problem:
-        logger.warning("%s", names.problem)
-    return names.unknown
-
-
-def _check_truth(photos: Any, view: Any, gt_field: str) -> None:
-    """Raise PersamError if nothing can be compared, and say which of three reasons it is."""
-    if len(view.exists(gt_field)):
-        return
-    if not database.count(photos):
-        raise PersamError("there is no photo to evaluate: the view is empty")
-    if len(photos.exists(gt_field)):
-        raise PersamError(
-            f"every photo with ground truth in {gt_field!r} is a reference, which the protocol "
-            "leaves out: label another photo, or give include_references=True"
-        )
-    raise PersamError(f"no photo has ground truth in {gt_field!r}: choose its field")
-
-
-def _warn_of_photos_left_out(dataset: Any, view: Any, pred_field: str, gt_field: str) -> None:
-    run = naming.owner_of(dataset, pred_field)
-    if run is None:
-        return
-    truth = view.exists(gt_field)
-    done = losses.done_ids(dataset, run)
-    untouched = sum(i not in done for i in truth.values("id"))
-    if untouched:
-        logger.warning(
-            "%d of %d photos were not segmented by run %r and count as empty masks: evaluate the "
-            "view that was segmented",
-            *(untouched, len(truth), run),
-        )
-
-
-def _warn_of_lost_masks(dataset: Any, pred_field: str) -> None:
-    run = naming.owner_of(dataset, pred_field)
-    lost = losses.lost_files(dataset, run) if run is not None else {}
-    if lost:
-        logger.warning(
-            "mask files of %d photos of run %r are gone, the first %s: put them back, or make "
-            "them again with resume_run(dataset, %r)",
-            *(len(lost), run, next(iter(lost.values())), run),
-        )
 
 
 def check_eval_key(dataset: Any, key: Any, overwrite: bool = True, method: Any = None) -> None:

@@ -74,6 +74,11 @@ class Run:
         return home(self.dataset)
 
     @property
+    def _unit(self) -> str:
+        """What is counted, in the plural."""
+        return "frames" if isinstance(self._home, FrameStore) else "photos"
+
+    @property
     def state(self) -> str:
         """One of "running", "done", "failed", "interrupted": stopped, killed or crashed."""
         state = self.record.state
@@ -122,13 +127,19 @@ class Run:
             if said:
                 labels += f", {' and '.join(said)}"
         if len(references) > 1:
-            objects = len({reference.group for reference in references})
-            what = f"{len(references)} photos" + (f" of {objects} objects" if objects > 1 else "")
+            photos = len({(one.sample_id, one.frame) for one in references})
+            objects = len({one.group for one in references})
+            of = f" of {objects} objects" if objects > 1 else ""
+            what = (
+                f"{what} ({len(references)} labels{of})"
+                if photos == 1
+                else f"{photos} {self._unit}{of}"
+            )
         lines = [
             f"Run:        {self.name} ({self.state})",
             f"Method:     {self._how()}",
             f"Reference:  {what}{labels}",
-            f"Photos:     {self._counted()}",
+            f"{self._unit.capitalize()}:     {self._counted()}",
             f"Time:       {self._timed()}",
             f"Masks:      {self.record.masks_dir}",
         ]
@@ -195,7 +206,7 @@ class Run:
         if not self.timings:
             return "not known"
         rate = self.timings["photos_per_second"]
-        return f"{self.timings['seconds']:.1f} s, {rate:.2f} photos per second"
+        return f"{self.timings['seconds']:.1f} s, {rate:.2f} {self._unit} per second"
 
 
 def list_runs(samples: Any) -> list[Run]:

@@ -111,6 +111,15 @@ def form_several_bottom(app: App, world: World) -> None:
 
 
 @scene
+def form_beside(app: App, world: World) -> None:
+    """One name is not looked for: it shows what the other is not."""
+    form_several(app, world)
+    app.form.get_by_text("cup (1 reference)").click()
+    expect(app.form.get_by_text("And 'cup'?")).to_be_visible(timeout=SLOW)
+    app.choose("Leave it out", "It shows what 'cat' is not")
+
+
+@scene
 def form_negatives(app: App, world: World) -> None:
     """One object, another label that shows what it is not, and a mask that was rejected."""
     open_selected(app, world.things, 0, 1)

@@ -59,3 +59,25 @@ def test_photos_that_were_not_segmented_are_spoken_of(
         fp.evaluate(photos, "x")
     (message,) = caplog.messages
     assert message.startswith("2 of 4 photos were not segmented by run 'x'")
+
+
+def test_labels_of_several_names_are_spoken_of(
+    photos: fo.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The advice is what the warning says: photos without the object stay, and count."""
+    for place, sample in enumerate(photos):
+        label = "cup" if place == 1 else "cat"
+        box = fo.Detection(label=label, bounding_box=[0.25, 0.25, 0.5, 0.5])
+        sample["things"] = fo.Detections(detections=[box])
+        sample["found"] = fo.Detections(detections=[box.copy()])
+        sample.save()
+    with caplog.at_level(logging.WARNING, "fiftyone_persam"):
+        everything = fp.evaluate(photos, "found", gt_field="things").scores
+        (message,) = caplog.messages
+        assert message.startswith("'things' holds 'cat', 'cup', and all of that counts")
+        caplog.clear()
+        cats = photos.filter_labels("things", fo.ViewField("label") == "cat", only_matches=False)
+        one = fp.evaluate(cats, "found", gt_field="things").scores
+        assert caplog.messages == []
+    assert (everything.photos, everything.photo_miou) == (5, 1.0)
+    assert (one.photos, one.photo_miou) == (5, pytest.approx(0.8))

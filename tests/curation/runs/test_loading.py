@@ -286,11 +286,13 @@ def test_a_lease_that_was_taken_over_is_noticed(
     ("host", "pid", "age", "live"),
     [
         (None, os.getpid(), 0, True),
-        (None, 2**22 + 1, 0, False),  # no such process
+        (None, 2**22 + 1, 0, False),
         ("far", 1, 0, True),
         ("far", 1, lease.EXPIRE + 1, False),
         (None, os.getpid(), lease.EXPIRE + 1, False),
     ],
+    # Of this process's number none is made: each run of the tests would have other ones.
+    ids=["this process", "no such process", "elsewhere", "elsewhere, silent", "this one, silent"],
 )
 def test_who_is_alive(host: str | None, pid: int, age: float, live: bool) -> None:
     import time

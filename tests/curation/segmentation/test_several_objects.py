@@ -209,7 +209,7 @@ def test_an_object_that_the_ground_truth_does_not_name(
 ) -> None:
     cat, cup = copy.values("id")[:2]
     run(copy.limit(3), {"cat": cat, "my mug": cup}, "named")
-    with caplog.at_level("WARNING", "fiftyone_persam.curation.evaluation.evaluate"):
+    with caplog.at_level("WARNING", "fiftyone_persam.curation.evaluation"):
         found = fp.evaluate(copy.limit(3), "named", "labels", eval_key="e", group_by=group_by)
     (said,) = caplog.messages
     field = group_by or "labels"

@@ -52,6 +52,7 @@ def test_objects_of_a_video_keep_who_they_are(two: fo.Dataset) -> None:
     assert list(objects) == ["red", "blue"]
     run = segment(two, objects)
     assert run.counts["segmented"] == 4 and run.counts["failed"] == 0
+    assert f"frame 1 of {Path(film.filepath).name} (2 labels of 2 objects)," in run.summary()
     seen: dict[str, set[Any]] = {"red": set(), "blue": set()}
     for (_, number), detections in tracks(two).items():
         blue = BLUE[number - 1]

@@ -76,7 +76,8 @@ def test_every_frame_is_masked_and_belongs_to_a_track(videos: fo.Dataset) -> Non
     run = segment(videos, (first, 1))
     assert run.counts == {"segmented": 8, "absent": 0, "failed": 0, "remaining": 0}
     assert run.dataset is videos and run.state == "done"
-    assert "frame 1 of a.mp4" in run.summary()
+    assert "frame 1 of a.mp4," in run.summary()
+    assert "\nFrames:     8 segmented\n" in run.summary() and "frames per second" in run.summary()
     found = tracks(videos)
     assert sorted(found) == [*(("a", n) for n in range(1, 6)), *(("b", n) for n in range(1, 4))]
     instances = {}
