@@ -15,7 +15,7 @@ another, what each kind of evidence tells by itself, the same masks judged by fe
 models, and what presence costs.
 
 ``--held-out`` fits what the kinds of evidence count anew for each object, on the others, and judges
-the object by that, with the handicap of smaller looks that ships: with all models'
+the object by that, with the leaning and the handicap of smaller looks that ship: with all models'
 features, and with those of the other models alone.
 
 ``--box`` gives the references as boxes, of which the model makes masks, good and bad ones.

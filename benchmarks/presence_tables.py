@@ -15,7 +15,7 @@ from fiftyone_persam.personalize import presence
 from fiftyone_persam.personalize.comparison import among_others
 
 SHIPPED = np.array([*presence.WEIGHTS, presence.BIAS])
-LEANINGS = (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+LEANINGS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 FOUND = 0.5  # IoU
 THRESHOLDS = (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)
 # A photo that loses its mask is worse than one that keeps a wrong one: the share that the issue
@@ -180,8 +180,8 @@ def report_held_out(answers: Sequence[Answer]) -> None:
         _row(f"  {one}", summary([a for a in judged if a.object == one], 0.5))
     print("held out: the object, by how much the log odds lean to keeping; own features")
     for leaning in LEANINGS:
-        mark = " (default)" if leaning == 0 else ""
-        moved = _judged(answers, alone + leaning)
+        mark = " (default)" if leaning == presence.LEANING else ""
+        moved = _judged(answers, alone - presence.LEANING + leaning)
         _row(f"  {leaning:g}{mark}", summary(moved, 0.5))
     weights = fit([tables[name] for name in names], yes)
     print("fitted on all: " + ", ".join(f"{one:.1f}" for one in weights))
@@ -209,12 +209,12 @@ def fit(tables: Sequence[Floats], yes: Floats) -> Floats:
 
 
 def _odds(answers: Sequence[Answer], name: str, weights: Floats) -> Floats:
-    """(n,) log odds by weights and bias, of the look that fits best, with its handicap."""
+    """(n,) log odds by weights and bias, of the look that fits best, with leaning and handicap."""
     best = [
         (a.columns[name] @ weights[:-1] + weights[-1] - a.handicap[: len(a.columns[name])]).max()
         for a in answers
     ]
-    return np.array(best)
+    return np.array(best) + presence.LEANING
 
 
 def _judged(answers: Sequence[Answer], odds: Floats) -> list[Answer]:

@@ -21,7 +21,7 @@ from benchmarks.album import Photo
 from fiftyone_persam.sam import ImageEmbedding, TimmFeatures
 from fiftyone_persam.sam.lite import Trunk
 
-OWN, DECODER, IMAGENET = "own", "decoder", "imagenet"
+OWN, DECODER = "own", "decoder"
 STRIDES = (8, 16, 32)
 TIMM_MODEL = "tf_efficientnet_lite0"
 
@@ -40,7 +40,7 @@ def spaces(sam: fp.PromptableSam) -> dict[str, Space]:
     trunk = _imagenet()
     if trunk is not None:
         for place, stride in enumerate(STRIDES):
-            found[f"{IMAGENET}/{stride}"] = _map_of(sam, trunk, place)
+            found[f"imagenet/{stride}"] = _map_of(sam, trunk, place)
     return found
 
 

@@ -13,19 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Where a reference's mask leaves much of the object out, what is around it is explained well by
+# what is inside. That says that the mask is bad, not that the object is hard to tell.
+_MOST_EXPLAINED = 0.35
 # Parts of an object to remember: 64 spread over it tell as much as all.
 PARTS = 64
 BACKGROUND_CELLS = 256
-# What is beside the object shares what the encoder saw of it, and maps that were coarse and made
-# finer share more: its background begins this share of the grid away, or nearer where fewer cells
-# are left than `_FEWEST`.
-_FAR, _FEWEST = 1 / 8, 16
-# How much the rest looks like the object is told by its cells that do most: a wrong match is made
-# of such, not of the average.
-_MOST_ALIKE = 0.95
-# The rest scores no more than this with any features: where more of it does, it holds the object,
-# left out by a bad mask, or once more.
-_MOST_REST = 0.55
 # Cosine, without the background's direction, of neighbouring cells of an object; features that
 # differ more are smoothed. `sam_lite`'s are at 0.65 to 0.88, those of an ImageNet network at stride
 # 8 mostly at 0.3 to 0.6.
@@ -42,8 +35,9 @@ class Appearance:
             cells that it covers.
         background: (R, D) mean normalised feature of the cells without the object; 0 where there
             are none.
-        rest: (R,) how alike to the object the most alike cells of its own background are, see
-            `most_alike`: what a wrong match scores with these features. About 0 to 1.
+        own: (R, 3) what the reference alone says of how well its object can be told: how alike the
+            object's parts are on average (`KINDS` 1), how well they are found in its own background
+            (2), and how well that is explained by them (3). About -1 to 1.
         sides: (R,) the object's side in cells where the reference was made smaller; 0 for one as it
             was given, whose object may have any size in other photos.
         fine: (R,) float64, on the CPU: 1 where the model's features differ so much from one cell of
@@ -53,7 +47,7 @@ class Appearance:
     parts: Tensor
     places: Tensor
     background: Tensor
-    rest: Tensor
+    own: Tensor
     sides: Tensor
     fine: Tensor
 
@@ -70,8 +64,8 @@ class Appearance:
         count, device = len(tensors["parts"]), tensors["parts"].device
         sides = tensors.get("sides", torch.zeros(count, device=device))
         fine = tensors.get("fine", torch.zeros(count, dtype=torch.float64))
-        places, background, rest = (tensors[name] for name in ("places", "background", "rest"))
-        return cls(tensors["parts"].float(), places, background, rest, sides, fine)
+        places, background, own = (tensors[name] for name in ("places", "background", "own"))
+        return cls(tensors["parts"].float(), places, background, own, sides, fine)
 
 
 def describe(features: Tensor, foreground: Tensor, valid: Tensor) -> Appearance:
@@ -92,13 +86,17 @@ def describe(features: Tensor, foreground: Tensor, valid: Tensor) -> Appearance:
     chosen = _spread(foreground, PARTS)
     parts = F.normalize(features.float()[:, chosen[0], chosen[1]], dim=0).T
     own = without_direction(parts, direction)
-    away = far_from(foreground[None], valid[None])[0]
-    rest = parts.new_zeros(1)  # a photo that is all object says nothing of anything else
+    # Cells beside the object share what the encoder saw of it.
+    away = valid & ~grown(foreground[None])[0]
     if away.any():
         rows, columns = _spread(away, BACKGROUND_CELLS)
-        cells = F.normalize(features.float()[:, rows, columns], dim=0).T
-        like = (own @ without_direction(cells, direction).T).amax(dim=0)
-        rest = most_alike(like[None], torch.ones_like(like, dtype=torch.bool)[None])
+        rest = F.normalize(features.float()[:, rows, columns], dim=0).T
+        across = own @ without_direction(rest, direction).T
+        found = across.amax(dim=1).mean()
+        explained = across.amax(dim=0).mean().clamp_max(_MOST_EXPLAINED)
+    else:  # a photo that is all object says nothing of anything else
+        found = explained = parts.new_zeros(())
+    levels = torch.stack([(own @ own.T).mean(), found, explained])
     side = foreground.sum().sqrt()
     places = torch.stack(chosen, dim=1) / side
     repeat = _evenly(len(parts), PARTS, parts.device)
@@ -106,7 +104,7 @@ def describe(features: Tensor, foreground: Tensor, valid: Tensor) -> Appearance:
         parts[repeat][None],
         places[repeat][None],
         background[None],
-        rest,
+        levels[None],
         parts.new_zeros(1),
         torch.tensor([float(fine)], dtype=torch.float64),
     )
@@ -176,29 +174,6 @@ def each(appearance: Appearance) -> list[Appearance]:
 def grown(cells: Tensor, by: int = 1) -> Tensor:
     """(B, h, w) bool, with the cells as near as ``by``."""
     return F.max_pool2d(cells.float(), 2 * by + 1, stride=1, padding=by) > 0
-
-
-def far_from(cells: Tensor, valid: Tensor) -> Tensor:
-    """(B, h, w) bool cells of objects, and of the photos -> those that show nothing of the object.
-
-    As far away as `_FAR`, nearer where too little is, and at least not beside it.
-    """
-    chosen = valid & ~grown(cells)
-    side = max(cells.shape[-2:])
-    for share in (_FAR / 2, _FAR):
-        farther = valid & ~grown(cells, max(1, round(side * share)))
-        enough = farther.flatten(1).sum(dim=1) >= _FEWEST
-        chosen = torch.where(enough[:, None, None], farther, chosen)
-    return chosen
-
-
-def most_alike(like: Tensor, cells: Tensor) -> Tensor:
-    """(B, n) similarities and (B, n) bool, which of them count -> (B,) what few of these exceed.
-
-    0 where none counts, and `_MOST_REST` at most. Nothing is looked at on the host.
-    """
-    counted = like.float().masked_fill(~cells, torch.nan)
-    return counted.nanquantile(_MOST_ALIKE, dim=1).nan_to_num(0.0).clamp_max(_MOST_REST)
 
 
 def _spread(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:

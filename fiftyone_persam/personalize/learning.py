@@ -86,7 +86,7 @@ class Learner:
             appearance.parts.half(),
             appearance.places,
             appearance.background,
-            appearance.rest,
+            appearance.own,
             fine=appearance.fine,
             more={PRIOR + name: tensor for name, tensor in own.items()},
         )
@@ -121,7 +121,7 @@ class Learner:
         state = self.first_state(views)
         return {
             NEGATIVE + name: _on(self.sam.device, state.tensors()[name])
-            for name in ("targets", "parts", "places", "background", "rest", "fine", *state.more)
+            for name in ("targets", "parts", "places", "background", "own", "fine", *state.more)
         }
 
     def mask_of(self, reference: Reference, embedding: ImageEmbedding) -> Mask:

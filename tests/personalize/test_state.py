@@ -15,7 +15,7 @@ from fiftyone_persam.personalize.state import read_state, write_state
 
 def _object(count: int) -> tuple[torch.Tensor, ...]:
     parts, places = torch.rand(count, 4, 6).half(), torch.rand(count, 4, 2)
-    appearance = (parts, places, torch.rand(count, 6), torch.rand(count))
+    appearance = (parts, places, torch.rand(count, 6), torch.rand(count, 3))
     return (torch.rand(count, 8), torch.rand(count, 8), torch.rand(count, 2), *appearance)
 
 
