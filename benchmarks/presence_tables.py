@@ -149,7 +149,9 @@ def report_evidence(answers: Sequence[Answer]) -> None:
         print(f"  {name:32}{auc(list(column[yes]), list(column[~yes])):6.3f}")
     print("the same masks judged by these features, at the default threshold")
     for name in _names(answers):
-        _row(f"  {name}", summary(_judged(answers, _odds(answers, name, SHIPPED)), 0.5))
+        judged = _judged(answers, _odds(answers, name, SHIPPED))
+        _row(f"  {name}", summary(judged, 0.5))
+        _row(f"  {name}, compared", summary(compared(judged), 0.5))
 
 
 def report_held_out(answers: Sequence[Answer]) -> None:

@@ -130,7 +130,7 @@ def test_the_command_line(photos: fo.Dataset, capsys: pytest.CaptureFixture[str]
     for option, says in (
         ("side=top", "side 'top' is not known: use 'auto', 'left' or 'right'"),
         ("share=wide", "share 'wide' is out of range"),
-        ("sides=left", "'sides' is not an argument of segment() and not an option of toy"),
+        ("sides=left", "'sides' is not an option of toy: its options are share, side"),
         ("side", "--option side has no value"),
     ):
         assert main([*call[:-1], "other", "--option", option]) == 2
