@@ -143,6 +143,15 @@ class App:
         panel.wait_for(timeout=SLOW)
         return panel
 
+    def click(self, button: Locator, shows: Locator) -> None:
+        """Click until what the button leads to is there: while a page renders, a click may be lost."""
+        deadline = time.monotonic() + SLOW / 1000
+        while not shows.is_visible():
+            assert time.monotonic() < deadline, f"a click on {button} shows no {shows}"
+            button.click()
+            with contextlib.suppress(TimeoutError):
+                shows.wait_for(timeout=20_000)
+
     def open_evaluation(self, key: str) -> Locator:
         """Open an evaluation's card in the Model Evaluation panel."""
         panel = self.panel("model_evaluation_panel_builtin")

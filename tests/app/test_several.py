@@ -64,8 +64,11 @@ def test_what_is_rejected_teaches_the_next_run(app: App, scene):
     app.open(scene.name)
     panel = app.open_panel("review_masks")
     expect(panel.get_by_text("presence 0.")).to_be_visible()
-    panel.get_by_role("button", name="Reject", exact=True).click()
-    expect(panel.get_by_text("1 rejected mask will teach the next run")).to_be_visible()
+    expect(panel.get_by_alt_text("This photo and its mask")).to_be_visible()
+    app.click(
+        panel.get_by_role("button", name="Reject", exact=True),
+        panel.get_by_text("1 rejected mask will teach the next run"),
+    )
     app.shot("rejected-1-panel")
     panel.get_by_role("button", name="Run again").click()
     expect(app.form.get_by_text("Learn from 1 rejected mask")).to_be_visible(timeout=SLOW)
