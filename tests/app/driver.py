@@ -144,7 +144,7 @@ class App:
         return panel
 
     def click(self, button: Locator, shows: Locator) -> None:
-        """Click until what the button leads to is there: while a page renders, a click may be lost."""
+        """Click until what the button leads to is there: a panel that renders may lose a click."""
         deadline = time.monotonic() + SLOW / 1000
         while not shows.is_visible():
             assert time.monotonic() < deadline, f"a click on {button} shows no {shows}"
